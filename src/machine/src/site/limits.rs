@@ -1,0 +1,79 @@
+//! Every limit of the site machine: fixed ones as constants, a deployment's as [`Limits`].
+//!
+//! [`Limits`] are part of the replicated state: all replicas judge by the same ones.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest structure name (service type, author, role, event), characters.
+pub const NAME_CHARS_MAX: usize = 256;
+/// Longest account name (site, service, client, user, token), characters.
+pub const ACCOUNT_CHARS_MAX: usize = 64;
+/// Most roles in a structure.
+pub const ROLES_MAX: usize = 30;
+/// Most events in a structure.
+pub const EVENTS_MAX: usize = 100;
+/// Instances kept per queue of a private event.
+pub const PRIVATE_SIZE: u32 = 1000;
+/// Longest media type, bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// Longest idempotency key, bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+/// Decisions remembered per store: twice the largest window.
+pub const OUTCOMES_PER_STORE: u64 = 2 * 1024;
+/// Store marks remembered per service.
+pub const STORES_PER_SERVICE: usize = 8;
+/// Milliseconds of log time that an administrative answer is remembered.
+pub const REQUEST_MEMORY_MS: u64 = 600_000;
+/// Milliseconds of log time that an idempotency key is remembered.
+pub const KEY_MEMORY_MS: u64 = 86_400_000;
+
+/// What a deployment may set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest encoded arguments, bytes.
+    pub args_bytes_max: u32,
+    /// Largest size of a Queueing event.
+    pub queue_size_max: u32,
+    /// Shortest lifetime of an event definition, milliseconds.
+    pub lifetime_ms_min: u64,
+    /// Longest lifetime of an event definition, milliseconds.
+    pub lifetime_ms_max: u64,
+    /// Least acknowledgement timeout of a subscription, milliseconds.
+    pub ack_timeout_ms_min: u32,
+    /// Largest acknowledgement timeout of a subscription, milliseconds.
+    pub ack_timeout_ms_max: u32,
+    /// Sites per partition.
+    pub sites_max: u32,
+    /// Services per site.
+    pub services_max: u32,
+    /// Clients per site.
+    pub clients_max: u32,
+    /// Users per site.
+    pub users_max: u32,
+    /// Tokens per site.
+    pub tokens_max: u32,
+    /// Idempotency keys remembered per site.
+    pub keys_max: u32,
+    /// Bytes of state per partition; above it raises are refused `over-capacity`.
+    pub state_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            args_bytes_max: 2048,
+            queue_size_max: 1000,
+            lifetime_ms_min: 60_000,
+            lifetime_ms_max: 2_592_000_000,
+            ack_timeout_ms_min: 1000,
+            ack_timeout_ms_max: 3_600_000,
+            sites_max: 10_000,
+            services_max: 10_000,
+            clients_max: 100_000,
+            users_max: 100_000,
+            tokens_max: 200_000,
+            keys_max: 100_000,
+            state_bytes_max: 1 << 30,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The state as rows: what a verdict writes, a checkpoint keeps and a snapshot carries.
+//!
+//! Every fact of [`super::State`] is in exactly one row; indexes, byte counts and the state hash
+//! are derived. So a state is rebuilt by absorbing its rows in any order, and two replicas are
+//! equal when their rows are.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Arguments, Principal, SiteSettings, Start};
+use super::ids::{
+    ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, RequestId, RoleName,
+    Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+};
+use super::limits::Limits;
+use super::outcome::{Decision, Outcome};
+use super::structure::{EventDefinition, Structure};
+
+/// One change of the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Write {
+    /// Inserts or replaces a row.
+    Put(Row),
+    /// Removes a row; removing an absent one changes nothing.
+    Delete(RowKey),
+}
+
+/// The identity of a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RowKey {
+    /// The partition's clock.
+    Clock,
+    /// [`SiteRow`].
+    Site(SiteName),
+    /// [`HeadRow`].
+    Head(SiteName),
+    /// [`EventRow`].
+    Event(SiteName, EventKey),
+    /// [`Instance`].
+    Instance(SiteName, InstanceId),
+    /// [`ServiceRow`].
+    Service(SiteName, ServiceId),
+    /// [`DeclaredRow`].
+    Declared(SiteName, ServiceId),
+    /// [`StoreRow`].
+    Store(SiteName, ServiceId, StorageUid),
+    /// [`OutcomeRow`].
+    Outcome(SiteName, ServiceId, StorageUid, Sequence),
+    /// [`KeyRow`].
+    Key(SiteName, ServiceId, String),
+    /// [`UserRow`].
+    User(SiteName, UserId),
+    /// [`ClientRow`].
+    Client(SiteName, ClientId),
+    /// [`SubscriptionRow`].
+    Subscription(SiteName, ClientId, EventKey),
+    /// [`TokenRow`].
+    Token(SiteName, TokenId),
+    /// [`RequestRow`].
+    Request(SiteName, RequestId),
+    /// The partition's limits.
+    Limits,
+}
+
+/// One fact of the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Row {
+    /// The largest stamp applied so far.
+    Clock(Stamp),
+    /// See [`SiteRow`].
+    Site(SiteRow),
+    /// See [`HeadRow`].
+    Head(HeadRow),
+    /// See [`EventRow`].
+    Event(EventRow),
+    /// See [`Instance`].
+    Instance(Arc<Instance>),
+    /// See [`ServiceRow`].
+    Service(ServiceRow),
+    /// See [`DeclaredRow`].
+    Declared(DeclaredRow),
+    /// See [`StoreRow`].
+    Store(StoreRow),
+    /// See [`OutcomeRow`].
+    Outcome(OutcomeRow),
+    /// See [`KeyRow`].
+    Key(KeyRow),
+    /// See [`UserRow`].
+    User(UserRow),
+    /// See [`ClientRow`].
+    Client(ClientRow),
+    /// See [`SubscriptionRow`].
+    Subscription(SubscriptionRow),
+    /// See [`TokenRow`].
+    Token(TokenRow),
+    /// See [`RequestRow`].
+    Request(RequestRow),
+    /// The partition's limits.
+    Limits(Limits),
+}
+
+impl Row {
+    /// The identity of this row.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Clock(_) => RowKey::Clock,
+            Self::Site(row) => RowKey::Site(row.site.clone()),
+            Self::Head(row) => RowKey::Head(row.site.clone()),
+            Self::Event(row) => RowKey::Event(row.site.clone(), row.key),
+            Self::Instance(row) => RowKey::Instance(row.site.clone(), row.id),
+            Self::Service(row) => RowKey::Service(row.site.clone(), row.id.clone()),
+            Self::Declared(row) => RowKey::Declared(row.site.clone(), row.service.clone()),
+            Self::Store(row) => RowKey::Store(row.site.clone(), row.service.clone(), row.uid),
+            Self::Outcome(row) => {
+                RowKey::Outcome(row.site.clone(), row.service.clone(), row.uid, row.sequence)
+            }
+            Self::Key(row) => {
+                RowKey::Key(row.site.clone(), row.service.clone(), row.key.clone())
+            }
+            Self::User(row) => RowKey::User(row.site.clone(), row.id.clone()),
+            Self::Client(row) => RowKey::Client(row.site.clone(), row.id.clone()),
+            Self::Subscription(row) => {
+                RowKey::Subscription(row.site.clone(), row.client.clone(), row.event)
+            }
+            Self::Token(row) => RowKey::Token(row.site.clone(), row.id.clone()),
+            Self::Request(row) => RowKey::Request(row.site.clone(), row.id),
+            Self::Limits(_) => RowKey::Limits,
+        }
+    }
+}
+
+/// A site: what changes seldom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteRow {
+    /// Its name.
+    pub site: SiteName,
+    /// When it was created.
+    pub created: Stamp,
+    /// Its settings.
+    pub settings: SiteSettings,
+    /// Its life's number; drawn at creation and again at each rebuild.
+    pub incarnation: Incarnation,
+    /// The structure and its canonical hash; `None` while the site is blank.
+    pub structure: Option<(Arc<Structure>, Digest)>,
+    /// The key that the next new event definition gets.
+    pub next_event: EventKey,
+}
+
+/// A site: what changes with every raise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// The site.
+    pub site: SiteName,
+    /// The id of the newest instance; 0 before the first.
+    pub last_instance: InstanceId,
+}
+
+/// An event definition of a site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// The site.
+    pub site: SiteName,
+    /// Its number.
+    pub key: EventKey,
+    /// What was declared.
+    pub definition: EventDefinition,
+}
+
+/// One raised event that is retained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The site.
+    pub site: SiteName,
+    /// Its id.
+    pub id: InstanceId,
+    /// Its definition.
+    pub event: EventKey,
+    /// Who raised it.
+    pub service: ServiceId,
+    /// The addressee, for a private event.
+    pub client: Option<ClientId>,
+    /// When it was committed.
+    pub created: Stamp,
+    /// From when on it is never sent; `None` for Replacing.
+    pub expires: Option<Stamp>,
+    /// The arguments; `None` is a null-event.
+    pub arguments: Option<Arguments>,
+}
+
+/// A publisher account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// The site.
+    pub site: SiteName,
+    /// Its id.
+    pub id: ServiceId,
+    /// The epoch of the newest session; 0 before the first.
+    pub epoch: Epoch,
+    /// Whether the newest session is still connected.
+    pub online: bool,
+    /// The store that the newest session raises from.
+    pub uid: Option<StorageUid>,
+    /// Canonical hash of the structure that the newest session declared.
+    pub declared: Option<Digest>,
+    /// Type and author that the newest session declared.
+    pub declared_type: Option<(String, String)>,
+    /// As declared by the newest session.
+    pub version: String,
+    /// As declared by the newest session.
+    pub hostname: String,
+}
+
+/// The structure of a parked service, for an administrator to apply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredRow {
+    /// The site.
+    pub site: SiteName,
+    /// The service.
+    pub service: ServiceId,
+    /// What it declared.
+    pub structure: Arc<Structure>,
+}
+
+/// The deduplication mark of one store of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoreRow {
+    /// The site.
+    pub site: SiteName,
+    /// The service.
+    pub service: ServiceId,
+    /// The store.
+    pub uid: StorageUid,
+    /// The highest sequence decided.
+    pub last: Sequence,
+    /// Another store continued this one; it may not raise any more.
+    pub retired: bool,
+    /// The epoch at which it was last attached; the lowest goes first at the bound.
+    pub used: Epoch,
+}
+
+/// The remembered decision about one raise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// The site.
+    pub site: SiteName,
+    /// The service.
+    pub service: ServiceId,
+    /// The store.
+    pub uid: StorageUid,
+    /// The number.
+    pub sequence: Sequence,
+    /// The first 8 bytes of the SHA-256 of the encoded event: the same number with other content
+    /// is a store that has forgotten.
+    pub content: u64,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// The remembered decision about one keyed raise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// The site.
+    pub site: SiteName,
+    /// The service.
+    pub service: ServiceId,
+    /// The idempotency key.
+    pub key: String,
+    /// As in [`OutcomeRow::content`].
+    pub content: u64,
+    /// The decision.
+    pub decision: Decision,
+    /// When the key may be forgotten.
+    pub expires: Stamp,
+}
+
+/// A holder of roles.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// The site.
+    pub site: SiteName,
+    /// Its id.
+    pub id: UserId,
+    /// The roles it holds.
+    pub roles: Vec<RoleName>,
+}
+
+/// A stateful subscriber account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientRow {
+    /// The site.
+    pub site: SiteName,
+    /// Its id.
+    pub id: ClientId,
+    /// Its user; `None` is a guest.
+    pub user: Option<UserId>,
+    /// The epoch of the newest session; 0 before the first.
+    pub epoch: Epoch,
+}
+
+/// A subscription of a stateful client with its cursor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionRow {
+    /// The site.
+    pub site: SiteName,
+    /// The client.
+    pub client: ClientId,
+    /// The event.
+    pub event: EventKey,
+    /// The last instance acknowledged; 0 for none.
+    pub cursor: InstanceId,
+    /// How often it was sought.
+    pub generation: Generation,
+    /// As asked for.
+    pub start: Start,
+    /// As asked for.
+    pub ack_timeout_ms: Option<u32>,
+    /// As asked for.
+    pub max_attempts: Option<u32>,
+}
+
+/// A token, known only by its hash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The site.
+    pub site: SiteName,
+    /// The public half.
+    pub id: TokenId,
+    /// SHA-256 of the secret half.
+    pub hash: Digest,
+    /// What the bearer may do.
+    pub principal: Principal,
+    /// When it was created.
+    pub created: Stamp,
+}
+
+/// The remembered answer to an administrative request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestRow {
+    /// The site.
+    pub site: SiteName,
+    /// The request.
+    pub id: RequestId,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// When it may be forgotten.
+    pub expires: Stamp,
+}

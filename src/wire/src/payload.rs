@@ -1,0 +1,90 @@
+//! Arguments of an event: opaque bytes with a media type, and how the two codecs carry them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::codec::Codec;
+
+/// The media type of JSON arguments.
+pub const JSON: &str = "application/json";
+
+/// The arguments of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Their media type.
+    pub content_type: String,
+    /// The encoded arguments.
+    pub data: Bytes,
+}
+
+/// The three fields that carry a payload in a frame.
+pub type PayloadFields = (Option<String>, Option<Box<RawValue>>, Option<Data>);
+
+impl Payload {
+    /// JSON arguments from their text.
+    pub fn json(text: impl Into<Bytes>) -> Self {
+        Self { content_type: JSON.to_owned(), data: text.into() }
+    }
+
+    /// The fields `(content_type, args, data)` for a frame in this codec; `None` is a null-event.
+    pub fn to_fields(payload: Option<&Self>, codec: Codec) -> PayloadFields {
+        let Some(payload) = payload else { return (None, None, None) };
+        let is_json = payload.content_type == JSON;
+        if is_json && codec == Codec::Json {
+            let raw = std::str::from_utf8(&payload.data)
+                .ok()
+                .filter(|text| text.trim() != "null")
+                .and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
+            if let Some(raw) = raw {
+                return (None, Some(raw), None);
+            }
+        }
+        let content_type = (!is_json).then(|| payload.content_type.clone());
+        (content_type, None, Some(Data(payload.data.clone())))
+    }
+
+    /// The payload that a frame's fields carry; `None` is a null-event. `args` wins over `data`.
+    pub fn from_fields(
+        content_type: Option<String>,
+        args: Option<Box<RawValue>>,
+        data: Option<Data>,
+    ) -> Option<Self> {
+        match (args, data) {
+            (Some(raw), _) => Some(Self::json(String::from(Box::<str>::from(raw)))),
+            (None, Some(Data(data))) => Some(Self {
+                content_type: content_type.unwrap_or_else(|| JSON.to_owned()),
+                data,
+            }),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Bytes: base64 text in a human-readable format, a byte string otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data(pub Bytes);
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&STANDARD.encode(&self.0))
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+            let bytes = STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+            Ok(Self(bytes.into()))
+        } else {
+            Ok(Self(serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec().into()))
+        }
+    }
+}
