@@ -6,14 +6,14 @@
 //!
 //! Deliberately absent: I/O, and any type of the broker's insides.
 
-pub mod codec;
 pub mod code;
+pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod payload;
 pub mod structure;
 
-pub use codec::{Codec, DecodeError};
 pub use code::{CloseCode, Code};
+pub use codec::{Codec, DecodeError};
 pub use frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 pub use payload::Payload;

@@ -54,10 +54,9 @@ impl Payload {
     ) -> Option<Self> {
         match (args, data) {
             (Some(raw), _) => Some(Self::json(String::from(Box::<str>::from(raw)))),
-            (None, Some(Data(data))) => Some(Self {
-                content_type: content_type.unwrap_or_else(|| JSON.to_owned()),
-                data,
-            }),
+            (None, Some(Data(data))) => {
+                Some(Self { content_type: content_type.unwrap_or_else(|| JSON.to_owned()), data })
+            }
             (None, None) => None,
         }
     }

@@ -115,9 +115,7 @@ impl Row {
             Self::Outcome(row) => {
                 RowKey::Outcome(row.site.clone(), row.service.clone(), row.uid, row.sequence)
             }
-            Self::Key(row) => {
-                RowKey::Key(row.site.clone(), row.service.clone(), row.key.clone())
-            }
+            Self::Key(row) => RowKey::Key(row.site.clone(), row.service.clone(), row.key.clone()),
             Self::User(row) => RowKey::User(row.site.clone(), row.id.clone()),
             Self::Client(row) => RowKey::Client(row.site.clone(), row.id.clone()),
             Self::Subscription(row) => {
