@@ -11,9 +11,12 @@ pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod payload;
+pub mod problem;
+pub mod resource;
 pub mod structure;
 
 pub use code::{CloseCode, Code};
 pub use codec::{Codec, DecodeError};
 pub use frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 pub use payload::Payload;
+pub use problem::Problem;

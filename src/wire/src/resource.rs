@@ -1,0 +1,340 @@
+//! The resources of the HTTP administration API, as JSON.
+//!
+//! Invariants: what a caller sends (`…Body`) rejects unknown fields, so that a misspelt option is
+//! an error; what the broker answers may gain fields, so readers ignore those they do not know.
+//! Times are milliseconds since the Unix epoch, ids integers below 2^53.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::code::Code;
+use crate::frame::{Position, Start};
+use crate::payload::Data;
+use crate::structure::{Category, Structure};
+
+/// Items of a page when the request names no limit.
+pub const PAGE_DEFAULT: usize = 100;
+/// Items of a page at most.
+pub const PAGE_MAX: usize = 1000;
+
+/// A part of a list, in an order that does not change: ascending by name or id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The `after` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Settings of a site. In a request an absent field keeps its value, or at creation takes the
+/// default of [`SiteSettings`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteBody {
+    /// See [`SiteSettings::multi_service`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_service: Option<bool>,
+    /// See [`SiteSettings::constructible`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constructible: Option<bool>,
+    /// See [`SiteSettings::guests_allowed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests_allowed: Option<bool>,
+    /// See [`SiteSettings::stateless_guests_allowed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stateless_guests_allowed: Option<bool>,
+}
+
+/// The settings of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteSettings {
+    /// Whether several services share the site, each with its own queues. Cannot change while the
+    /// site has a structure.
+    pub multi_service: bool,
+    /// Whether the first service to connect may construct a blank site.
+    pub constructible: bool,
+    /// Whether guests are let in, as far as the structure supports them.
+    pub guests_allowed: bool,
+    /// Whether clients without account are let in, as far as the structure supports them.
+    pub stateless_guests_allowed: bool,
+}
+
+impl Default for SiteSettings {
+    /// One service, which may construct the site; guests as far as the structure, which denies
+    /// them by default, supports them.
+    fn default() -> Self {
+        Self {
+            multi_service: false,
+            constructible: true,
+            guests_allowed: true,
+            stateless_guests_allowed: true,
+        }
+    }
+}
+
+impl SiteBody {
+    /// The settings that result from `base`.
+    pub fn apply_to(&self, base: &SiteSettings) -> SiteSettings {
+        SiteSettings {
+            multi_service: self.multi_service.unwrap_or(base.multi_service),
+            constructible: self.constructible.unwrap_or(base.constructible),
+            guests_allowed: self.guests_allowed.unwrap_or(base.guests_allowed),
+            stateless_guests_allowed: self
+                .stateless_guests_allowed
+                .unwrap_or(base.stateless_guests_allowed),
+        }
+    }
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// When it was created.
+    pub created_ms: u64,
+    /// Its settings.
+    pub settings: SiteSettings,
+    /// The number of its life; another after a rebuild.
+    pub incarnation: u64,
+    /// Its service type; absent while it is blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<String>,
+    /// Who wrote its contract; absent while it is blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract_author: Option<String>,
+    /// The canonical hash of its structure, hex; absent while it is blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure_hash: Option<String>,
+    /// The id of the newest instance; 0 before the first.
+    pub last_instance_id: u64,
+}
+
+/// The structure of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteStructure {
+    /// Its canonical hash, hex.
+    pub hash: String,
+    /// The number of the site's life.
+    pub incarnation: u64,
+    /// The structure.
+    pub structure: Structure,
+}
+
+/// A publisher account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: String,
+    /// Whether its newest session is connected.
+    pub online: bool,
+    /// The epoch of its newest session; 0 before the first.
+    pub epoch: u64,
+    /// Why it exchanges no events: `site-blank`, `service-type-conflict` or
+    /// `site-structure-mismatch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Code>,
+    /// The structure it declared when it was parked; only where one service is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<Structure>,
+    /// The uid of the store it raises from, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// As declared by its newest session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// As declared by its newest session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+}
+
+/// An empty object: a service has nothing that an administrator sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceBody {}
+
+/// What an administrator sets of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientBody {
+    /// Its user; absent or null makes it a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// A stateful subscriber account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its id.
+    pub id: String,
+    /// Its user; absent for a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The epoch of its newest session; 0 before the first.
+    pub epoch: u64,
+}
+
+/// What an administrator sets of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserBody {
+    /// The roles it holds; each must be declared once the site has a structure.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// A holder of roles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub id: String,
+    /// The roles it holds.
+    pub roles: Vec<String>,
+}
+
+/// What a token lets its bearer do, inside one site: `"admin"`, `"observer"`, `{"service": "s"}`
+/// or `{"client": "c"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Principal {
+    /// Administers the site.
+    Admin,
+    /// Reads everything of the site, changes nothing.
+    Observer,
+    /// Acts as this service.
+    Service(String),
+    /// Acts as this client.
+    Client(String),
+}
+
+/// A request for a new token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    /// What its bearer may do.
+    pub principal: Principal,
+}
+
+/// A token that was just made: the only time its secret is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its public half.
+    pub id: String,
+    /// The whole of it, for `Authorization: Bearer`.
+    pub token: String,
+    /// What its bearer may do.
+    pub principal: Principal,
+}
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its public half.
+    pub id: String,
+    /// What its bearer may do.
+    pub principal: Principal,
+    /// When it was created.
+    pub created_ms: u64,
+}
+
+/// The queues of an event: one for each service of a multi-service site, seen as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The event.
+    pub event: String,
+    /// The number of the event in this site: that of its subscriptions.
+    pub subscription: u32,
+    /// Its category.
+    pub category: Category,
+    /// Instances that are retained.
+    pub retained: u64,
+    /// The id of the earliest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_instance_id: Option<u64>,
+    /// The id of the newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_instance_id: Option<u64>,
+}
+
+/// A retained instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id.
+    pub instance_id: u64,
+    /// Who raised it.
+    pub service: String,
+    /// The addressee of a private event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// When it was committed.
+    pub created_ms: u64,
+    /// From when on it is not sent any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// Whether it is a null-event.
+    pub null: bool,
+    /// The media type of `data`; absent is `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// The arguments where they are JSON other than `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Box<RawValue>>,
+    /// The arguments otherwise, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
+}
+
+/// A subscription of a stateful client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The client.
+    pub client: String,
+    /// The event.
+    pub event: String,
+    /// Its number in this site.
+    pub subscription: u32,
+    /// Its category.
+    pub category: Category,
+    /// Its cursor: the last instance that was delivered and acknowledged.
+    pub position: Position,
+    /// As asked for.
+    pub start: Start,
+    /// As asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_timeout_ms: Option<u32>,
+    /// As asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Whether the client may receive it at the moment.
+    pub granted: bool,
+}
+
+/// Where a subscription is to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeekBody {
+    /// Delivery goes on with the first retained instance above this id; 0 is the earliest.
+    pub after: u64,
+}
+
+/// What became of an event raised over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseResult {
+    /// The event.
+    pub event: String,
+    /// The id of the instance; absent when the outcome is no longer remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<u64>,
+    /// The same key had raised it before; this is the first outcome.
+    pub duplicate: bool,
+    /// A null after a null: acknowledged, nobody is told.
+    pub ignored: bool,
+}
+
+/// What the health checks answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}
