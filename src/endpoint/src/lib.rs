@@ -1,1 +1,27 @@
-//! placeholder
+//! The Rust SDK of Ackord: [`ServiceEndpoint`] raises events, [`ClientEndpoint`] handles them.
+//!
+//! Layers, from the inside out: pure machines (`publish`, `subscribe`, `reconnect`) decide
+//! everything and touch neither clock, network nor disk; stores (`spl`, `cpl`) make decisions
+//! durable; the two endpoints put both on a tokio task and a WebSocket.
+//!
+//! Deliberately absent: any type of the broker beyond its wire format, and any thread or task per
+//! event on the way from `raise` to the socket.
+
+mod error;
+mod event;
+pub mod level;
+mod notice;
+
+mod client;
+mod service;
+
+pub use ackord_wire::frame::{Position, Start};
+pub use ackord_wire::structure::{Category, Structure};
+pub use ackord_wire::{Code, Codec, Payload};
+
+pub use client::{ClientBuilder, ClientEndpoint};
+pub use error::{Error, RaiseError};
+pub use event::{Delivery, Event, Flow, HandlerError, Outcome, Subscription};
+pub use level::{ClientLevel, ClientPersistence, ServiceLevel, ServicePersistence};
+pub use notice::{ClientNotice, RenewReason, ResetReason, ServiceNotice};
+pub use service::{ServiceBuilder, ServiceEndpoint};
