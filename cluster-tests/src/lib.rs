@@ -1,1 +1,3 @@
-//! placeholder
+//! The harness of the black-box tests: nodes, faults, history, oracle.
+
+pub mod disk;

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ackord-wire", &[]),
     ("ackord-store", &[]),
     ("ackord-tidy", &[]),
+    ("disk-shim", &[]),
     ("ackord-replica", &["ackord-machine", "ackord-store"]),
     ("ackord-agents", &["ackord-machine", "ackord-replica", "ackord-wire"]),
     ("ackord-gateway", &["ackord-agents", "ackord-machine", "ackord-replica", "ackord-wire"]),
