@@ -26,6 +26,16 @@ pub enum Write {
     Delete(RowKey),
 }
 
+impl Write {
+    /// The row that is written.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Put(row) => row.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
 /// The identity of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RowKey {
@@ -100,7 +110,51 @@ pub enum Row {
     Limits(Limits),
 }
 
+impl RowKey {
+    /// The site that the row belongs to; `None` for the partition's own rows.
+    pub fn site(&self) -> Option<&SiteName> {
+        match self {
+            Self::Clock | Self::Limits => None,
+            Self::Site(site)
+            | Self::Head(site)
+            | Self::Event(site, _)
+            | Self::Instance(site, _)
+            | Self::Service(site, _)
+            | Self::Declared(site, _)
+            | Self::Store(site, _, _)
+            | Self::Outcome(site, _, _, _)
+            | Self::Key(site, _, _)
+            | Self::User(site, _)
+            | Self::Client(site, _)
+            | Self::Subscription(site, _, _)
+            | Self::Token(site, _)
+            | Self::Request(site, _) => Some(site),
+        }
+    }
+}
+
 impl Row {
+    /// The site that the row belongs to; `None` for the partition's own rows.
+    pub fn site(&self) -> Option<&SiteName> {
+        match self {
+            Self::Clock(_) | Self::Limits(_) => None,
+            Self::Site(row) => Some(&row.site),
+            Self::Head(row) => Some(&row.site),
+            Self::Event(row) => Some(&row.site),
+            Self::Instance(row) => Some(&row.site),
+            Self::Service(row) => Some(&row.site),
+            Self::Declared(row) => Some(&row.site),
+            Self::Store(row) => Some(&row.site),
+            Self::Outcome(row) => Some(&row.site),
+            Self::Key(row) => Some(&row.site),
+            Self::User(row) => Some(&row.site),
+            Self::Client(row) => Some(&row.site),
+            Self::Subscription(row) => Some(&row.site),
+            Self::Token(row) => Some(&row.site),
+            Self::Request(row) => Some(&row.site),
+        }
+    }
+
     /// The identity of this row.
     pub fn key(&self) -> RowKey {
         match self {
@@ -152,6 +206,9 @@ pub struct HeadRow {
     pub site: SiteName,
     /// The id of the newest instance; 0 before the first.
     pub last_instance: InstanceId,
+    /// The highest epoch of any account that was deleted: an account created again under the same
+    /// id starts above it, so nothing that an old session still has under way is taken for its own.
+    pub epoch_floor: Epoch,
 }
 
 /// An event definition of a site.
@@ -184,6 +241,18 @@ pub struct Instance {
     pub expires: Option<Stamp>,
     /// The arguments; `None` is a null-event.
     pub arguments: Option<Arguments>,
+}
+
+impl Instance {
+    /// Whether its lifetime is over at `now`: from then on it is never sent.
+    pub fn expired(&self, now: Stamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether it has no arguments: "no longer relevant".
+    pub fn is_null(&self) -> bool {
+        self.arguments.is_none()
+    }
 }
 
 /// A publisher account.

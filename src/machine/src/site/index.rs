@@ -1,0 +1,380 @@
+//! Keeps a site's maps and indexes in step with its rows: one row in, one row out.
+//!
+//! Invariants: every index entry has its row and every row its entries; a map left empty is
+//! removed, so the order of writes leaves no trace; `bytes` is the sum of the rows' weights.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ids::{ClientId, InstanceId, ServiceId, Stamp, StorageUid};
+use super::row::{Instance, KeyRow, OutcomeRow, Row, RowKey};
+use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
+use super::weight::{self, Weight};
+
+impl ServiceRows {
+    fn is_empty(&self) -> bool {
+        self.row.is_none()
+            && self.declared.is_none()
+            && self.stores.is_empty()
+            && self.keys.is_empty()
+    }
+}
+
+impl ClientRows {
+    fn is_empty(&self) -> bool {
+        self.row.is_none() && self.subscriptions.is_empty()
+    }
+}
+
+impl StoreRows {
+    fn is_empty(&self) -> bool {
+        self.row.is_none() && self.outcomes.is_empty()
+    }
+}
+
+impl EventRows {
+    fn is_empty(&self) -> bool {
+        self.row.is_none() && self.retained.is_empty()
+    }
+}
+
+/// Removes an id from one of several queues, and the queue if it was the last.
+fn remove_from<K: Ord>(queues: &mut BTreeMap<K, Queue>, key: &K, id: InstanceId) {
+    if let Some(queue) = queues.get_mut(key) {
+        queue.remove(&id);
+        if queue.is_empty() {
+            queues.remove(key);
+        }
+    }
+}
+
+fn weight_of<T: Weight>(row: Option<T>) -> u64 {
+    row.map_or(0, |row| row.weight())
+}
+
+impl Site {
+    pub(super) fn is_empty(&self) -> bool {
+        self.row.is_none()
+            && self.head.is_none()
+            && self.events.is_empty()
+            && self.instances.is_empty()
+            && self.services.is_empty()
+            && self.clients.is_empty()
+            && self.users.is_empty()
+            && self.tokens.is_empty()
+            && self.requests.is_empty()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Stamp> {
+        self.due.first().map(|(stamp, _)| *stamp)
+    }
+
+    /// What expires at or before `now`, the earliest first.
+    pub(super) fn due(&self, now: Stamp) -> impl Iterator<Item = &Due> {
+        self.due
+            .iter()
+            .take_while(move |(stamp, _)| *stamp <= now)
+            .map(|(_, due)| due)
+    }
+
+    fn service_rows(&mut self, id: &ServiceId) -> &mut ServiceRows {
+        self.services.entry(id.clone()).or_default()
+    }
+
+    fn store_rows(&mut self, id: &ServiceId, uid: StorageUid) -> &mut StoreRows {
+        self.service_rows(id).stores.entry(uid).or_default()
+    }
+
+    fn client_rows(&mut self, id: &ClientId) -> &mut ClientRows {
+        self.clients.entry(id.clone()).or_default()
+    }
+
+    /// Inserts or replaces a row.
+    pub(super) fn put(&mut self, row: &Row) {
+        let before = match row {
+            Row::Clock(_) | Row::Limits(_) => 0,
+            Row::Site(row) => weight_of(self.row.replace(row.clone())),
+            Row::Head(row) => self.head.replace(row.clone()).map_or(0, |_| weight::HEAD),
+            Row::Event(row) => {
+                let before = self.remove_event_row(&row.key);
+                self.names.insert(row.definition.name.clone(), row.key);
+                self.events.entry(row.key).or_default().row = Some(row.clone());
+                before
+            }
+            Row::Instance(row) => self.put_instance(row),
+            Row::Service(row) => weight_of(self.service_rows(&row.id).row.replace(row.clone())),
+            Row::Declared(row) => weight_of(
+                self.service_rows(&row.service)
+                    .declared
+                    .replace(row.clone()),
+            ),
+            Row::Store(row) => {
+                let old = self
+                    .store_rows(&row.service, row.uid)
+                    .row
+                    .replace(row.clone());
+                old.map_or(0, |_| weight::STORE)
+            }
+            Row::Outcome(row) => {
+                let outcomes = &mut self.store_rows(&row.service, row.uid).outcomes;
+                let old = outcomes.insert(row.sequence, (row.content, row.decision.clone()));
+                old.map_or(0, |_| weight::OUTCOME)
+            }
+            Row::Key(row) => self.put_key(row),
+            Row::User(row) => weight_of(self.users.insert(row.id.clone(), row.clone())),
+            Row::Client(row) => weight_of(self.client_rows(&row.id).row.replace(row.clone())),
+            Row::Subscription(row) => {
+                let subscriptions = &mut self.client_rows(&row.client).subscriptions;
+                weight_of(subscriptions.insert(row.event, row.clone()))
+            }
+            Row::Token(row) => weight_of(self.tokens.insert(row.id.clone(), row.clone())),
+            Row::Request(row) => {
+                let old = self.requests.insert(row.id, row.clone());
+                if let Some(old) = &old {
+                    self.due.remove(&(old.expires, Due::Request(old.id)));
+                }
+                self.due.insert((row.expires, Due::Request(row.id)));
+                weight_of(old)
+            }
+        };
+        self.bytes = self
+            .bytes
+            .saturating_sub(before)
+            .saturating_add(row.weight());
+    }
+
+    fn put_instance(&mut self, instance: &Arc<Instance>) -> u64 {
+        let before = self.remove_instance(instance.id);
+        if let Some(expires) = instance.expires {
+            self.due.insert((expires, Due::Instance(instance.id)));
+        }
+        let event = self.events.entry(instance.event).or_default();
+        event.retained.insert(instance.id, Arc::clone(instance));
+        let queue = event.queues.entry(instance.service.clone()).or_default();
+        queue.insert(instance.id, Arc::clone(instance));
+        if let Some(client) = &instance.client {
+            let queue = event.addressed.entry(client.clone()).or_default();
+            queue.insert(instance.id, Arc::clone(instance));
+        }
+        self.instances.insert(instance.id, Arc::clone(instance));
+        before
+    }
+
+    fn put_key(&mut self, row: &KeyRow) -> u64 {
+        let due = |row: &KeyRow| (row.expires, Due::Key(row.service.clone(), row.key.clone()));
+        let old = self
+            .service_rows(&row.service)
+            .keys
+            .insert(row.key.clone(), row.clone());
+        match &old {
+            Some(old) => {
+                self.due.remove(&due(old));
+            }
+            None => self.keys += 1,
+        }
+        self.due.insert(due(row));
+        weight_of(old)
+    }
+
+    /// Removes a row; an absent one leaves everything as it is.
+    pub(super) fn delete(&mut self, key: &RowKey) {
+        let before = match key {
+            RowKey::Clock | RowKey::Limits => 0,
+            RowKey::Site(_) => weight_of(self.row.take()),
+            RowKey::Head(_) => self.head.take().map_or(0, |_| weight::HEAD),
+            RowKey::Event(_, key) => {
+                let before = self.remove_event_row(key);
+                if self.events.get(key).is_some_and(EventRows::is_empty) {
+                    self.events.remove(key);
+                }
+                before
+            }
+            RowKey::Instance(_, id) => self.remove_instance(*id),
+            RowKey::Service(_, service)
+            | RowKey::Declared(_, service)
+            | RowKey::Store(_, service, _)
+            | RowKey::Outcome(_, service, _, _)
+            | RowKey::Key(_, service, _) => self.delete_of_service(service, key),
+            RowKey::User(_, id) => weight_of(self.users.remove(id)),
+            RowKey::Client(_, client) | RowKey::Subscription(_, client, _) => {
+                self.delete_of_client(client, key)
+            }
+            RowKey::Token(_, id) => weight_of(self.tokens.remove(id)),
+            RowKey::Request(_, id) => {
+                let old = self.requests.remove(id);
+                if let Some(old) = &old {
+                    self.due.remove(&(old.expires, Due::Request(old.id)));
+                }
+                weight_of(old)
+            }
+        };
+        self.bytes = self.bytes.saturating_sub(before);
+    }
+
+    /// Takes an event's row and name, leaving its instances.
+    fn remove_event_row(&mut self, key: &super::ids::EventKey) -> u64 {
+        let Some(old) = self.events.get_mut(key).and_then(|rows| rows.row.take()) else {
+            return 0;
+        };
+        if self.names.get(&old.definition.name) == Some(key) {
+            self.names.remove(&old.definition.name);
+        }
+        old.weight()
+    }
+
+    fn remove_instance(&mut self, id: InstanceId) -> u64 {
+        let Some(instance) = self.instances.remove(&id) else {
+            return 0;
+        };
+        if let Some(expires) = instance.expires {
+            self.due.remove(&(expires, Due::Instance(id)));
+        }
+        if let Some(event) = self.events.get_mut(&instance.event) {
+            event.retained.remove(&id);
+            remove_from(&mut event.queues, &instance.service, id);
+            if let Some(client) = &instance.client {
+                remove_from(&mut event.addressed, client, id);
+            }
+            if event.is_empty() {
+                self.events.remove(&instance.event);
+            }
+        }
+        instance.weight()
+    }
+
+    fn delete_of_service(&mut self, service: &ServiceId, key: &RowKey) -> u64 {
+        let Some(rows) = self.services.get_mut(service) else {
+            return 0;
+        };
+        let before = match key {
+            RowKey::Declared(..) => weight_of(rows.declared.take()),
+            RowKey::Store(_, _, uid) | RowKey::Outcome(_, _, uid, _) => {
+                let before = match (rows.stores.get_mut(uid), key) {
+                    (None, _) => 0,
+                    (Some(store), RowKey::Outcome(_, _, _, sequence)) => store
+                        .outcomes
+                        .remove(sequence)
+                        .map_or(0, |_| weight::OUTCOME),
+                    (Some(store), _) => store.row.take().map_or(0, |_| weight::STORE),
+                };
+                if rows.stores.get(uid).is_some_and(StoreRows::is_empty) {
+                    rows.stores.remove(uid);
+                }
+                before
+            }
+            RowKey::Key(_, _, text) => {
+                let old = rows.keys.remove(text);
+                if let Some(old) = &old {
+                    self.keys = self.keys.saturating_sub(1);
+                    self.due
+                        .remove(&(old.expires, Due::Key(service.clone(), text.clone())));
+                }
+                weight_of(old)
+            }
+            // Only called for the rows of a service: what is left is its own.
+            _ => weight_of(rows.row.take()),
+        };
+        if rows.is_empty() {
+            self.services.remove(service);
+        }
+        before
+    }
+
+    fn delete_of_client(&mut self, client: &ClientId, key: &RowKey) -> u64 {
+        let Some(rows) = self.clients.get_mut(client) else {
+            return 0;
+        };
+        let before = if let RowKey::Subscription(_, _, event) = key {
+            weight_of(rows.subscriptions.remove(event))
+        } else {
+            weight_of(rows.row.take())
+        };
+        if rows.is_empty() {
+            self.clients.remove(client);
+        }
+        before
+    }
+
+    /// The row of this identity.
+    pub(super) fn row(&self, key: &RowKey) -> Option<Row> {
+        match key {
+            RowKey::Clock | RowKey::Limits => None,
+            RowKey::Site(_) => self.row.clone().map(Row::Site),
+            RowKey::Head(_) => self.head.clone().map(Row::Head),
+            RowKey::Event(_, key) => self.event(*key).cloned().map(Row::Event),
+            RowKey::Instance(_, id) => self.instance(*id).cloned().map(Row::Instance),
+            RowKey::Service(_, id) => self.service(id.as_str()).cloned().map(Row::Service),
+            RowKey::Declared(_, id) => self.services.get(id)?.declared.clone().map(Row::Declared),
+            RowKey::Store(_, id, uid) => self.store(id.as_str(), *uid).cloned().map(Row::Store),
+            RowKey::Outcome(_, service, uid, sequence) => {
+                let (content, decision) = self.outcome(service.as_str(), *uid, *sequence)?;
+                Some(Row::Outcome(OutcomeRow {
+                    site: self.name.clone(),
+                    service: service.clone(),
+                    uid: *uid,
+                    sequence: *sequence,
+                    content: *content,
+                    decision: decision.clone(),
+                }))
+            }
+            RowKey::Key(_, service, key) => self.key(service.as_str(), key).cloned().map(Row::Key),
+            RowKey::User(_, id) => self.user(id.as_str()).cloned().map(Row::User),
+            RowKey::Client(_, id) => self.client(id.as_str()).cloned().map(Row::Client),
+            RowKey::Subscription(_, client, event) => self
+                .subscription(client, *event)
+                .cloned()
+                .map(Row::Subscription),
+            RowKey::Token(_, id) => self.token(id.as_str()).cloned().map(Row::Token),
+            RowKey::Request(_, id) => self.request(*id).cloned().map(Row::Request),
+        }
+    }
+
+    /// Every row of the site once.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
+        let own = self.row.clone().map(Row::Site).into_iter();
+        own.chain(self.head.clone().map(Row::Head))
+            .chain(self.events().cloned().map(Row::Event))
+            .chain(self.instances.values().cloned().map(Row::Instance))
+            .chain(
+                self.services
+                    .iter()
+                    .flat_map(|(id, rows)| self.rows_of_service(id, rows)),
+            )
+            .chain(self.users.values().cloned().map(Row::User))
+            .chain(self.clients.values().flat_map(|rows| {
+                let own = rows.row.clone().map(Row::Client).into_iter();
+                own.chain(rows.subscriptions.values().cloned().map(Row::Subscription))
+            }))
+            .chain(self.tokens.values().cloned().map(Row::Token))
+            .chain(self.requests.values().cloned().map(Row::Request))
+    }
+
+    /// The rows of a service: itself, what it declared, its marks, decisions and keys.
+    pub(super) fn rows_of_service<'a>(
+        &'a self,
+        id: &'a ServiceId,
+        rows: &'a ServiceRows,
+    ) -> impl Iterator<Item = Row> + 'a {
+        let own = rows.row.clone().map(Row::Service).into_iter();
+        own.chain(rows.declared.clone().map(Row::Declared))
+            .chain(rows.stores.iter().flat_map(move |(uid, store)| {
+                let mark = store.row.clone().map(Row::Store).into_iter();
+                mark.chain(
+                    store
+                        .outcomes
+                        .iter()
+                        .map(move |(sequence, (content, decision))| {
+                            Row::Outcome(OutcomeRow {
+                                site: self.name.clone(),
+                                service: id.clone(),
+                                uid: *uid,
+                                sequence: *sequence,
+                                content: *content,
+                                decision: decision.clone(),
+                            })
+                        }),
+                )
+            }))
+            .chain(rows.keys.values().cloned().map(Row::Key))
+    }
+}
