@@ -62,9 +62,8 @@ pub fn stat(fd: c_int) -> Option<(u64, u64, bool)> {
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `status` outlives the call.
     let rc = unsafe { libc::syscall(libc::SYS_fstat, fd, &raw mut status) };
-    (rc == 0).then(|| {
-        (status.st_ino, status.st_size as u64, status.st_mode & libc::S_IFMT == libc::S_IFDIR)
-    })
+    let is_directory = status.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    (rc == 0).then_some((status.st_ino, status.st_size as u64, is_directory))
 }
 
 /// What `stat` says about a path: its inode.

@@ -57,7 +57,7 @@ fn dependencies_are_allowed() {
         return;
     }
     let arguments =
-        ["deny", "--offline", "check", "--config", ".ci/deny.toml", "bans", "licenses", "sources"];
+        ["deny", "--offline", "--config", ".ci/deny.toml", "check", "bans", "licenses", "sources"];
     let result = run(env!("CARGO"), &arguments);
     assert!(result.is_ok(), "{}", result.unwrap_err());
 }
