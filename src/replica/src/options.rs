@@ -118,7 +118,10 @@ impl NodeOptions {
         if self.entry_bytes_max > self.queue_bytes_max {
             return bad(
                 "entry_bytes_max",
-                format!("at most queue_bytes_max {}, was {}", self.queue_bytes_max, self.entry_bytes_max),
+                format!(
+                    "at most queue_bytes_max {}, was {}",
+                    self.queue_bytes_max, self.entry_bytes_max
+                ),
             );
         }
         Ok(())
