@@ -1,1 +1,20 @@
-//! placeholder
+//! Who serves each session: thin actors around the pure machines of `ackord_machine::session`.
+//!
+//! `frames ─▶ ClientAgent | ServiceAgent ─▶ session machine ─▶ propose ─▶ partition ─▶ outcome ─▶ frames`
+//! `partition ─▶ EffectWatch ─▶ SiteHub ─▶ only the interested agents`
+//!
+//! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
+//! sending half of a bounded outbox. Everything of a session lives on the arbiter that opened it.
+//!
+//! Deliberately absent: HTTP, sockets, and every decision (those are in `ackord_machine`).
+
+mod broker;
+mod connection;
+mod options;
+pub mod token;
+
+pub use broker::Broker;
+pub use connection::{Connection, Inbound, Outbound};
+pub use options::BrokerOptions;
+
+pub use ackord_machine::site::Principal;

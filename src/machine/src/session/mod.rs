@@ -1,1 +1,210 @@
-//! placeholder
+//! What one connection does, as data in and data out.
+//!
+//! - [`ClientSession`]: the subscriptions of one connected client, one [`Lane`] each.
+//! - [`ServiceSession`]: the publish window of one connected service.
+//! - [`Keepalive`]: when to ping a peer and when to give it up.
+//!
+//! A session is told what happened (`on_x`) together with a [`View`] of its site as applied on
+//! this node, and pushes what shall be done ([`Output`]) in order. Its driver carries the outputs
+//! out: it proposes commands and reports their outcome under the same [`Token`], sends messages,
+//! closes. A driver calls `on_time` at [`ClientSession::next_deadline`]: one timer per session.
+//!
+//! Invariants: a session never asks for anything after its [`Output::Close`]; it never waits for
+//! anything but outcomes it asked for, wakes and its deadline; waking it without a reason, twice
+//! or late changes nothing but latency.
+//!
+//! Deliberately absent: encodings, sockets, actors, and knowledge of other sessions.
+
+mod client;
+mod keepalive;
+mod lane;
+mod message;
+mod service;
+mod set;
+mod subscriptions;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientSession, SessionOptions, Wake};
+pub use keepalive::{Keepalive, KeepaliveAct};
+pub use lane::{Lane, LaneState};
+pub use message::{
+    AcceptedSubscription, Delivery, RefusedRaise, RefusedSubscription, SubscriptionSync, ToClient,
+    ToService,
+};
+pub use service::{ServiceHello, ServiceSession};
+pub use set::{set_hash, set_text};
+pub use subscriptions::{ListMode, SubscribeItem};
+
+use super::site::{Command, Limits, Refusal, Site, SiteName, Stamp, State};
+
+/// Names one thing that a session waits for; never reused within a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What a session sees when it is told something.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The session's site as applied on this node; `None` when there is none.
+    pub site: Option<&'a Site>,
+    /// The partition's limits.
+    pub limits: &'a Limits,
+    /// Milliseconds of a monotonic clock, for deadlines.
+    pub now_ms: u64,
+    /// The log's time, for expiry and age.
+    pub stamp: Stamp,
+}
+
+impl<'a> View<'a> {
+    /// The view of one site in a partition's state. The stamp is never behind the state's clock.
+    pub fn new(state: &'a State, site: &SiteName, now_ms: u64, stamp: Stamp) -> Self {
+        Self {
+            site: state.site(site.as_str()),
+            limits: state.limits(),
+            now_ms,
+            stamp: stamp.max(state.clock()),
+        }
+    }
+}
+
+/// What a session wants done. `M` is what it says to its peer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output<M> {
+    /// Propose the command and report with `on_outcome` under the token.
+    Propose {
+        /// What to report under.
+        token: Token,
+        /// What to propose.
+        command: Command,
+    },
+    /// Wait until reads see everything acknowledged before now, then report with `on_outcome`:
+    /// any `Ok` will do.
+    Linearize {
+        /// What to report under.
+        token: Token,
+    },
+    /// Say this to the peer.
+    Send(M),
+    /// Say why and close. Nothing follows.
+    Close {
+        /// Why.
+        reason: CloseReason,
+        /// Why, for a person.
+        detail: String,
+    },
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Too much is queued; nothing was proposed.
+    Busy,
+    /// The state is as large as it may be; nothing was proposed.
+    OverCapacity,
+    /// The disk is nearly full; nothing was proposed.
+    DiskFull,
+    /// The partition cannot be reached now; nothing was proposed.
+    Unavailable,
+    /// It may have been applied, or may be applied later.
+    Unknown,
+}
+
+/// Why a session closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseReason {
+    /// The peer said goodbye.
+    Goodbye,
+    /// A newer session of the same account has taken over.
+    Replaced,
+    /// The account or its site does not exist, or was deleted.
+    NotRegistered,
+    /// The account may not enter.
+    AccessDenied,
+    /// The token that opened the session was revoked.
+    TokenRevoked,
+    /// The site was rebuilt: connect again.
+    SiteRebuilt,
+    /// The peer spoke out of turn.
+    ProtocolViolation,
+    /// What the peer declared is malformed or out of bounds.
+    Invalid,
+    /// The peer asks for more at once than it may.
+    LimitReached,
+    /// The partition is too busy to open the session.
+    Busy,
+    /// This node cannot serve the session now, another one may.
+    Unavailable,
+    /// The store must take a new uid.
+    SequenceReused,
+    /// The store was retired.
+    StoreSuperseded,
+    /// The peer did not say hello, or was silent for too long.
+    IdleTimeout,
+    /// The peer did not read fast enough.
+    SlowConsumer,
+    /// The node is shutting down.
+    ShuttingDown,
+    /// The broker contradicts itself.
+    Internal,
+}
+
+/// Milliseconds until a proposal that was refused as busy is proposed again.
+pub const PROPOSE_RETRY_MS: u64 = 100;
+/// So often an attach or a list of subscriptions is proposed before the session gives up.
+pub const PROPOSE_TRIES_MAX: u8 = 50;
+
+/// The close that a refusal of a session's own command means, if it ends the session.
+fn close_of(refusal: &Refusal) -> CloseReason {
+    match refusal {
+        Refusal::UnknownSite | Refusal::UnknownService | Refusal::UnknownClient => {
+            CloseReason::NotRegistered
+        }
+        Refusal::StaleEpoch { .. } => CloseReason::Replaced,
+        Refusal::AccessDenied => CloseReason::AccessDenied,
+        Refusal::StalePosition | Refusal::WrongStore => CloseReason::SiteRebuilt,
+        Refusal::StoreSuperseded => CloseReason::StoreSuperseded,
+        Refusal::SequenceReused => CloseReason::SequenceReused,
+        Refusal::OverCapacity => CloseReason::Busy,
+        Refusal::Invalid(_) | Refusal::Conflict { .. } => CloseReason::Invalid,
+        Refusal::SiteBlank | Refusal::Parked(_) => CloseReason::Unavailable,
+        Refusal::UnknownUser
+        | Refusal::UnknownToken
+        | Refusal::UnknownEvent
+        | Refusal::UnknownSubscription
+        | Refusal::WrongCategory
+        | Refusal::AlreadyExists
+        | Refusal::OutOfSequence { .. }
+        | Refusal::KeyReused
+        | Refusal::TooManyKeys => CloseReason::Internal,
+    }
+}
+
+/// What a refusal says to a person.
+pub fn refusal_detail(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::UnknownSite => "no such site".to_owned(),
+        Refusal::UnknownService => "no such service".to_owned(),
+        Refusal::UnknownClient => "no such client".to_owned(),
+        Refusal::UnknownUser => "no such user".to_owned(),
+        Refusal::UnknownToken => "no such token".to_owned(),
+        Refusal::UnknownEvent => "the site has no event of this name".to_owned(),
+        Refusal::UnknownSubscription => "no such subscription".to_owned(),
+        Refusal::WrongCategory => "the event has another category".to_owned(),
+        Refusal::AlreadyExists => "something of this name exists".to_owned(),
+        Refusal::StaleEpoch { newest } => format!("a newer session, epoch {newest}, took over"),
+        Refusal::StalePosition => "the position belongs to an earlier life or seek".to_owned(),
+        Refusal::WrongStore => "the session attached with another store".to_owned(),
+        Refusal::StoreSuperseded => "another store continued this one".to_owned(),
+        Refusal::OutOfSequence { expected } => format!("resend from {expected}"),
+        Refusal::SequenceReused => "the number was used for another event".to_owned(),
+        Refusal::KeyReused => "the idempotency key was used for another event".to_owned(),
+        Refusal::TooManyKeys => "the site remembers as many keys as it may".to_owned(),
+        Refusal::Parked(_) => "the service is parked".to_owned(),
+        Refusal::SiteBlank => "the site has no structure yet".to_owned(),
+        Refusal::AccessDenied => "not allowed for this client".to_owned(),
+        Refusal::OverCapacity => "the partition holds as much as it may".to_owned(),
+        Refusal::Invalid(invalid) => format!("{}: {}", invalid.field, invalid.detail),
+        Refusal::Conflict { detail } => detail.clone(),
+    }
+}

@@ -1,0 +1,53 @@
+//! The seam between the front and a session: bytes in, bytes out, nothing of HTTP or sockets.
+
+use ackord_machine::site::{Principal, SiteName, TokenId};
+use ackord_wire::Codec;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// What the front knows about a connection that it hands over.
+///
+/// The outbox should hold few messages (8 is plenty): when it is full the session stops reading
+/// and sending, and closes as a slow consumer after the write deadline.
+#[derive(Debug)]
+pub struct Connection {
+    /// The site, as the address names it; it need not exist.
+    pub site: SiteName,
+    /// Who it is; `None` is a stateless guest.
+    pub principal: Option<Principal>,
+    /// The token that proved it: the session closes when it is revoked.
+    pub token: Option<TokenId>,
+    /// The encoding that was negotiated.
+    pub codec: Codec,
+    /// Where the session writes to. The session ends when its receiver is dropped.
+    pub outbox: mpsc::Sender<Outbound>,
+    /// The peer's address, for logs.
+    pub peer: Box<str>,
+}
+
+/// What the front reads from the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// One message: the encoding of one frame.
+    Frame(Bytes),
+    /// The answer to a ping: the peer is alive.
+    Pong,
+    /// The peer is gone. The end of the stream means the same.
+    Closed,
+}
+
+/// What the front writes to the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// One message: a text message for JSON, a binary one for CBOR.
+    Frame(Bytes),
+    /// A protocol-level ping.
+    Ping,
+    /// Close the connection; nothing follows.
+    Close {
+        /// The close number, see `ackord_wire::code::CLOSE_CODES`.
+        number: u16,
+        /// The stable code, as text.
+        reason: String,
+    },
+}

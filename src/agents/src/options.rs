@@ -1,0 +1,53 @@
+//! What a deployment may set about sessions; every bound of this crate that is not fixed.
+
+use std::time::Duration;
+
+use ackord_wire::limits;
+
+/// How a [`crate::Broker`] serves sessions.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Addresses of the cluster as URLs, told to endpoints in `welcome`.
+    pub addresses: Vec<String>,
+    /// Sessions of this node; more are refused `limit-reached`.
+    pub sessions_max: usize,
+    /// Raises in flight per service session when it asks for no number.
+    pub window_default: u32,
+    /// Raises in flight per service session at most.
+    pub window_max: u32,
+    /// Seconds between pings when the endpoint asks for none.
+    pub keepalive_s_default: u32,
+    /// Seconds between pings at least.
+    pub keepalive_s_min: u32,
+    /// Seconds between pings at most.
+    pub keepalive_s_max: u32,
+    /// Milliseconds until an unacknowledged instance is sent again, when a subscription says none.
+    pub ack_timeout_ms_default: u32,
+    /// A connection that has not said hello by then is closed.
+    pub hello_timeout: Duration,
+    /// A peer that leaves its outbox full for so long is closed as a slow consumer.
+    pub write_deadline: Duration,
+    /// How long an administrative request is tried under one request id.
+    pub admin_deadline: Duration,
+    /// How long [`crate::Broker::shutdown`] waits for sessions to end.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            sessions_max: 100_000,
+            window_default: limits::WINDOW_DEFAULT,
+            window_max: limits::WINDOW_MAX,
+            keepalive_s_default: limits::KEEPALIVE_S_DEFAULT,
+            keepalive_s_min: limits::KEEPALIVE_S_MIN,
+            keepalive_s_max: limits::KEEPALIVE_S_MAX,
+            ack_timeout_ms_default: limits::ACK_TIMEOUT_MS_DEFAULT,
+            hello_timeout: Duration::from_secs(10),
+            write_deadline: Duration::from_secs(10),
+            admin_deadline: Duration::from_secs(10),
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+}

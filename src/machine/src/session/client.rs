@@ -1,0 +1,653 @@
+//! The session of one connected client, stateful or stateless: all its delivery lanes.
+//!
+//! Stateful: `hello ─▶ attach (epoch) ─▶ welcome ─▶ [the client's set] ─▶ lanes`. Stateless:
+//! `hello ─▶ linearize ─▶ welcome ─▶ the client's set with its positions ─▶ lanes`.
+//!
+//! Invariants:
+//! - Nothing is delivered before the epoch of this session is applied here, and nothing of a
+//!   subscription's next instance before its cursor is committed.
+//! - Each entry looks first at whether the session still holds: its site, its life, its account,
+//!   its epoch. So a missed wake delays a close but never lets a session go on under false terms.
+//! - Authority is asked at every transmission, not only when it is said to have changed.
+//!
+//! What a client asks about its subscriptions is in `subscriptions.rs`.
+
+use crate::site::{
+    Advance, ClientId, Command, Digest, Epoch, EventKey, Incarnation, InstanceId, Outcome,
+    Receiver, Refusal, ServiceId, Site, SiteName,
+};
+
+use super::lane::{Lane, Step};
+use super::message::{Delivery, SubscriptionSync, ToClient};
+use super::subscriptions::Requests;
+use super::{
+    CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
+    refusal_detail,
+};
+
+/// Services whose presence a client is told of when its session opens; later ones as they change.
+pub const PRESENCE_AT_OPEN_MAX: usize = 32;
+
+/// What a deployment may set about a client's session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// Milliseconds until an unacknowledged instance is sent again, when a subscription says none.
+    pub ack_timeout_ms: u32,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { ack_timeout_ms: 30_000 }
+    }
+}
+
+/// Why a session is told to look at the state. Carries nothing: the state is what counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The queue or the definition of this event changed.
+    Event(EventKey),
+    /// The client's account, subscriptions or private events changed.
+    Client,
+    /// A service came or went.
+    Service(ServiceId),
+    /// Anything may have changed.
+    All,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was said yet.
+    New,
+    /// An attach, or for a stateless client a linearizing read, is under way.
+    Opening { token: Token },
+    /// The attach could not be proposed; it will be at this time.
+    OpeningDelayed { until_ms: u64 },
+    /// Attached, but this node has not applied that yet.
+    Attached,
+    /// Welcomed; the client shall send its set before anything is delivered.
+    AwaitingSet,
+    /// Delivering.
+    Open,
+    /// Over.
+    Closed,
+}
+
+/// All of one connected client.
+#[derive(Debug)]
+pub struct ClientSession {
+    pub(super) site: SiteName,
+    pub(super) receiver: Receiver,
+    pub(super) epoch: Epoch,
+    pub(super) incarnation: Incarnation,
+    pub(super) options: SessionOptions,
+    stage: Stage,
+    tokens: u64,
+    /// Sorted by event.
+    pub(super) lanes: Vec<Lane>,
+    /// What only a session that opens or asks about its subscriptions needs.
+    pub(super) requests: Option<Box<Requests>>,
+}
+
+/// What a session pushes to.
+pub(super) type Out = Vec<Output<ToClient>>;
+
+impl ClientSession {
+    /// A session that waits for its hello.
+    pub fn new(site: SiteName, receiver: Receiver, options: SessionOptions) -> Self {
+        Self {
+            site,
+            receiver,
+            epoch: Epoch(0),
+            incarnation: Incarnation(0),
+            options,
+            stage: Stage::New,
+            tokens: 0,
+            lanes: Vec::new(),
+            requests: None,
+        }
+    }
+
+    /// The site.
+    pub fn site(&self) -> &SiteName {
+        &self.site
+    }
+
+    /// The client; `None` when stateless.
+    pub fn client(&self) -> Option<&ClientId> {
+        match &self.receiver {
+            Receiver::Client(client) => Some(client),
+            Receiver::Stateless => None,
+        }
+    }
+
+    /// The session's epoch; 0 when stateless or not yet attached.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The lanes, by event.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Whether nothing has been said yet.
+    pub fn is_new(&self) -> bool {
+        self.stage == Stage::New
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// Whether the session delivers.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    pub(super) fn awaits_set(&self) -> bool {
+        self.stage == Stage::AwaitingSet
+    }
+
+    /// When `on_time` has something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let opening = match self.stage {
+            Stage::OpeningDelayed { until_ms } => Some(until_ms),
+            Stage::Open => self.lanes.iter().filter_map(Lane::deadline).min(),
+            Stage::New
+            | Stage::Opening { .. }
+            | Stage::Attached
+            | Stage::AwaitingSet
+            | Stage::Closed => None,
+        };
+        let request = self.requests.as_ref().and_then(|requests| requests.retry_ms());
+        opening.into_iter().chain(request).min()
+    }
+
+    /// The client opens the session. `set` is the hash of its subscriptions, if it gave one.
+    pub fn on_hello(&mut self, set: Option<Digest>, view: View<'_>, out: &mut Out) {
+        match self.stage {
+            Stage::New => {}
+            Stage::Closed => return,
+            Stage::Opening { .. }
+            | Stage::OpeningDelayed { .. }
+            | Stage::Attached
+            | Stage::AwaitingSet
+            | Stage::Open => {
+                return self.close(CloseReason::ProtocolViolation, "hello was said before", out);
+            }
+        }
+        self.requests_mut().set = set;
+        self.begin_opening(view, out);
+    }
+
+    fn begin_opening(&mut self, view: View<'_>, out: &mut Out) {
+        if !self.may_enter(view, out) {
+            return;
+        }
+        let token = self.token();
+        self.stage = Stage::Opening { token };
+        out.push(match &self.receiver {
+            Receiver::Client(client) => {
+                let command =
+                    Command::AttachClient { site: self.site.clone(), client: client.clone() };
+                Output::Propose { token, command }
+            }
+            Receiver::Stateless => Output::Linearize { token },
+        });
+    }
+
+    /// What became of something that the session asked for under this token.
+    pub fn on_outcome(
+        &mut self,
+        token: Token,
+        result: Result<Outcome, Failed>,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        if self.is_closed() {
+            return;
+        }
+        if self.stage == (Stage::Opening { token }) {
+            return self.on_opened(result, view, out);
+        }
+        if self.requests.as_ref().is_some_and(|requests| requests.awaits(token)) {
+            return self.on_request_outcome(result, view, out);
+        }
+        // The outcome of a commit whose lane is gone or has moved says nothing any more.
+        if let Some(index) = self.lanes.iter().position(|lane| lane.awaits(token)) {
+            self.on_commit_outcome(index, result, view, out);
+        }
+    }
+
+    fn on_opened(&mut self, result: Result<Outcome, Failed>, view: View<'_>, out: &mut Out) {
+        match result {
+            Ok(Outcome::ClientAttached { epoch, incarnation }) => {
+                self.epoch = epoch;
+                self.incarnation = incarnation;
+                self.stage = Stage::Attached;
+                self.open_when_applied(view, out);
+            }
+            Ok(Outcome::Refused(refusal)) => {
+                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+            }
+            Ok(_) if self.receiver == Receiver::Stateless => {
+                self.stage = Stage::Attached;
+                self.open_when_applied(view, out);
+            }
+            Ok(other) => self.contradiction("attach", &other, out),
+            Err(failed) => self.on_open_failed(failed, view, out),
+        }
+    }
+
+    /// A failed attach is tried again only when it is certain that it will not be applied later:
+    /// else it could take over from the session that the retry opens.
+    fn on_open_failed(&mut self, failed: Failed, view: View<'_>, out: &mut Out) {
+        let reason = match failed {
+            Failed::Busy | Failed::OverCapacity | Failed::DiskFull => CloseReason::Busy,
+            Failed::Unavailable => CloseReason::Unavailable,
+            Failed::Unknown => {
+                return self.close(CloseReason::Unavailable, "the attach got no answer", out);
+            }
+        };
+        if self.requests_mut().try_again() {
+            self.stage = Stage::OpeningDelayed { until_ms: view.now_ms + PROPOSE_RETRY_MS };
+        } else {
+            let detail = format!("the attach was refused {PROPOSE_TRIES_MAX} times");
+            self.close(reason, detail, out);
+        }
+    }
+
+    /// Welcomes the client once this node has applied the session's own attach.
+    fn open_when_applied(&mut self, view: View<'_>, out: &mut Out) {
+        let Some(site) = view.site else {
+            return self.close(CloseReason::NotRegistered, "the site does not exist", out);
+        };
+        match &self.receiver {
+            Receiver::Client(client) => {
+                let applied =
+                    site.client(client.as_str()).is_none_or(|row| row.epoch >= self.epoch);
+                if !applied {
+                    return;
+                }
+            }
+            Receiver::Stateless => self.incarnation = site.incarnation(),
+        }
+        if !self.holds(view, out) || !self.may_enter(view, out) {
+            return;
+        }
+        let set = self.requests_mut().set.take();
+        let sync = match (&self.receiver, set) {
+            (Receiver::Stateless, _) => SubscriptionSync::Send,
+            (Receiver::Client(_), None) => SubscriptionSync::Kept,
+            (Receiver::Client(client), Some(given)) if given == Self::set_of(site, client) => {
+                SubscriptionSync::Equal
+            }
+            (Receiver::Client(_), Some(_)) => SubscriptionSync::Send,
+        };
+        out.push(Output::Send(ToClient::Welcome {
+            client: self.client().cloned(),
+            epoch: self.epoch,
+            incarnation: self.incarnation,
+            sync,
+        }));
+        let online = site.services().filter(|service| service.online).take(PRESENCE_AT_OPEN_MAX);
+        for service in online {
+            out.push(Output::Send(presence(site, &service.id)));
+        }
+        match sync {
+            SubscriptionSync::Send => {
+                self.stage = Stage::AwaitingSet;
+                self.serve_requests(view, out);
+            }
+            SubscriptionSync::Equal | SubscriptionSync::Kept => {
+                self.stage = Stage::Open;
+                self.sync_lanes(view, out);
+                out.push(Output::Send(ToClient::Subscribed {
+                    accepted: self.accepted_all(),
+                    refused: Vec::new(),
+                    removed: Vec::new(),
+                }));
+                self.serve_requests(view, out);
+                self.pump_all(view, out);
+            }
+        }
+    }
+
+    /// Starts delivering after the client's set was taken.
+    pub(super) fn set_taken(&mut self) {
+        if self.stage == Stage::AwaitingSet {
+            self.stage = Stage::Open;
+        }
+    }
+
+    fn on_commit_outcome(
+        &mut self,
+        index: usize,
+        result: Result<Outcome, Failed>,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(Outcome::Advanced { cursor }) => {
+                let lane = &mut self.lanes[index];
+                let event = lane.event();
+                if let Some(instance) = lane.on_committed(cursor) {
+                    out.push(Output::Send(ToClient::Committed { event, instance }));
+                }
+                if self.holds(view, out) {
+                    self.pump(index, view, out);
+                }
+            }
+            Ok(Outcome::Refused(
+                Refusal::StalePosition | Refusal::UnknownSubscription | Refusal::UnknownEvent,
+            )) => {
+                // Sought or unsubscribed meanwhile: the state says where it stands now.
+                self.lanes[index].drop_commit();
+                self.look_at_all(view, out);
+            }
+            Ok(Outcome::Refused(refusal)) => {
+                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+            }
+            Ok(other) => self.contradiction("commit", &other, out),
+            // A cursor never falls, so repeating a commit of unknown fate does no harm.
+            Err(
+                Failed::Busy
+                | Failed::OverCapacity
+                | Failed::DiskFull
+                | Failed::Unavailable
+                | Failed::Unknown,
+            ) => self.lanes[index].delay_commit(view.now_ms + PROPOSE_RETRY_MS),
+        }
+    }
+
+    /// Something may have changed.
+    pub fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Out) {
+        match self.stage {
+            Stage::New | Stage::Opening { .. } | Stage::OpeningDelayed { .. } | Stage::Closed => {
+                return;
+            }
+            Stage::Attached => return self.open_when_applied(view, out),
+            Stage::AwaitingSet | Stage::Open => {}
+        }
+        match wake {
+            Wake::Event(event) => {
+                if let Ok(index) = self.lane_index(*event)
+                    && self.holds(view, out)
+                {
+                    self.pump(index, view, out);
+                }
+            }
+            Wake::Client | Wake::All => self.look_at_all(view, out),
+            Wake::Service(service) => {
+                if let Some(site) = view.site
+                    && self.holds(view, out)
+                {
+                    out.push(Output::Send(presence(site, service)));
+                }
+            }
+        }
+    }
+
+    /// The client handled an instance.
+    pub fn on_ack(&mut self, event: EventKey, instance: InstanceId, view: View<'_>, out: &mut Out) {
+        let Some(index) = self.frame_lane(event, out) else { return };
+        if self.lanes[index].on_ack(instance) && self.holds(view, out) {
+            self.delivered(index, instance, view, out);
+        }
+    }
+
+    /// The client returns an instance, to get it again after this time.
+    pub fn on_nack(
+        &mut self,
+        event: EventKey,
+        instance: InstanceId,
+        retry_after_ms: u64,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        let Some(index) = self.frame_lane(event, out) else { return };
+        let exhausted = self.lanes[index].on_nack(instance, retry_after_ms, view.now_ms);
+        if exhausted && self.holds(view, out) {
+            self.delivered(index, instance, view, out);
+        }
+    }
+
+    /// The client is still handling an instance.
+    pub fn on_working(
+        &mut self,
+        event: EventKey,
+        instance: InstanceId,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        let Some(index) = self.frame_lane(event, out) else { return };
+        self.lanes[index].on_working(instance, view.now_ms);
+    }
+
+    /// The client leaves.
+    pub fn on_goodbye(&mut self, out: &mut Out) {
+        self.close(CloseReason::Goodbye, "", out);
+    }
+
+    /// Time has passed.
+    pub fn on_time(&mut self, view: View<'_>, out: &mut Out) {
+        match self.stage {
+            Stage::OpeningDelayed { until_ms } if until_ms <= view.now_ms => {
+                self.begin_opening(view, out);
+            }
+            Stage::Open | Stage::AwaitingSet => {
+                if self.holds(view, out) {
+                    self.retry_request(view, out);
+                    self.pump_all(view, out);
+                }
+            }
+            Stage::New
+            | Stage::Opening { .. }
+            | Stage::OpeningDelayed { .. }
+            | Stage::Attached
+            | Stage::Closed => {}
+        }
+    }
+
+    /// Closes the session unless it is closed.
+    pub fn close(&mut self, reason: CloseReason, detail: impl Into<String>, out: &mut Out) {
+        if self.is_closed() {
+            return;
+        }
+        self.stage = Stage::Closed;
+        self.lanes = Vec::new();
+        self.requests = None;
+        out.push(Output::Close { reason, detail: detail.into() });
+    }
+
+    /// Looks at everything: account, subscriptions, authority, queues.
+    pub(super) fn look_at_all(&mut self, view: View<'_>, out: &mut Out) {
+        if !self.holds(view, out) || !self.may_enter(view, out) {
+            return;
+        }
+        if self.stage == Stage::Open {
+            let removed = self.sync_lanes(view, out);
+            if !removed.is_empty() {
+                let (accepted, refused) = (Vec::new(), Vec::new());
+                out.push(Output::Send(ToClient::Subscribed { accepted, refused, removed }));
+            }
+            self.pump_all(view, out);
+        }
+    }
+
+    /// Whether the session's terms still hold; closes it when they do not.
+    pub(super) fn holds(&mut self, view: View<'_>, out: &mut Out) -> bool {
+        let Some(site) = view.site else {
+            self.close(CloseReason::NotRegistered, "the site was deleted", out);
+            return false;
+        };
+        if let Receiver::Client(client) = &self.receiver {
+            match site.client(client.as_str()) {
+                None => {
+                    self.close(CloseReason::NotRegistered, "the client was deleted", out);
+                    return false;
+                }
+                Some(row) if row.epoch > self.epoch => {
+                    let detail = format!("a newer session, epoch {}, took over", row.epoch);
+                    self.close(CloseReason::Replaced, detail, out);
+                    return false;
+                }
+                Some(_) => {}
+            }
+        }
+        if site.incarnation() != self.incarnation {
+            self.close(CloseReason::SiteRebuilt, "the site was rebuilt", out);
+            return false;
+        }
+        true
+    }
+
+    /// Whether the client may be here at all; closes the session when it may not.
+    fn may_enter(&mut self, view: View<'_>, out: &mut Out) -> bool {
+        let Some(site) = view.site else {
+            self.close(CloseReason::NotRegistered, "the site does not exist", out);
+            return false;
+        };
+        match site.admits(&self.receiver) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                false
+            }
+        }
+    }
+
+    pub(super) fn pump_all(&mut self, view: View<'_>, out: &mut Out) {
+        for index in 0..self.lanes.len() {
+            self.pump(index, view, out);
+        }
+    }
+
+    /// Lets one lane do all that it can do now.
+    fn pump(&mut self, index: usize, view: View<'_>, out: &mut Out) {
+        let Some(site) = view.site.filter(|_| self.stage == Stage::Open) else { return };
+        if self.lanes[index].wants_authority(view.now_ms) {
+            self.refresh_authority(index, site, view.now_ms, out);
+        }
+        loop {
+            let lane = &mut self.lanes[index];
+            match lane.step(site, &self.receiver, view.now_ms, view.stamp) {
+                Step::Rest => return,
+                Step::Commit(instance) => {
+                    if self.finish(index, instance, out) {
+                        continue;
+                    }
+                    return;
+                }
+                Step::Send { instance, attempt } => {
+                    let age_ms = view.stamp.0.saturating_sub(instance.created.0);
+                    out.push(Output::Send(ToClient::Event(Delivery {
+                        event: lane.event(),
+                        name: lane.name().clone(),
+                        category: lane.category(),
+                        incarnation: self.incarnation,
+                        generation: lane.generation(),
+                        attempt,
+                        age_s: age_ms / 1000,
+                        instance,
+                    })));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks whether the client may receive the lane's event, and tells it when that changed.
+    pub(super) fn refresh_authority(
+        &mut self,
+        index: usize,
+        site: &Site,
+        now_ms: u64,
+        out: &mut Out,
+    ) {
+        let lane = &mut self.lanes[index];
+        let granted = site.may_receive(lane.event(), &self.receiver);
+        if lane.set_granted(granted, now_ms) {
+            let event = lane.event();
+            out.push(Output::Send(ToClient::Authority { event, granted }));
+        }
+    }
+
+    fn delivered(&mut self, index: usize, instance: InstanceId, view: View<'_>, out: &mut Out) {
+        if self.finish(index, instance, out) {
+            self.pump(index, view, out);
+        }
+    }
+
+    /// An instance is delivered or skipped: proposes its commit, or for a stateless client, which
+    /// keeps its own cursor, takes note. True when the lane is free for the next.
+    fn finish(&mut self, index: usize, instance: InstanceId, out: &mut Out) -> bool {
+        let token = self.token();
+        let lane = &mut self.lanes[index];
+        let event = lane.event();
+        match &self.receiver {
+            Receiver::Stateless => {
+                lane.deliver(instance);
+                out.push(Output::Send(ToClient::Committed { event, instance }));
+                true
+            }
+            Receiver::Client(client) => {
+                let command = Command::Advance(Advance {
+                    site: self.site.clone(),
+                    client: client.clone(),
+                    event,
+                    epoch: self.epoch,
+                    incarnation: self.incarnation,
+                    generation: lane.generation(),
+                    instance,
+                });
+                lane.committing(instance, token);
+                out.push(Output::Propose { token, command });
+                false
+            }
+        }
+    }
+
+    /// The lane that a frame names, if any; frames before the welcome are out of turn.
+    fn frame_lane(&mut self, event: EventKey, out: &mut Out) -> Option<usize> {
+        match self.stage {
+            Stage::Open | Stage::AwaitingSet => self.lane_index(event).ok(),
+            Stage::Closed => None,
+            Stage::New | Stage::Opening { .. } | Stage::OpeningDelayed { .. } | Stage::Attached => {
+                self.close(CloseReason::ProtocolViolation, "the session is not open", out);
+                None
+            }
+        }
+    }
+
+    pub(super) fn lane_index(&self, event: EventKey) -> Result<usize, usize> {
+        self.lanes.binary_search_by_key(&event, Lane::event)
+    }
+
+    pub(super) fn requests_mut(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
+    }
+
+    pub(super) fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// The state answered something that does not fit the question.
+    pub(super) fn contradiction(&mut self, asked: &str, answer: &Outcome, out: &mut Out) {
+        self.close(CloseReason::Internal, format!("unexpected answer to {asked}: {answer:?}"), out);
+    }
+}
+
+/// What the state says about a service now.
+fn presence(site: &Site, service: &ServiceId) -> ToClient {
+    let row = site.service(service.as_str());
+    ToClient::Presence {
+        service: service.clone(),
+        online: row.is_some_and(|row| row.online),
+        hostname: row.map(|row| row.hostname.clone()).unwrap_or_default(),
+        version: row.map(|row| row.version.clone()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,542 @@
+//! The session of one connected service: its publish window.
+//!
+//! `hello ─▶ attach (epoch, marks) ─▶ welcome ─▶ raise* ─▶ answers in the order of the raises`
+//!
+//! Invariants:
+//! - Answers leave in the order in which the raises came, whatever the order of outcomes.
+//! - At most a window of raises is in flight; one more is refused, not queued; a peer that goes on
+//!   to twice the window is closed.
+//! - Once a raise is refused without a decision, every later number is refused `out-of-sequence`
+//!   until that number comes again: by the state for those under way, here for those that follow,
+//!   so that they cost no log entry.
+//! - A raise of unknown fate ends the session: the next welcome tells what was decided.
+
+use std::collections::VecDeque;
+
+use crate::site::{
+    AttachService, Command, Epoch, Incarnation, NewEvent, Outcome, Parked, Raise, Raised, Refusal,
+    Sequence, ServiceId, SiteName, StorageUid, Structure,
+};
+
+use super::message::{RefusedRaise, ToService};
+use super::{
+    CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
+    refusal_detail,
+};
+
+/// Arguments are cut behind this many bytes before they are proposed: no deployment allows more,
+/// so they are rejected all the same, and the log does not carry them.
+pub const ARGS_BYTES_CUT: usize = 65_536 + 1;
+
+/// What a service says first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceHello {
+    /// What it declares.
+    pub structure: Option<Structure>,
+    /// Its store.
+    pub uid: StorageUid,
+    /// The store that this one continues.
+    pub continues: Option<StorageUid>,
+    /// Its version.
+    pub version: String,
+    /// Its host.
+    pub hostname: String,
+    /// Raises in flight that it may have, as granted.
+    pub window: u32,
+    /// A random value for the site's incarnation, should this attach construct the site.
+    pub incarnation: Incarnation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Attaching {
+        token: Token,
+    },
+    AttachDelayed {
+        until_ms: u64,
+    },
+    /// Attached, but this node has not applied that yet.
+    Attached,
+    Open,
+    /// The service said goodbye: what is in flight is answered, then the session closes.
+    Draining,
+    Closed,
+}
+
+/// One raise that is not yet answered.
+#[derive(Debug)]
+struct Slot {
+    sequence: Sequence,
+    /// Refusals of an earlier run say nothing about the present one.
+    run: u32,
+    answer: Option<ToService>,
+}
+
+/// How the attach went, until the welcome.
+#[derive(Debug)]
+struct Welcome {
+    incarnation: Incarnation,
+    last: Sequence,
+    superseded: bool,
+}
+
+/// All of one connected service.
+#[derive(Debug)]
+pub struct ServiceSession {
+    site: SiteName,
+    service: ServiceId,
+    epoch: Epoch,
+    stage: Stage,
+    hello: Option<Box<ServiceHello>>,
+    welcome: Option<Box<Welcome>>,
+    tries: u8,
+    uid: StorageUid,
+    window: u32,
+    superseded: bool,
+    parked: Option<Parked>,
+    /// The next number in line: higher ones are out of sequence.
+    expected: Sequence,
+    /// Counts the times that `expected` was set back.
+    run: u32,
+    tokens: u64,
+    /// The token of the first slot; the others follow without holes.
+    first: u64,
+    slots: VecDeque<Slot>,
+}
+
+type Out = Vec<Output<ToService>>;
+
+impl ServiceSession {
+    /// A session that waits for its hello.
+    pub fn new(site: SiteName, service: ServiceId) -> Self {
+        Self {
+            site,
+            service,
+            epoch: Epoch(0),
+            stage: Stage::New,
+            hello: None,
+            welcome: None,
+            tries: 0,
+            uid: StorageUid([0; 16]),
+            window: 0,
+            superseded: false,
+            parked: None,
+            expected: Sequence(0),
+            run: 0,
+            tokens: 0,
+            first: 1,
+            slots: VecDeque::new(),
+        }
+    }
+
+    /// The site.
+    pub fn site(&self) -> &SiteName {
+        &self.site
+    }
+
+    /// The service.
+    pub fn service(&self) -> &ServiceId {
+        &self.service
+    }
+
+    /// The session's epoch; 0 before it is attached.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether nothing has been said yet.
+    pub fn is_new(&self) -> bool {
+        self.stage == Stage::New
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// Whether the session is attached and exchanges events.
+    pub fn is_online(&self) -> bool {
+        self.stage == Stage::Open && self.parked.is_none()
+    }
+
+    /// Raises that are not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// When `on_time` has something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        match self.stage {
+            Stage::AttachDelayed { until_ms } => Some(until_ms),
+            Stage::New
+            | Stage::Attaching { .. }
+            | Stage::Attached
+            | Stage::Open
+            | Stage::Draining
+            | Stage::Closed => None,
+        }
+    }
+
+    /// The service opens the session.
+    pub fn on_hello(&mut self, hello: ServiceHello, view: View<'_>, out: &mut Out) {
+        match self.stage {
+            Stage::New => {}
+            Stage::Closed => return,
+            Stage::Attaching { .. }
+            | Stage::AttachDelayed { .. }
+            | Stage::Attached
+            | Stage::Open
+            | Stage::Draining => {
+                return self.close(CloseReason::ProtocolViolation, "hello was said before", out);
+            }
+        }
+        self.uid = hello.uid;
+        self.window = hello.window.max(1);
+        self.hello = Some(Box::new(hello));
+        self.attach(view, out);
+    }
+
+    fn attach(&mut self, view: View<'_>, out: &mut Out) {
+        let known = view.site.is_some_and(|site| site.service(self.service.as_str()).is_some());
+        if !known {
+            return self.close(CloseReason::NotRegistered, "no such service", out);
+        }
+        let Some(hello) = &self.hello else { return };
+        let command = Command::AttachService(AttachService {
+            site: self.site.clone(),
+            service: self.service.clone(),
+            structure: hello.structure.clone(),
+            version: hello.version.clone(),
+            hostname: hello.hostname.clone(),
+            uid: hello.uid,
+            continues: hello.continues,
+            incarnation: hello.incarnation,
+        });
+        let token = self.token();
+        self.stage = Stage::Attaching { token };
+        out.push(Output::Propose { token, command });
+    }
+
+    /// The service raises an event under a number of its store.
+    pub fn on_raise(
+        &mut self,
+        sequence: Sequence,
+        mut event: NewEvent,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        match self.stage {
+            Stage::Open => {}
+            Stage::Closed | Stage::Draining => return,
+            Stage::New
+            | Stage::Attaching { .. }
+            | Stage::AttachDelayed { .. }
+            | Stage::Attached => {
+                return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
+            }
+        }
+        if self.slots.len() >= 2 * self.window as usize {
+            let detail = format!("more than twice the window of {} in flight", self.window);
+            return self.close(CloseReason::LimitReached, detail, out);
+        }
+        let token = self.token();
+        if self.slots.is_empty() {
+            self.first = token.0;
+        }
+        if let Some(cause) = self.refusal(sequence) {
+            self.slots.push_back(Slot { sequence, run: self.run, answer: None });
+            self.undecided(sequence, self.run);
+            self.answer(token, ToService::Refused { sequence, cause }, out);
+            return;
+        }
+        if let Some(arguments) = &mut event.arguments {
+            arguments.data.truncate(ARGS_BYTES_CUT);
+        }
+        if sequence == self.expected {
+            self.expected = sequence.next();
+        }
+        self.slots.push_back(Slot { sequence, run: self.run, answer: None });
+        let command = Command::Raise(Raise {
+            site: self.site.clone(),
+            service: self.service.clone(),
+            epoch: self.epoch,
+            uid: self.uid,
+            sequence,
+            event,
+        });
+        debug_assert!(view.limits.args_bytes_max as usize <= ARGS_BYTES_CUT);
+        out.push(Output::Propose { token, command });
+    }
+
+    /// Why this number is not worth a log entry now.
+    fn refusal(&self, sequence: Sequence) -> Option<RefusedRaise> {
+        if self.superseded {
+            Some(RefusedRaise::Refusal(Refusal::StoreSuperseded))
+        } else if let Some(parked) = self.parked {
+            Some(RefusedRaise::Refusal(Refusal::Parked(parked)))
+        } else if sequence > self.expected {
+            Some(RefusedRaise::Refusal(Refusal::OutOfSequence { expected: self.expected }))
+        } else if self.slots.len() >= self.window as usize {
+            Some(RefusedRaise::WindowFull)
+        } else {
+            None
+        }
+    }
+
+    /// A number was not decided: those above it wait until it comes again.
+    fn undecided(&mut self, sequence: Sequence, run: u32) {
+        if run == self.run && sequence < self.expected {
+            self.expected = sequence;
+            self.run = self.run.wrapping_add(1);
+        }
+    }
+
+    /// What became of something that the session asked for under this token.
+    pub fn on_outcome(
+        &mut self,
+        token: Token,
+        result: Result<Outcome, Failed>,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
+        if self.stage == (Stage::Attaching { token }) {
+            return self.on_attached(result, view, out);
+        }
+        let Some(slot) = self.slot(token) else { return };
+        let (sequence, run) = (slot.sequence, slot.run);
+        match result {
+            Ok(Outcome::Raised(Raised { duplicate, decision })) => {
+                self.answer(token, ToService::decided(sequence, &decision, duplicate), out);
+            }
+            Ok(Outcome::Refused(refusal)) => self.on_refused(token, sequence, run, refusal, out),
+            Err(Failed::Unknown) => {
+                self.close(CloseReason::Unavailable, "a raise got no answer", out);
+            }
+            Err(
+                failed @ (Failed::Busy
+                | Failed::OverCapacity
+                | Failed::DiskFull
+                | Failed::Unavailable),
+            ) => {
+                self.undecided(sequence, run);
+                let cause = RefusedRaise::Failed(failed);
+                self.answer(token, ToService::Refused { sequence, cause }, out);
+            }
+            Ok(other) => {
+                let detail = format!("unexpected answer to raise: {other:?}");
+                self.close(CloseReason::Internal, detail, out);
+            }
+        }
+    }
+
+    fn on_refused(
+        &mut self,
+        token: Token,
+        sequence: Sequence,
+        run: u32,
+        refusal: Refusal,
+        out: &mut Out,
+    ) {
+        match &refusal {
+            Refusal::OutOfSequence { expected } => self.undecided(*expected, run),
+            Refusal::Parked(_) | Refusal::SiteBlank | Refusal::OverCapacity => {
+                self.undecided(sequence, run);
+            }
+            // The store has forgotten what it sent: it learns of which number, then starts anew.
+            Refusal::SequenceReused => {
+                let cause = RefusedRaise::Refusal(refusal);
+                self.answer(token, ToService::Refused { sequence, cause }, out);
+                let detail = format!("number {sequence} was used for another event");
+                return self.close(CloseReason::SequenceReused, detail, out);
+            }
+            Refusal::UnknownSite
+            | Refusal::UnknownService
+            | Refusal::UnknownClient
+            | Refusal::UnknownUser
+            | Refusal::UnknownToken
+            | Refusal::UnknownEvent
+            | Refusal::UnknownSubscription
+            | Refusal::WrongCategory
+            | Refusal::AlreadyExists
+            | Refusal::StaleEpoch { .. }
+            | Refusal::StalePosition
+            | Refusal::WrongStore
+            | Refusal::StoreSuperseded
+            | Refusal::KeyReused
+            | Refusal::TooManyKeys
+            | Refusal::AccessDenied
+            | Refusal::Invalid(_)
+            | Refusal::Conflict { .. } => {
+                return self.close(close_of(&refusal), refusal_detail(&refusal), out);
+            }
+        }
+        let cause = RefusedRaise::Refusal(refusal);
+        self.answer(token, ToService::Refused { sequence, cause }, out);
+    }
+
+    fn on_attached(&mut self, result: Result<Outcome, Failed>, view: View<'_>, out: &mut Out) {
+        match result {
+            Ok(Outcome::ServiceAttached { epoch, incarnation, last, superseded, parked }) => {
+                self.epoch = epoch;
+                self.parked = parked;
+                self.superseded = superseded;
+                self.expected = last.next();
+                self.hello = None;
+                self.welcome = Some(Box::new(Welcome { incarnation, last, superseded }));
+                self.stage = Stage::Attached;
+                self.open_when_applied(view, out);
+            }
+            Ok(Outcome::Refused(refusal)) => {
+                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+            }
+            Ok(other) => {
+                let detail = format!("unexpected answer to attach: {other:?}");
+                self.close(CloseReason::Internal, detail, out);
+            }
+            // Proposed again it might be overtaken by itself and replace the later session.
+            Err(Failed::Unknown) => {
+                self.close(CloseReason::Unavailable, "the attach got no answer", out);
+            }
+            Err(
+                failed @ (Failed::Busy
+                | Failed::OverCapacity
+                | Failed::DiskFull
+                | Failed::Unavailable),
+            ) => {
+                self.tries += 1;
+                if self.tries < PROPOSE_TRIES_MAX {
+                    self.stage = Stage::AttachDelayed { until_ms: view.now_ms + PROPOSE_RETRY_MS };
+                } else if failed == Failed::Unavailable {
+                    self.close(CloseReason::Unavailable, "the partition is away", out);
+                } else {
+                    self.close(CloseReason::Busy, "the partition is busy", out);
+                }
+            }
+        }
+    }
+
+    fn open_when_applied(&mut self, view: View<'_>, out: &mut Out) {
+        let row = view.site.and_then(|site| site.service(self.service.as_str()));
+        if row.is_some_and(|row| row.epoch < self.epoch) || !self.holds(view, out) {
+            return;
+        }
+        let Some(welcome) = self.welcome.take() else { return };
+        self.stage = Stage::Open;
+        out.push(Output::Send(ToService::Welcome {
+            service: self.service.clone(),
+            epoch: self.epoch,
+            incarnation: welcome.incarnation,
+            parked: self.parked,
+            last: welcome.last,
+            superseded: welcome.superseded,
+            window: self.window,
+            args_bytes_max: view.limits.args_bytes_max,
+        }));
+        self.look_at_state(view, out);
+    }
+
+    /// Something about the service or its site may have changed.
+    pub fn on_wake(&mut self, view: View<'_>, out: &mut Out) {
+        match self.stage {
+            Stage::New | Stage::Attaching { .. } | Stage::AttachDelayed { .. } | Stage::Closed => {}
+            Stage::Attached => self.open_when_applied(view, out),
+            Stage::Open | Stage::Draining => {
+                if self.holds(view, out) {
+                    self.look_at_state(view, out);
+                }
+            }
+        }
+    }
+
+    /// Tells the service when it was parked or came online.
+    fn look_at_state(&mut self, view: View<'_>, out: &mut Out) {
+        let Some(site) = view.site else { return };
+        let Some(row) = site.service(self.service.as_str()) else { return };
+        let parked = site.parked(row);
+        if parked != self.parked {
+            self.parked = parked;
+            out.push(Output::Send(ToService::State(parked)));
+        }
+    }
+
+    /// Whether the session's terms still hold; closes it when they do not.
+    fn holds(&mut self, view: View<'_>, out: &mut Out) -> bool {
+        let row = view.site.and_then(|site| site.service(self.service.as_str()));
+        match row {
+            None => {
+                self.close(CloseReason::NotRegistered, "the service was deleted", out);
+                false
+            }
+            Some(row) if row.epoch > self.epoch => {
+                let detail = format!("a newer session, epoch {}, took over", row.epoch);
+                self.close(CloseReason::Replaced, detail, out);
+                false
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// The service leaves: the session closes when all raises are answered.
+    pub fn on_goodbye(&mut self, out: &mut Out) {
+        if self.stage == Stage::Open && !self.slots.is_empty() {
+            self.stage = Stage::Draining;
+        } else {
+            self.close(CloseReason::Goodbye, "", out);
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_time(&mut self, view: View<'_>, out: &mut Out) {
+        if let Stage::AttachDelayed { until_ms } = self.stage
+            && until_ms <= view.now_ms
+        {
+            self.attach(view, out);
+        }
+    }
+
+    /// The connection ended, for whatever reason: what to propose so that the service counts as
+    /// offline. Nobody waits for its outcome.
+    pub fn on_ended(&self) -> Option<Command> {
+        (self.epoch > Epoch(0)).then(|| Command::DetachService {
+            site: self.site.clone(),
+            service: self.service.clone(),
+            epoch: self.epoch,
+        })
+    }
+
+    /// Closes the session unless it is closed.
+    pub fn close(&mut self, reason: CloseReason, detail: impl Into<String>, out: &mut Out) {
+        if self.is_closed() {
+            return;
+        }
+        self.stage = Stage::Closed;
+        self.slots = VecDeque::new();
+        out.push(Output::Close { reason, detail: detail.into() });
+    }
+
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        let index = usize::try_from(token.0.checked_sub(self.first)?).ok()?;
+        self.slots.get_mut(index)
+    }
+
+    /// Keeps the answer until those before it are given, then gives all that are due.
+    fn answer(&mut self, token: Token, answer: ToService, out: &mut Out) {
+        if let Some(slot) = self.slot(token) {
+            slot.answer = Some(answer);
+        }
+        while let Some(answer) = self.slots.front_mut().and_then(|slot| slot.answer.take()) {
+            self.slots.pop_front();
+            self.first += 1;
+            out.push(Output::Send(answer));
+        }
+        if self.stage == Stage::Draining && self.slots.is_empty() {
+            self.close(CloseReason::Goodbye, "", out);
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+}

@@ -1,0 +1,1 @@
+//! Scenarios on the pure sessions, over a real state.
