@@ -9,15 +9,7 @@ use super::command::Command;
 use super::ids::{ClientId, Epoch, EventKey, Generation, Incarnation, InstanceId, SiteName};
 
 /// What two advances must share to become one; the first number counts the barriers before them.
-type Identity<'a> = (
-    usize,
-    &'a SiteName,
-    &'a ClientId,
-    EventKey,
-    Epoch,
-    Incarnation,
-    Generation,
-);
+type Identity<'a> = (usize, &'a SiteName, &'a ClientId, EventKey, Epoch, Incarnation, Generation);
 
 /// The site that a command keeps advances of apart from each other.
 enum Barrier<'a> {
@@ -94,9 +86,7 @@ fn answers(commands: &[Command]) -> Vec<usize> {
         group_of.push(Some(group));
     }
     let answer = |(index, group): (usize, &Option<usize>)| {
-        group
-            .and_then(|group| highest.get(group))
-            .map_or(index, |(_, best)| *best)
+        group.and_then(|group| highest.get(group)).map_or(index, |(_, best)| *best)
     };
     group_of.iter().enumerate().map(answer).collect()
 }

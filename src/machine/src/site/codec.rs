@@ -57,11 +57,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
     let (value, rest) =
         postcard::take_from_bytes(rest).map_err(|_postcard| DecodeError::Malformed)?;
-    if rest.is_empty() {
-        Ok(value)
-    } else {
-        Err(DecodeError::Trailing { bytes: rest.len() })
-    }
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing { bytes: rest.len() }) }
 }
 
 /// The bytes of a batch.

@@ -90,7 +90,8 @@ pub struct AttachService {
     pub uid: StorageUid,
     /// The store that `uid` goes on from: its marks move to `uid`, itself is retired.
     pub continues: Option<StorageUid>,
-    /// A random value for the site's incarnation, used when this attach constructs the site.
+    /// A random value below 2^53 for the site's incarnation, used when this attach constructs a
+    /// site that has none yet (0); else the site keeps the one it was created with.
     pub incarnation: Incarnation,
 }
 
@@ -251,7 +252,7 @@ pub enum AdminAction {
     CreateSite {
         /// Its settings.
         settings: SiteSettings,
-        /// A random value for its incarnation.
+        /// A random value below 2^53 for its incarnation; it lasts until a rebuild.
         incarnation: Incarnation,
     },
     /// Changes the settings; `multi_service` cannot change while the site has a structure.

@@ -6,12 +6,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ids::{ClientId, InstanceId, ServiceId, Stamp, StorageUid};
+use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid};
 use super::row::{Instance, KeyRow, OutcomeRow, Row, RowKey};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
 use super::weight::{self, Weight};
 
 impl ServiceRows {
+    /// Takes something from a store, and the store with its last row.
+    fn of_store(&mut self, uid: StorageUid, take: impl FnOnce(&mut StoreRows) -> u64) -> u64 {
+        let Some(store) = self.stores.get_mut(&uid) else { return 0 };
+        let taken = take(store);
+        if store.is_empty() {
+            self.stores.remove(&uid);
+        }
+        taken
+    }
+
     fn is_empty(&self) -> bool {
         self.row.is_none()
             && self.declared.is_none()
@@ -71,10 +81,7 @@ impl Site {
 
     /// What expires at or before `now`, the earliest first.
     pub(super) fn due(&self, now: Stamp) -> impl Iterator<Item = &Due> {
-        self.due
-            .iter()
-            .take_while(move |(stamp, _)| *stamp <= now)
-            .map(|(_, due)| due)
+        self.due.iter().take_while(move |(stamp, _)| *stamp <= now).map(|(_, due)| due)
     }
 
     fn service_rows(&mut self, id: &ServiceId) -> &mut ServiceRows {
@@ -103,16 +110,11 @@ impl Site {
             }
             Row::Instance(row) => self.put_instance(row),
             Row::Service(row) => weight_of(self.service_rows(&row.id).row.replace(row.clone())),
-            Row::Declared(row) => weight_of(
-                self.service_rows(&row.service)
-                    .declared
-                    .replace(row.clone()),
-            ),
+            Row::Declared(row) => {
+                weight_of(self.service_rows(&row.service).declared.replace(row.clone()))
+            }
             Row::Store(row) => {
-                let old = self
-                    .store_rows(&row.service, row.uid)
-                    .row
-                    .replace(row.clone());
+                let old = self.store_rows(&row.service, row.uid).row.replace(row.clone());
                 old.map_or(0, |_| weight::STORE)
             }
             Row::Outcome(row) => {
@@ -137,10 +139,7 @@ impl Site {
                 weight_of(old)
             }
         };
-        self.bytes = self
-            .bytes
-            .saturating_sub(before)
-            .saturating_add(row.weight());
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
 
     fn put_instance(&mut self, instance: &Arc<Instance>) -> u64 {
@@ -162,10 +161,7 @@ impl Site {
 
     fn put_key(&mut self, row: &KeyRow) -> u64 {
         let due = |row: &KeyRow| (row.expires, Due::Key(row.service.clone(), row.key.clone()));
-        let old = self
-            .service_rows(&row.service)
-            .keys
-            .insert(row.key.clone(), row.clone());
+        let old = self.service_rows(&row.service).keys.insert(row.key.clone(), row.clone());
         match &old {
             Some(old) => {
                 self.due.remove(&due(old));
@@ -190,14 +186,32 @@ impl Site {
                 before
             }
             RowKey::Instance(_, id) => self.remove_instance(*id),
-            RowKey::Service(_, service)
-            | RowKey::Declared(_, service)
-            | RowKey::Store(_, service, _)
-            | RowKey::Outcome(_, service, _, _)
-            | RowKey::Key(_, service, _) => self.delete_of_service(service, key),
+            RowKey::Service(_, service) => {
+                self.of_service(service, |rows| weight_of(rows.row.take()))
+            }
+            RowKey::Declared(_, service) => {
+                self.of_service(service, |rows| weight_of(rows.declared.take()))
+            }
+            RowKey::Store(_, service, uid) => self.of_service(service, |rows| {
+                rows.of_store(*uid, |store| store.row.take().map_or(0, |_| weight::STORE))
+            }),
+            RowKey::Outcome(_, service, uid, sequence) => self.of_service(service, |rows| {
+                rows.of_store(*uid, |store| {
+                    store.outcomes.remove(sequence).map_or(0, |_| weight::OUTCOME)
+                })
+            }),
+            RowKey::Key(_, service, key) => {
+                let old = self.of_service(service, |rows| rows.keys.remove(key));
+                if let Some(old) = &old {
+                    self.keys = self.keys.saturating_sub(1);
+                    self.due.remove(&(old.expires, Due::Key(service.clone(), key.clone())));
+                }
+                weight_of(old)
+            }
             RowKey::User(_, id) => weight_of(self.users.remove(id)),
-            RowKey::Client(_, client) | RowKey::Subscription(_, client, _) => {
-                self.delete_of_client(client, key)
+            RowKey::Client(_, client) => self.of_client(client, |rows| weight_of(rows.row.take())),
+            RowKey::Subscription(_, client, event) => {
+                self.of_client(client, |rows| weight_of(rows.subscriptions.remove(event)))
             }
             RowKey::Token(_, id) => weight_of(self.tokens.remove(id)),
             RowKey::Request(_, id) => {
@@ -212,7 +226,7 @@ impl Site {
     }
 
     /// Takes an event's row and name, leaving its instances.
-    fn remove_event_row(&mut self, key: &super::ids::EventKey) -> u64 {
+    fn remove_event_row(&mut self, key: &EventKey) -> u64 {
         let Some(old) = self.events.get_mut(key).and_then(|rows| rows.row.take()) else {
             return 0;
         };
@@ -242,57 +256,28 @@ impl Site {
         instance.weight()
     }
 
-    fn delete_of_service(&mut self, service: &ServiceId, key: &RowKey) -> u64 {
-        let Some(rows) = self.services.get_mut(service) else {
-            return 0;
-        };
-        let before = match key {
-            RowKey::Declared(..) => weight_of(rows.declared.take()),
-            RowKey::Store(_, _, uid) | RowKey::Outcome(_, _, uid, _) => {
-                let before = match (rows.stores.get_mut(uid), key) {
-                    (None, _) => 0,
-                    (Some(store), RowKey::Outcome(_, _, _, sequence)) => store
-                        .outcomes
-                        .remove(sequence)
-                        .map_or(0, |_| weight::OUTCOME),
-                    (Some(store), _) => store.row.take().map_or(0, |_| weight::STORE),
-                };
-                if rows.stores.get(uid).is_some_and(StoreRows::is_empty) {
-                    rows.stores.remove(uid);
-                }
-                before
-            }
-            RowKey::Key(_, _, text) => {
-                let old = rows.keys.remove(text);
-                if let Some(old) = &old {
-                    self.keys = self.keys.saturating_sub(1);
-                    self.due
-                        .remove(&(old.expires, Due::Key(service.clone(), text.clone())));
-                }
-                weight_of(old)
-            }
-            // Only called for the rows of a service: what is left is its own.
-            _ => weight_of(rows.row.take()),
-        };
+    /// Takes something from a service, and the service with its last row.
+    fn of_service<T: Default>(
+        &mut self,
+        service: &ServiceId,
+        take: impl FnOnce(&mut ServiceRows) -> T,
+    ) -> T {
+        let Some(rows) = self.services.get_mut(service) else { return T::default() };
+        let taken = take(rows);
         if rows.is_empty() {
             self.services.remove(service);
         }
-        before
+        taken
     }
 
-    fn delete_of_client(&mut self, client: &ClientId, key: &RowKey) -> u64 {
-        let Some(rows) = self.clients.get_mut(client) else {
-            return 0;
-        };
-        let before = if let RowKey::Subscription(_, _, event) = key {
-            weight_of(rows.subscriptions.remove(event))
-        } else {
-            weight_of(rows.row.take())
-        };
+    /// Takes something from a client, and the client with its last row.
+    fn of_client(&mut self, client: &ClientId, take: impl FnOnce(&mut ClientRows) -> u64) -> u64 {
+        let Some(rows) = self.clients.get_mut(client) else { return 0 };
+        let taken = take(rows);
         if rows.is_empty() {
             self.clients.remove(client);
         }
-        before
+        taken
     }
 
     /// The row of this identity.
@@ -320,10 +305,9 @@ impl Site {
             RowKey::Key(_, service, key) => self.key(service.as_str(), key).cloned().map(Row::Key),
             RowKey::User(_, id) => self.user(id.as_str()).cloned().map(Row::User),
             RowKey::Client(_, id) => self.client(id.as_str()).cloned().map(Row::Client),
-            RowKey::Subscription(_, client, event) => self
-                .subscription(client, *event)
-                .cloned()
-                .map(Row::Subscription),
+            RowKey::Subscription(_, client, event) => {
+                self.subscription(client, *event).cloned().map(Row::Subscription)
+            }
             RowKey::Token(_, id) => self.token(id.as_str()).cloned().map(Row::Token),
             RowKey::Request(_, id) => self.request(*id).cloned().map(Row::Request),
         }
@@ -335,11 +319,7 @@ impl Site {
         own.chain(self.head.clone().map(Row::Head))
             .chain(self.events().cloned().map(Row::Event))
             .chain(self.instances.values().cloned().map(Row::Instance))
-            .chain(
-                self.services
-                    .iter()
-                    .flat_map(|(id, rows)| self.rows_of_service(id, rows)),
-            )
+            .chain(self.services.iter().flat_map(|(id, rows)| self.rows_of_service(id, rows)))
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.clients.values().flat_map(|rows| {
                 let own = rows.row.clone().map(Row::Client).into_iter();
@@ -359,21 +339,16 @@ impl Site {
         own.chain(rows.declared.clone().map(Row::Declared))
             .chain(rows.stores.iter().flat_map(move |(uid, store)| {
                 let mark = store.row.clone().map(Row::Store).into_iter();
-                mark.chain(
-                    store
-                        .outcomes
-                        .iter()
-                        .map(move |(sequence, (content, decision))| {
-                            Row::Outcome(OutcomeRow {
-                                site: self.name.clone(),
-                                service: id.clone(),
-                                uid: *uid,
-                                sequence: *sequence,
-                                content: *content,
-                                decision: decision.clone(),
-                            })
-                        }),
-                )
+                mark.chain(store.outcomes.iter().map(move |(sequence, (content, decision))| {
+                    Row::Outcome(OutcomeRow {
+                        site: self.name.clone(),
+                        service: id.clone(),
+                        uid: *uid,
+                        sequence: *sequence,
+                        content: *content,
+                        decision: decision.clone(),
+                    })
+                }))
             }))
             .chain(rows.keys.values().cloned().map(Row::Key))
     }

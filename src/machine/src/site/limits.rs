@@ -27,6 +27,24 @@ pub const REQUEST_MEMORY_MS: u64 = 600_000;
 /// Milliseconds of log time that an idempotency key is remembered.
 pub const KEY_MEMORY_MS: u64 = 86_400_000;
 
+/// Answers to administrative requests remembered per site; at the bound new requests are refused
+/// rather than old answers dropped.
+pub const REQUESTS_PER_SITE: usize = 250_000;
+/// Items in one request to subscribe.
+pub const SUBSCRIBE_ITEMS_MAX: usize = 1000;
+/// Longest version text of a service, bytes; longer is cut.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// Longest host name text of a service, bytes; longer is cut.
+pub const HOSTNAME_BYTES_MAX: usize = 255;
+/// Incarnations are below this, so that they survive as numbers in any JSON reader.
+pub const INCARNATION_END: u64 = 1 << 53;
+/// The most that a deployment may allow for arguments, bytes.
+pub const ARGS_BYTES_CEILING: u32 = 65_536;
+/// The most that a deployment may allow as the size of a Queueing event.
+pub const QUEUE_SIZE_CEILING: u32 = 1_000_000;
+/// The most that a deployment may allow as a lifetime: a leap year, milliseconds.
+pub const LIFETIME_MS_CEILING: u64 = 366 * 86_400_000;
+
 /// What a deployment may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

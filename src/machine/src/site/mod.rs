@@ -15,6 +15,7 @@ pub mod row;
 pub mod site;
 pub mod state;
 pub mod structure;
+mod validate;
 mod weight;
 
 pub use coalesce::coalesce;

@@ -363,6 +363,9 @@ pub struct ClientRow {
     pub user: Option<UserId>,
     /// The epoch of the newest session; 0 before the first.
     pub epoch: Epoch,
+    /// The highest generation of any subscription it had removed. New ones start there, so that
+    /// the generation an endpoint sees for an event never falls.
+    pub generation_floor: Generation,
 }
 
 /// A subscription of a stateful client with its cursor.

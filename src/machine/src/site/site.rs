@@ -140,16 +140,12 @@ impl Site {
 
     /// When it was created.
     pub fn created(&self) -> Stamp {
-        self.row
-            .as_ref()
-            .map_or(Stamp::default(), |row| row.created)
+        self.row.as_ref().map_or(Stamp::default(), |row| row.created)
     }
 
     /// The number of its life; another after a rebuild.
     pub fn incarnation(&self) -> Incarnation {
-        self.row
-            .as_ref()
-            .map_or(Incarnation::default(), |row| row.incarnation)
+        self.row.as_ref().map_or(Incarnation::default(), |row| row.incarnation)
     }
 
     /// What an administrator set.
@@ -159,11 +155,7 @@ impl Site {
 
     /// Its structure; `None` while it is blank.
     pub fn structure(&self) -> Option<&Arc<Structure>> {
-        self.row
-            .as_ref()?
-            .structure
-            .as_ref()
-            .map(|(structure, _)| structure)
+        self.row.as_ref()?.structure.as_ref().map(|(structure, _)| structure)
     }
 
     /// The canonical hash of its structure.
@@ -173,16 +165,12 @@ impl Site {
 
     /// The id of the newest instance over all queues; 0 before the first.
     pub fn head(&self) -> InstanceId {
-        self.head
-            .as_ref()
-            .map_or(InstanceId::default(), |head| head.last_instance)
+        self.head.as_ref().map_or(InstanceId::default(), |head| head.last_instance)
     }
 
     /// What a newly taken epoch must be above.
     pub(super) fn epoch_floor(&self) -> Epoch {
-        self.head
-            .as_ref()
-            .map_or(Epoch::default(), |head| head.epoch_floor)
+        self.head.as_ref().map_or(Epoch::default(), |head| head.epoch_floor)
     }
 
     /// Estimated bytes of memory that its rows take.
@@ -217,28 +205,18 @@ impl Site {
 
     /// Services whose id sorts after `after`, by id: the next page.
     pub fn services_after(&self, after: &str) -> impl Iterator<Item = &ServiceRow> {
-        let range = self
-            .services
-            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let range = self.services.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
 
     /// The structure that a parked service declared.
     pub fn declared(&self, service: &str) -> Option<&Arc<Structure>> {
-        self.services
-            .get(service)?
-            .declared
-            .as_ref()
-            .map(|row| &row.structure)
+        self.services.get(service)?.declared.as_ref().map(|row| &row.structure)
     }
 
     /// The marks of a service's stores, by uid.
     pub fn stores(&self, service: &str) -> impl Iterator<Item = &StoreRow> {
-        let stores = self
-            .services
-            .get(service)
-            .into_iter()
-            .flat_map(|rows| rows.stores.values());
+        let stores = self.services.get(service).into_iter().flat_map(|rows| rows.stores.values());
         stores.filter_map(|rows| rows.row.as_ref())
     }
 
@@ -259,9 +237,7 @@ impl Site {
 
     /// Clients whose id sorts after `after`, by id: the next page.
     pub fn clients_after(&self, after: &str) -> impl Iterator<Item = &ClientRow> {
-        let range = self
-            .clients
-            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let range = self.clients.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
 
@@ -277,9 +253,7 @@ impl Site {
 
     /// Users whose id sorts after `after`, by id: the next page.
     pub fn users_after(&self, after: &str) -> impl Iterator<Item = &UserRow> {
-        let range = self
-            .users
-            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let range = self.users.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
 
@@ -295,17 +269,13 @@ impl Site {
 
     /// Tokens whose id sorts after `after`, by id: the next page.
     pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> {
-        let range = self
-            .tokens
-            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let range = self.tokens.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
 
     /// Tokens that act as this principal. Looks at every token.
     pub(super) fn tokens_of(&self, principal: &Principal) -> impl Iterator<Item = &TokenRow> {
-        self.tokens
-            .values()
-            .filter(move |token| token.principal == *principal)
+        self.tokens.values().filter(move |token| token.principal == *principal)
     }
 
     /// A client's subscription to an event.
@@ -315,10 +285,7 @@ impl Site {
 
     /// A client's subscriptions, by event number.
     pub fn subscriptions(&self, client: &ClientId) -> impl Iterator<Item = &SubscriptionRow> {
-        self.clients
-            .get(client)
-            .into_iter()
-            .flat_map(|rows| rows.subscriptions.values())
+        self.clients.get(client).into_iter().flat_map(|rows| rows.subscriptions.values())
     }
 
     /// The retained instance of this id.
@@ -328,10 +295,7 @@ impl Site {
 
     /// What is retained of an event, ascending ids, over all services.
     pub fn retained(&self, event: EventKey) -> impl Iterator<Item = &Arc<Instance>> {
-        self.events
-            .get(&event)
-            .into_iter()
-            .flat_map(|rows| rows.retained.values())
+        self.events.get(&event).into_iter().flat_map(|rows| rows.retained.values())
     }
 
     /// What is retained of an event above an id, ascending, over all services: the next page.
@@ -347,9 +311,7 @@ impl Site {
 
     /// How many instances of an event are retained, over all services.
     pub fn retained_len(&self, event: EventKey) -> usize {
-        self.events
-            .get(&event)
-            .map_or(0, |rows| rows.retained.len())
+        self.events.get(&event).map_or(0, |rows| rows.retained.len())
     }
 
     /// The queue of an event and a service, ascending ids.
@@ -358,9 +320,7 @@ impl Site {
         event: EventKey,
         service: &ServiceId,
     ) -> impl Iterator<Item = &Arc<Instance>> {
-        self.queue_rows(event, service)
-            .into_iter()
-            .flat_map(BTreeMap::values)
+        self.queue_rows(event, service).into_iter().flat_map(BTreeMap::values)
     }
 
     pub(super) fn queue_rows(&self, event: EventKey, service: &ServiceId) -> Option<&Queue> {
@@ -389,9 +349,7 @@ impl Site {
             (Category::Private, Receiver::Stateless) => return None,
         };
         let mut above = queue.range((Bound::Excluded(after), Bound::Unbounded));
-        above
-            .find(|(_, instance)| !instance.expired(now))
-            .map(|(_, instance)| instance)
+        above.find(|(_, instance)| !instance.expired(now)).map(|(_, instance)| instance)
     }
 
     /// Whether this receiver may enter at all. Guests need both the structure's support and the
@@ -412,10 +370,7 @@ impl Site {
         if !settings.guests_allowed || (stateless && !settings.stateless_guests_allowed) {
             return Err(Refusal::AccessDenied);
         }
-        match (
-            self.structure().map(|structure| structure.guests),
-            stateless,
-        ) {
+        match (self.structure().map(|structure| structure.guests), stateless) {
             (None, _) => Err(Refusal::SiteBlank),
             (Some(GuestSupport::GuestAndStateless), _) | (Some(GuestSupport::Guest), false) => {
                 Ok(())
@@ -436,11 +391,9 @@ impl Site {
             return false;
         }
         let (registered, user) = match receiver {
-            Receiver::Client(id) => (
-                true,
-                self.client(id.as_str())
-                    .and_then(|client| client.user.as_ref()),
-            ),
+            Receiver::Client(id) => {
+                (true, self.client(id.as_str()).and_then(|client| client.user.as_ref()))
+            }
             Receiver::Stateless => (false, None),
         };
         match &event.definition.kind {
@@ -468,11 +421,7 @@ impl Site {
     pub fn parked(&self, service: &ServiceRow) -> Option<Parked> {
         let structure = self.row.as_ref().and_then(|row| row.structure.as_ref());
         let structure = structure.map(|(structure, hash)| (structure.as_ref(), hash));
-        parked(
-            structure,
-            service.declared.as_ref(),
-            service.declared_type.as_ref(),
-        )
+        parked(structure, service.declared.as_ref(), service.declared_type.as_ref())
     }
 
     /// The remembered decision about a store's number, with the event's content hash.
@@ -482,12 +431,7 @@ impl Site {
         uid: StorageUid,
         sequence: Sequence,
     ) -> Option<&(u64, Decision)> {
-        self.services
-            .get(service)?
-            .stores
-            .get(&uid)?
-            .outcomes
-            .get(&sequence)
+        self.services.get(service)?.stores.get(&uid)?.outcomes.get(&sequence)
     }
 
     /// The remembered decision about an idempotency key.
@@ -520,9 +464,5 @@ pub(super) fn parked(
     let same_type = declared_type.is_none_or(|(service_type, author)| {
         *service_type == structure.service_type && *author == structure.contract_author
     });
-    Some(if same_type {
-        Parked::StructureMismatch
-    } else {
-        Parked::ServiceTypeConflict
-    })
+    Some(if same_type { Parked::StructureMismatch } else { Parked::ServiceTypeConflict })
 }

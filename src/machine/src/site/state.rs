@@ -116,10 +116,7 @@ impl State {
     }
 
     fn change(&mut self, name: &SiteName, change: impl FnOnce(&mut Site)) {
-        let site = self
-            .sites
-            .entry(name.clone())
-            .or_insert_with(|| Site::empty(name.clone()));
+        let site = self.sites.entry(name.clone()).or_insert_with(|| Site::empty(name.clone()));
         let (bytes, due) = (site.bytes(), site.next_due());
         change(site);
         let (bytes_now, due_now, gone) = (site.bytes(), site.next_due(), site.is_empty());

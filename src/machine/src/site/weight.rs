@@ -47,11 +47,7 @@ impl Weight for EventDefinition {
 
 impl Weight for Structure {
     fn weight(&self) -> u64 {
-        let roles: u64 = self
-            .roles
-            .iter()
-            .map(|role| NAME + text(role.as_str()))
-            .sum();
+        let roles: u64 = self.roles.iter().map(|role| NAME + text(role.as_str())).sum();
         let events: u64 = self.events.iter().map(Weight::weight).sum();
         ROW + text(&self.service_type) + text(&self.contract_author) + roles + events
     }
@@ -107,11 +103,7 @@ impl Weight for KeyRow {
 
 impl Weight for UserRow {
     fn weight(&self) -> u64 {
-        let roles: u64 = self
-            .roles
-            .iter()
-            .map(|role| NAME + text(role.as_str()))
-            .sum();
+        let roles: u64 = self.roles.iter().map(|role| NAME + text(role.as_str())).sum();
         ROW + text(self.id.as_str()) + roles
     }
 }

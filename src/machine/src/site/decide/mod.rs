@@ -5,11 +5,22 @@
 //! Invariants: `decide` is total and depends on its arguments alone; a refused command writes
 //! nothing; the clock never goes back.
 
+mod accounts;
+mod admin;
+mod client;
+mod raise;
+mod service;
+mod structure;
+mod tick;
+
 use super::command::{Batch, Command};
-use super::ids::Stamp;
+use super::ids::{Epoch, Incarnation, SiteName, Stamp};
+use super::limits::INCARNATION_END;
 use super::outcome::{Effect, Outcome, Refusal};
-use super::row::{Row, RowKey, Write};
+use super::row::{HeadRow, Row, RowKey, SiteRow, Write};
+use super::site::Site;
 use super::state::State;
+use super::validate::invalid;
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,11 +35,7 @@ pub struct Verdict {
 
 impl Verdict {
     fn new(outcome: Outcome) -> Self {
-        Self {
-            writes: Vec::new(),
-            outcome,
-            effects: Vec::new(),
-        }
+        Self { writes: Vec::new(), outcome, effects: Vec::new() }
     }
 
     fn put(&mut self, row: Row) {
@@ -37,6 +44,16 @@ impl Verdict {
 
     fn delete(&mut self, key: RowKey) {
         self.writes.push(Write::Delete(key));
+    }
+
+    fn wake_site(&mut self, site: &Site) {
+        self.effects.push(Effect::Site { site: site.name().clone() });
+    }
+}
+
+impl From<Result<Self, Refusal>> for Verdict {
+    fn from(result: Result<Self, Refusal>) -> Self {
+        result.unwrap_or_else(|refusal| Self::new(Outcome::Refused(refusal)))
     }
 }
 
@@ -53,18 +70,22 @@ pub struct Applied {
 
 /// Judges one command at `stamp` (or the state's clock, if that is later).
 pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
-    let _now = stamp.max(state.clock());
+    let now = stamp.max(state.clock());
     match command {
-        Command::AttachService(_)
-        | Command::DetachService { .. }
-        | Command::Raise(_)
-        | Command::RaiseKeyed(_)
-        | Command::AttachClient { .. }
-        | Command::Subscribe(_)
-        | Command::Advance(_)
-        | Command::Admin { .. }
-        | Command::Tick { .. }
-        | Command::SetLimits(_) => Verdict::new(Outcome::Refused(Refusal::UnknownSite)),
+        Command::AttachService(attach) => service::attach(state, attach).into(),
+        Command::DetachService { site, service, epoch } => {
+            service::detach(state, site, service, *epoch).into()
+        }
+        Command::Raise(raise) => raise::raise(state, now, raise).into(),
+        Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise).into(),
+        Command::AttachClient { site, client } => client::attach(state, site, client).into(),
+        Command::Subscribe(subscribe) => client::subscribe(state, subscribe).into(),
+        Command::Advance(advance) => client::advance(state, advance).into(),
+        Command::Admin { request, site, action } => {
+            admin::administer(state, now, *request, site, action).into()
+        }
+        Command::Tick { limit } => tick::tick(state, now, *limit),
+        Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
     }
 }
 
@@ -89,4 +110,42 @@ pub fn apply(state: &mut State, batch: &Batch) -> Applied {
     applied.effects.sort();
     applied.effects.dedup();
     applied
+}
+
+/// The site that a command names, with its row.
+fn find<'a>(state: &'a State, name: &SiteName) -> Result<(&'a Site, &'a SiteRow), Refusal> {
+    let site = state.site(name.as_str()).ok_or(Refusal::UnknownSite)?;
+    let row = site.row.as_ref().ok_or(Refusal::UnknownSite)?;
+    Ok((site, row))
+}
+
+/// The head of a site, to be changed and put.
+fn head(site: &Site) -> HeadRow {
+    site.head.clone().unwrap_or_else(|| HeadRow {
+        site: site.name().clone(),
+        last_instance: site.head(),
+        epoch_floor: site.epoch_floor(),
+    })
+}
+
+/// The epoch of an account's next session: above its last one, and above those of any deleted
+/// account that may have had its id.
+fn next_epoch(site: &Site, last: Epoch) -> Epoch {
+    last.max(site.epoch_floor()).next()
+}
+
+/// Judges the epoch that a session names; 0 is no session.
+fn check_epoch(named: Epoch, newest: Epoch) -> Result<(), Refusal> {
+    if named != newest || newest == Epoch::default() {
+        return Err(Refusal::StaleEpoch { newest });
+    }
+    Ok(())
+}
+
+fn check_incarnation(incarnation: Incarnation) -> Result<(), Refusal> {
+    if incarnation.0 >= INCARNATION_END {
+        let detail = format!("below {INCARNATION_END}, was {incarnation}");
+        return Err(Refusal::Invalid(invalid("incarnation", detail)));
+    }
+    Ok(())
 }

@@ -1,0 +1,199 @@
+//! Administration of a site as a whole: its settings, its structure, its end; and the memory that
+//! gives a repeated request its first answer. Accounts are in [`super::accounts`].
+//!
+//! Only what was done is remembered: a refused request changed nothing and is judged anew. The
+//! memory outlives the site, so that a repeated deletion is answered as the first.
+
+use std::sync::Arc;
+
+use super::super::command::{AdminAction, SiteSettings};
+use super::super::ids::{EventKey, Incarnation, RequestId, SiteName, Stamp};
+use super::super::limits::{Limits, REQUEST_MEMORY_MS, REQUESTS_PER_SITE};
+use super::super::outcome::{Effect, Outcome, Refusal};
+use super::super::row::{RequestRow, Row, RowKey, SiteRow};
+use super::super::site::Site;
+use super::super::state::State;
+use super::super::structure::Structure;
+use super::super::validate::check_account;
+use super::structure::{How, install};
+use super::{Verdict, accounts, check_incarnation, find};
+
+pub(super) fn conflict(detail: impl Into<String>) -> Refusal {
+    Refusal::Conflict { detail: detail.into() }
+}
+
+pub(super) fn set_limits(state: &State, limits: &Limits) -> Result<Verdict, Refusal> {
+    limits.validate().map_err(Refusal::Invalid)?;
+    let mut verdict = Verdict::new(Outcome::Done);
+    if state.limits() != limits {
+        verdict.put(Row::Limits(limits.clone()));
+    }
+    Ok(verdict)
+}
+
+pub(super) fn administer(
+    state: &State,
+    now: Stamp,
+    request: RequestId,
+    site: &SiteName,
+    action: &AdminAction,
+) -> Result<Verdict, Refusal> {
+    if let Some(known) = state.request(site, request).filter(|known| known.expires > now) {
+        return Ok(Verdict::new(known.outcome.clone()));
+    }
+    if state.requests(site) >= REQUESTS_PER_SITE {
+        return Err(Refusal::OverCapacity);
+    }
+    let mut verdict = act(state, now, site, action)?;
+    verdict.put(Row::Request(RequestRow {
+        site: site.clone(),
+        id: request,
+        outcome: verdict.outcome.clone(),
+        expires: Stamp(now.0.saturating_add(REQUEST_MEMORY_MS)),
+    }));
+    Ok(verdict)
+}
+
+fn act(
+    state: &State,
+    now: Stamp,
+    name: &SiteName,
+    action: &AdminAction,
+) -> Result<Verdict, Refusal> {
+    if let AdminAction::CreateSite { settings, incarnation } = action {
+        return create_site(state, now, name, settings, *incarnation);
+    }
+    let (site, site_row) = find(state, name)?;
+    let limits = state.limits();
+    match action {
+        AdminAction::CreateSite { .. } => Err(Refusal::AlreadyExists),
+        AdminAction::UpdateSite { settings } => update_site(site, site_row, settings),
+        AdminAction::DeleteSite => Ok(delete_site(site)),
+        AdminAction::ApplyStructure { structure, rebuild, incarnation } => {
+            apply_structure(limits, site, site_row, structure, *rebuild, *incarnation)
+        }
+        AdminAction::ApplyDeclared { service, rebuild, incarnation } => {
+            site.service(service.as_str()).ok_or(Refusal::UnknownService)?;
+            let declared = site.declared(service.as_str());
+            let declared = declared.ok_or_else(|| conflict("the service declared nothing else"))?;
+            apply_structure(limits, site, site_row, declared, *rebuild, *incarnation)
+        }
+        AdminAction::CreateService { id } => accounts::create_service(limits, site, id),
+        AdminAction::DeleteService { id } => accounts::delete_service(site, id),
+        AdminAction::CreateClient { id, user } => accounts::create_client(limits, site, id, user),
+        AdminAction::UpdateClient { id, user } => accounts::update_client(site, id, user),
+        AdminAction::DeleteClient { id } => accounts::delete_client(site, id),
+        AdminAction::CreateUser { id, roles } => accounts::create_user(limits, site, id, roles),
+        AdminAction::UpdateUser { id, roles } => accounts::update_user(site, id, roles),
+        AdminAction::DeleteUser { id } => accounts::delete_user(site, id),
+        AdminAction::CreateToken { id, hash, principal } => {
+            accounts::create_token(limits, site, now, id, *hash, principal)
+        }
+        AdminAction::RevokeToken { id } => accounts::revoke_token(site, id),
+        AdminAction::Seek { client, event, after } => accounts::seek(site, client, event, *after),
+    }
+}
+
+fn create_site(
+    state: &State,
+    now: Stamp,
+    name: &SiteName,
+    settings: &SiteSettings,
+    incarnation: Incarnation,
+) -> Result<Verdict, Refusal> {
+    if state.site(name.as_str()).is_some() {
+        return Err(Refusal::AlreadyExists);
+    }
+    check_account("site", name.as_str()).map_err(Refusal::Invalid)?;
+    check_incarnation(incarnation)?;
+    // A deleted site's remembered answers stay for a while: creating and deleting in a circle
+    // must not grow the state without bound.
+    if state.over_capacity() {
+        return Err(Refusal::OverCapacity);
+    }
+    accounts::check_room("sites", state.sites().count(), state.limits().sites_max)?;
+    let mut verdict = Verdict::new(Outcome::Done);
+    verdict.put(Row::Site(SiteRow {
+        site: name.clone(),
+        created: now,
+        settings: settings.clone(),
+        incarnation,
+        structure: None,
+        next_event: EventKey(1),
+    }));
+    verdict.effects.push(Effect::Site { site: name.clone() });
+    Ok(verdict)
+}
+
+fn update_site(
+    site: &Site,
+    site_row: &SiteRow,
+    settings: &SiteSettings,
+) -> Result<Verdict, Refusal> {
+    if settings.multi_service != site_row.settings.multi_service {
+        if site_row.structure.is_some() {
+            return Err(conflict("multi_service cannot change while the site has a structure"));
+        }
+        if !settings.multi_service && site.services().nth(1).is_some() {
+            return Err(conflict("the site has several services"));
+        }
+    }
+    let mut verdict = Verdict::new(Outcome::Done);
+    if *settings != site_row.settings {
+        verdict.put(Row::Site(SiteRow { settings: settings.clone(), ..site_row.clone() }));
+        verdict.wake_site(site);
+    }
+    Ok(verdict)
+}
+
+/// Removes every row of the site but the remembered answers.
+fn delete_site(site: &Site) -> Verdict {
+    let mut verdict = Verdict::new(Outcome::Done);
+    for key in site.rows().map(|row| row.key()) {
+        if !matches!(key, RowKey::Request(..)) {
+            verdict.delete(key);
+        }
+    }
+    verdict.wake_site(site);
+    verdict
+}
+
+fn apply_structure(
+    limits: &Limits,
+    site: &Site,
+    site_row: &SiteRow,
+    structure: &Structure,
+    rebuild: bool,
+    incarnation: Incarnation,
+) -> Result<Verdict, Refusal> {
+    check_incarnation(incarnation)?;
+    let hash = structure.canonical_hash();
+    structure.validate(limits).map_err(Refusal::Invalid)?;
+    let how = match site.structure() {
+        None if site_row.incarnation == Incarnation::default() => How::Construct(incarnation),
+        None => How::Construct(site_row.incarnation),
+        Some(now)
+            if now.service_type == structure.service_type
+                && now.contract_author == structure.contract_author =>
+        {
+            How::Change
+        }
+        Some(now) if !rebuild => {
+            return Err(conflict(format!(
+                "the site is of type {:?} by {:?}: only a rebuild, which drops its queues, makes \
+                 it {:?} by {:?}",
+                now.service_type,
+                now.contract_author,
+                structure.service_type,
+                structure.contract_author
+            )));
+        }
+        Some(_) if incarnation == site_row.incarnation => {
+            return Err(conflict("a rebuild needs another incarnation"));
+        }
+        Some(_) => How::Rebuild(incarnation),
+    };
+    let mut verdict = Verdict::new(Outcome::Done);
+    install(site, site_row, &Arc::new(structure.clone()), hash, how, &mut verdict)?;
+    Ok(verdict)
+}

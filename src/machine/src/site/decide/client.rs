@@ -1,0 +1,185 @@
+//! Sessions of stateful clients: attaching, subscribing, moving cursors.
+//!
+//! A cursor only moves forward, never above the head, and only for the newest session in the
+//! present incarnation and generation. A private instance goes when its addressee's cursor passes
+//! it. Authority is no matter here: it gates delivery, not subscription.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::super::command::{Advance, Start, Subscribe, SubscribeMode, SubscriptionRequest};
+use super::super::ids::{ClientId, EventKey, InstanceId, SiteName};
+use super::super::limits::{Limits, SUBSCRIBE_ITEMS_MAX};
+use super::super::outcome::{Effect, Outcome, Refusal, SubscribeResult};
+use super::super::row::{ClientRow, Row, RowKey, SubscriptionRow};
+use super::super::site::{Receiver, Site};
+use super::super::state::State;
+use super::super::validate::invalid;
+use super::{Verdict, check_epoch, find, next_epoch};
+
+fn find_client<'a>(site: &'a Site, client: &ClientId) -> Result<&'a ClientRow, Refusal> {
+    site.client(client.as_str()).ok_or(Refusal::UnknownClient)
+}
+
+fn wake(site: &Site, client: &ClientId, verdict: &mut Verdict) {
+    verdict.effects.push(Effect::Client { site: site.name().clone(), client: client.clone() });
+}
+
+pub(super) fn attach(
+    state: &State,
+    site: &SiteName,
+    client: &ClientId,
+) -> Result<Verdict, Refusal> {
+    let (site, _) = find(state, site)?;
+    let client = find_client(site, client)?;
+    site.admits(&Receiver::Client(client.id.clone()))?;
+    let epoch = next_epoch(site, client.epoch);
+    let mut verdict =
+        Verdict::new(Outcome::ClientAttached { epoch, incarnation: site.incarnation() });
+    verdict.put(Row::Client(ClientRow { epoch, ..client.clone() }));
+    wake(site, &client.id, &mut verdict);
+    Ok(verdict)
+}
+
+pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict, Refusal> {
+    let (site, _) = find(state, &subscribe.site)?;
+    let client = find_client(site, &subscribe.client)?;
+    check_epoch(subscribe.epoch, client.epoch)?;
+    if subscribe.items.len() > SUBSCRIBE_ITEMS_MAX {
+        let detail = format!("0..={SUBSCRIBE_ITEMS_MAX}, was {}", subscribe.items.len());
+        return Err(Refusal::Invalid(invalid("items", detail)));
+    }
+    let before: BTreeMap<EventKey, &SubscriptionRow> =
+        site.subscriptions(&client.id).map(|row| (row.event, row)).collect();
+    let mut after: BTreeMap<EventKey, SubscriptionRow> =
+        before.iter().map(|(key, row)| (*key, (*row).clone())).collect();
+    let mut listed = Vec::with_capacity(subscribe.items.len());
+    let mut results = Vec::with_capacity(subscribe.items.len());
+    for (index, item) in subscribe.items.iter().enumerate() {
+        let result = find_event(site, item).and_then(|event| {
+            listed.push(event);
+            match subscribe.mode {
+                SubscribeMode::Exact | SubscribeMode::Add => {
+                    check_options(state.limits(), index, item)?;
+                    let row = subscription(site, client, event, item, after.get(&event));
+                    let generation = row.generation;
+                    after.insert(event, row);
+                    Ok((event, generation))
+                }
+                SubscribeMode::Remove => {
+                    let row = after.remove(&event).ok_or(Refusal::UnknownSubscription)?;
+                    Ok((event, row.generation))
+                }
+            }
+        });
+        results.push(SubscribeResult { event: item.event.clone(), result });
+    }
+    match subscribe.mode {
+        SubscribeMode::Exact => after.retain(|event, _| listed.contains(event)),
+        SubscribeMode::Add | SubscribeMode::Remove => {}
+    }
+    let mut verdict = Verdict::new(Outcome::Subscribed(results));
+    let removed: Vec<_> =
+        before.values().filter(|row| !after.contains_key(&row.event)).copied().collect();
+    remove(client, &removed, &mut verdict);
+    for (event, row) in after {
+        if before.get(&event).is_none_or(|known| **known != row) {
+            verdict.put(Row::Subscription(row));
+        }
+    }
+    if !verdict.writes.is_empty() {
+        wake(site, &client.id, &mut verdict);
+    }
+    Ok(verdict)
+}
+
+/// The event that an item means.
+fn find_event(site: &Site, item: &SubscriptionRequest) -> Result<EventKey, Refusal> {
+    if site.structure().is_none() {
+        return Err(Refusal::SiteBlank);
+    }
+    let event = site.event_named(item.event.as_str()).ok_or(Refusal::UnknownEvent)?;
+    if item.category.is_some_and(|category| category != event.definition.kind.category()) {
+        return Err(Refusal::WrongCategory);
+    }
+    Ok(event.key)
+}
+
+fn check_options(limits: &Limits, index: usize, item: &SubscriptionRequest) -> Result<(), Refusal> {
+    let (min, max) = (limits.ack_timeout_ms_min, limits.ack_timeout_ms_max);
+    if let Some(timeout) = item.ack_timeout_ms.filter(|timeout| !(min..=max).contains(timeout)) {
+        let field = format!("items[{index}].ack_timeout_ms");
+        return Err(Refusal::Invalid(invalid(field, format!("{min}..={max}, was {timeout}"))));
+    }
+    if item.max_attempts == Some(0) {
+        let field = format!("items[{index}].max_attempts");
+        return Err(Refusal::Invalid(invalid(field, "at least 1, was 0")));
+    }
+    Ok(())
+}
+
+/// The subscription as asked for: a kept one keeps its cursor and generation.
+fn subscription(
+    site: &Site,
+    client: &ClientRow,
+    event: EventKey,
+    item: &SubscriptionRequest,
+    kept: Option<&SubscriptionRow>,
+) -> SubscriptionRow {
+    let (cursor, generation) = match (kept, item.start) {
+        (Some(kept), _) => (kept.cursor, kept.generation),
+        (None, Start::Earliest) => (InstanceId::default(), client.generation_floor),
+        (None, Start::Latest) => (site.head(), client.generation_floor),
+    };
+    SubscriptionRow {
+        site: site.name().clone(),
+        client: client.id.clone(),
+        event,
+        cursor,
+        generation,
+        start: item.start,
+        ack_timeout_ms: item.ack_timeout_ms,
+        max_attempts: item.max_attempts,
+    }
+}
+
+/// Removes some of a client's subscriptions with their cursors; their generation is remembered.
+pub(super) fn remove(client: &ClientRow, removed: &[&SubscriptionRow], verdict: &mut Verdict) {
+    for row in removed {
+        verdict.delete(RowKey::Subscription(row.site.clone(), row.client.clone(), row.event));
+    }
+    let highest = removed.iter().map(|row| row.generation).max();
+    if let Some(generation_floor) = highest.filter(|highest| *highest > client.generation_floor) {
+        verdict.put(Row::Client(ClientRow { generation_floor, ..client.clone() }));
+    }
+}
+
+pub(super) fn advance(state: &State, advance: &Advance) -> Result<Verdict, Refusal> {
+    let (site, _) = find(state, &advance.site)?;
+    let client = find_client(site, &advance.client)?;
+    check_epoch(advance.epoch, client.epoch)?;
+    if advance.incarnation != site.incarnation() {
+        return Err(Refusal::StalePosition);
+    }
+    let known = site.subscription(&client.id, advance.event).ok_or(Refusal::UnknownSubscription)?;
+    if advance.generation != known.generation {
+        return Err(Refusal::StalePosition);
+    }
+    if advance.instance > site.head() {
+        let detail = format!("0..={}, was {}", site.head(), advance.instance);
+        return Err(Refusal::Invalid(invalid("instance", detail)));
+    }
+    let cursor = known.cursor.max(advance.instance);
+    let mut verdict = Verdict::new(Outcome::Advanced { cursor });
+    if cursor == known.cursor {
+        return Ok(verdict);
+    }
+    verdict.put(Row::Subscription(SubscriptionRow { cursor, ..known.clone() }));
+    if let Some(addressed) = site.addressed(advance.event, &client.id) {
+        let passed = (Bound::Excluded(known.cursor), Bound::Included(cursor));
+        for (id, _) in addressed.range(passed) {
+            verdict.delete(RowKey::Instance(site.name().clone(), *id));
+        }
+    }
+    Ok(verdict)
+}

@@ -1,0 +1,237 @@
+//! Raising: an event is stored, ignored or rejected for good, once per (store, number) or key.
+//!
+//! Order of judging a session's raise: epoch, store, then the number. A number up to the mark is
+//! answered as it was; only the next one is decided, and its outcome, a rejection too, moves the
+//! mark in the same verdict as the instance. A refusal changes nothing: the number may come again.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::super::command::{NewEvent, Raise, RaiseKeyed};
+use super::super::ids::{Sequence, ServiceId, Stamp};
+use super::super::limits::{
+    CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, KEY_MEMORY_MS, Limits, OUTCOMES_PER_STORE, PRIVATE_SIZE,
+};
+use super::super::outcome::{Decision, Effect, Outcome, Raised, Refusal, Rejection};
+use super::super::row::{EventRow, HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey};
+use super::super::site::Site;
+use super::super::state::State;
+use super::super::structure::Kind;
+use super::super::validate::invalid;
+use super::tick::removed;
+use super::{Verdict, check_epoch, find, head};
+
+/// The first 8 bytes of the SHA-256 of the encoded event.
+fn content(event: &NewEvent) -> u64 {
+    struct Hashing(Sha256);
+    impl postcard::ser_flavors::Flavor for Hashing {
+        type Output = u64;
+        fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+            self.0.update(data);
+            Ok(())
+        }
+        fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+            self.try_extend(&[data])
+        }
+        fn finalize(self) -> postcard::Result<u64> {
+            let digest: [u8; 32] = self.0.finalize().into();
+            Ok(digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
+        }
+    }
+    // Cannot fail: hashing takes any bytes, and an event has no sequences of unknown length.
+    postcard::serialize_with_flavor(event, Hashing(Sha256::new())).unwrap_or_default()
+}
+
+fn answer(duplicate: bool, decision: Decision) -> Outcome {
+    Outcome::Raised(Raised { duplicate, decision })
+}
+
+pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict, Refusal> {
+    let (site, _) = find(state, &raise.site)?;
+    let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
+    check_epoch(raise.epoch, service.epoch)?;
+    let store = site.store(service.id.as_str(), raise.uid);
+    if store.is_some_and(|store| store.retired) {
+        return Err(Refusal::StoreSuperseded);
+    }
+    let store = store.filter(|_| service.uid == Some(raise.uid)).ok_or(Refusal::WrongStore)?;
+    if raise.sequence == Sequence::default() {
+        return Err(Refusal::Invalid(invalid("sequence", "at least 1, was 0")));
+    }
+    let content = content(&raise.event);
+    if raise.sequence <= store.last {
+        let decision = match site.outcome(service.id.as_str(), store.uid, raise.sequence) {
+            None => Decision::Forgotten,
+            Some((original, _)) if *original != content => return Err(Refusal::SequenceReused),
+            Some((_, decision)) => decision.clone(),
+        };
+        return Ok(Verdict::new(answer(true, decision)));
+    }
+    if let Some(parked) = site.parked(service) {
+        return Err(Refusal::Parked(parked));
+    }
+    if raise.sequence != store.last.next() {
+        return Err(Refusal::OutOfSequence { expected: store.last.next() });
+    }
+    if state.over_capacity() {
+        return Err(Refusal::OverCapacity);
+    }
+    let mut verdict = Verdict::new(Outcome::Done);
+    let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
+    let mut mark = store.clone();
+    mark.last = raise.sequence;
+    verdict.put(Row::Store(mark));
+    verdict.put(Row::Outcome(OutcomeRow {
+        site: site.name().clone(),
+        service: service.id.clone(),
+        uid: store.uid,
+        sequence: raise.sequence,
+        content,
+        decision: decision.clone(),
+    }));
+    if let Some(old) = raise.sequence.0.checked_sub(OUTCOMES_PER_STORE).filter(|old| *old > 0) {
+        let (site, id) = (site.name().clone(), service.id.clone());
+        verdict.delete(RowKey::Outcome(site, id, store.uid, Sequence(old)));
+    }
+    verdict.outcome = answer(false, decision);
+    Ok(verdict)
+}
+
+pub(super) fn raise_keyed(
+    state: &State,
+    now: Stamp,
+    raise: &RaiseKeyed,
+) -> Result<Verdict, Refusal> {
+    let (site, _) = find(state, &raise.site)?;
+    let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
+    if raise.key.is_empty() || raise.key.len() > KEY_BYTES_MAX {
+        let detail = format!("1..={KEY_BYTES_MAX} bytes, was {}", raise.key.len());
+        return Err(Refusal::Invalid(invalid("key", detail)));
+    }
+    let content = content(&raise.event);
+    if let Some(known) = site.key(service.id.as_str(), &raise.key) {
+        if known.content != content {
+            return Err(Refusal::KeyReused);
+        }
+        return Ok(Verdict::new(answer(true, known.decision.clone())));
+    }
+    if site.structure().is_none() {
+        return Err(Refusal::SiteBlank);
+    }
+    if state.over_capacity() {
+        return Err(Refusal::OverCapacity);
+    }
+    let keys_max = usize::try_from(state.limits().keys_max).unwrap_or(usize::MAX);
+    if site.keys >= keys_max {
+        return Err(Refusal::TooManyKeys);
+    }
+    let mut verdict = Verdict::new(Outcome::Done);
+    let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
+    verdict.put(Row::Key(KeyRow {
+        site: site.name().clone(),
+        service: service.id.clone(),
+        key: raise.key.clone(),
+        content,
+        decision: decision.clone(),
+        expires: Stamp(now.0.saturating_add(KEY_MEMORY_MS)),
+    }));
+    verdict.outcome = answer(false, decision);
+    Ok(verdict)
+}
+
+/// Decides about an event, and stores it if it is to be.
+fn store_event(
+    state: &State,
+    site: &Site,
+    now: Stamp,
+    service: &ServiceId,
+    event: &NewEvent,
+    verdict: &mut Verdict,
+) -> Decision {
+    let definition = match judge(state.limits(), site, event) {
+        Ok(definition) => definition,
+        Err(rejection) => return Decision::Rejected(rejection),
+    };
+    let queue = site.queue_rows(definition.key, service);
+    let newest = queue.and_then(|queue| queue.last_key_value()).map(|(_, newest)| newest);
+    if event.arguments.is_none()
+        && let Some(null) = newest.filter(|newest| newest.is_null())
+    {
+        return Decision::Ignored(null.id);
+    }
+    let (lifetime_s, size) = match definition.definition.kind {
+        Kind::Replacing { .. } => (None, 1),
+        Kind::Queueing { lifetime_s, size, .. } => (Some(lifetime_s), size),
+        Kind::Private { lifetime_s } => (Some(lifetime_s), PRIVATE_SIZE),
+    };
+    let lifetime_s = lifetime_s.map(|longest| event.lifetime_s.unwrap_or(longest));
+    let id = site.head().next();
+    verdict.put(Row::Instance(Arc::new(Instance {
+        site: site.name().clone(),
+        id,
+        event: definition.key,
+        service: service.clone(),
+        client: event.client.clone(),
+        created: now,
+        expires: lifetime_s.map(|s| Stamp(now.0.saturating_add(u64::from(s) * 1000))),
+        arguments: event.arguments.clone(),
+    })));
+    verdict.put(Row::Head(HeadRow { last_instance: id, ..head(site) }));
+    evict(site, definition, service, size, verdict);
+    let site = site.name().clone();
+    verdict.effects.push(match &event.client {
+        Some(client) => Effect::Client { site, client: client.clone() },
+        None => Effect::Event { site, event: definition.key },
+    });
+    Decision::Stored(id)
+}
+
+/// Makes room for one more: removes the oldest of a queue until it fits its size again.
+fn evict(site: &Site, event: &EventRow, service: &ServiceId, size: u32, verdict: &mut Verdict) {
+    let Some(queue) = site.queue_rows(event.key, service) else { return };
+    let size = usize::try_from(size).unwrap_or(usize::MAX).max(1);
+    let surplus = (queue.len() + 1).saturating_sub(size);
+    for id in queue.keys().take(surplus) {
+        verdict.delete(RowKey::Instance(site.name().clone(), *id));
+        verdict.effects.extend(removed(site, *id));
+    }
+}
+
+/// Judges an event by its definition: what is wrong with it is wrong for good.
+fn judge<'a>(limits: &Limits, site: &'a Site, event: &NewEvent) -> Result<&'a EventRow, Rejection> {
+    let row = site.event_named(event.name.as_str()).ok_or(Rejection::UnknownEvent)?;
+    let kind = &row.definition.kind;
+    if event.category.is_some_and(|category| category != kind.category()) {
+        return Err(Rejection::WrongCategory);
+    }
+    let (private, nullable, lifetime_max) = match kind {
+        Kind::Replacing { .. } => (false, true, 0),
+        Kind::Queueing { lifetime_s, .. } => (false, false, *lifetime_s),
+        Kind::Private { lifetime_s } => (true, false, *lifetime_s),
+    };
+    match &event.client {
+        None if private => return Err(Rejection::ClientRequired),
+        Some(_) if !private => return Err(Rejection::ClientNotAllowed),
+        Some(client) if site.client(client.as_str()).is_none() => {
+            return Err(Rejection::UnknownClient);
+        }
+        None | Some(_) => {}
+    }
+    match &event.arguments {
+        None if !nullable => return Err(Rejection::NullNotAllowed),
+        None => {}
+        Some(arguments) => {
+            let bytes = u64::try_from(arguments.data.len()).unwrap_or(u64::MAX);
+            if bytes > u64::from(limits.args_bytes_max)
+                || arguments.content_type.len() > CONTENT_TYPE_BYTES_MAX
+            {
+                return Err(Rejection::ArgumentsTooLarge);
+            }
+        }
+    }
+    if event.lifetime_s.is_some_and(|lifetime| lifetime == 0 || lifetime > lifetime_max) {
+        return Err(Rejection::LifetimeOutOfRange);
+    }
+    Ok(row)
+}
