@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ackord_machine::site::{
-    AdminAction, NewEvent, Outcome, Principal, ServiceId, Site, SiteName, Stamp,
+    AdminAction, NewEvent, Outcome, Principal, RequestId, ServiceId, Site, SiteName, Stamp,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -12,7 +12,8 @@ use futures_util::Stream;
 use crate::connection::{Connection, Inbound};
 use crate::options::BrokerOptions;
 
-/// A refusal as the front reports it: the stable code and a detail for a person.
+/// A refusal as the front reports it: the stable code and a detail for a person. The detail of
+/// `invalid` is `<path of the field>: <rule>`, for instance `events[3].size: 1..=1000, was 1001`.
 pub type Refused = (Code, String);
 
 /// The broker of one node. Cloning copies a pointer.
@@ -64,6 +65,20 @@ impl Broker {
     /// What the site's rules refuse, or `busy`, `unavailable`, `unknown-outcome`.
     pub async fn admin(&self, _site: &SiteName, _action: AdminAction) -> Result<Outcome, Refused> {
         Err((Code::Unavailable, String::new()))
+    }
+
+    /// As [`Broker::admin`], under a request id of the caller: a repeat of an act under its id
+    /// gets the first answer for as long as the state remembers it.
+    ///
+    /// # Errors
+    /// As [`Broker::admin`].
+    pub async fn admin_as(
+        &self,
+        site: &SiteName,
+        _request: RequestId,
+        action: AdminAction,
+    ) -> Result<Outcome, Refused> {
+        self.admin(site, action).await
     }
 
     /// Raises an event for an HTTP caller under an idempotency key, without a session.

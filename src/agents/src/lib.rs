@@ -13,7 +13,7 @@ mod connection;
 mod options;
 pub mod token;
 
-pub use broker::Broker;
+pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;
 

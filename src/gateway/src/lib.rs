@@ -1,1 +1,24 @@
-//! placeholder
+//! Where bytes enter and leave: the HTTP administration API, the WebSocket endpoints of services
+//! and clients, authentication, limits, health and metrics.
+//!
+//! `socket ─▶ head ─▶ route ─▶ authority ─▶ body ─▶ Broker ─▶ answer | problem`
+//! `socket ─▶ head ─▶ route ─▶ authority ─▶ upgrade ─▶ Frames ─▶ session ─▶ outbox ─▶ Writer ─▶ socket`
+//!
+//! Invariants: nothing of a body or frame is parsed before its sender is known to be allowed to
+//! send it; every refusal is a problem document or a `closing` frame with a stable code; every
+//! wait for a peer has a deadline and every buffer a bound.
+//!
+//! Deliberately absent: decisions about sites (`ackord_machine`), sessions (`ackord_agents`), and
+//! any sight of the log or the store.
+
+mod context;
+mod convert;
+mod http;
+mod metrics;
+mod options;
+mod route;
+mod server;
+mod ws;
+
+pub use options::{Error, GatewayLimits, GatewayOptions};
+pub use server::Gateway;

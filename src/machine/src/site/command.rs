@@ -351,4 +351,11 @@ pub enum AdminAction {
         /// The cursor from now on: delivery goes on with the first retained id above it.
         after: InstanceId,
     },
+    /// Removes a subscription with its cursor, as if its client had.
+    Unsubscribe {
+        /// The client.
+        client: ClientId,
+        /// The event.
+        event: EventName,
+    },
 }

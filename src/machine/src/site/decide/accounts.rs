@@ -291,3 +291,17 @@ pub(super) fn seek(
     wake_client(site, &client.id, &mut verdict);
     Ok(verdict)
 }
+
+pub(super) fn unsubscribe(
+    site: &Site,
+    client: &ClientId,
+    event: &EventName,
+) -> Result<Verdict, Refusal> {
+    let client = site.client(client.as_str()).ok_or(Refusal::UnknownClient)?;
+    let event = site.event_named(event.as_str()).ok_or(Refusal::UnknownEvent)?;
+    let known = site.subscription(&client.id, event.key).ok_or(Refusal::UnknownSubscription)?;
+    let mut verdict = done();
+    super::client::remove(client, &[known], &mut verdict);
+    wake_client(site, &client.id, &mut verdict);
+    Ok(verdict)
+}

@@ -91,6 +91,7 @@ fn act(
         }
         AdminAction::RevokeToken { id } => accounts::revoke_token(site, id),
         AdminAction::Seek { client, event, after } => accounts::seek(site, client, event, *after),
+        AdminAction::Unsubscribe { client, event } => accounts::unsubscribe(site, client, event),
     }
 }
 

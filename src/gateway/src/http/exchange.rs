@@ -1,0 +1,221 @@
+//! One request on its way to an answer: the steps that every resource takes, in their order.
+//!
+//! Invariant: [`Exchange::authorize`] comes before the query and the body are looked at; the
+//! type of the steps makes the order hard to get wrong.
+
+use std::sync::Arc;
+
+use ackord_machine::site::limits::KEY_BYTES_MAX;
+use ackord_machine::site::{AdminAction, Incarnation, Outcome, RequestId, Site, SiteName, Stamp};
+use ackord_wire::resource::Page;
+use ackord_wire::{Code, Problem};
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, web};
+use sha2::{Digest as _, Sha256};
+
+use super::RETRY_AFTER_S;
+use super::authority::{Caller, Need};
+use super::body::{self, BodyLimits};
+use super::query::{Consistency, Query, Window};
+use crate::context::Context;
+
+/// A request whose sender is not known yet.
+pub struct Exchange<'a> {
+    pub context: &'a Arc<Context>,
+    request: &'a HttpRequest,
+    payload: web::Payload,
+}
+
+/// A request whose sender may do what it asks for.
+pub struct Allowed<'a> {
+    pub context: &'a Arc<Context>,
+    pub caller: Caller,
+    pub query: Query,
+    request: &'a HttpRequest,
+    payload: Option<web::Payload>,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(context: &'a Arc<Context>, request: &'a HttpRequest, payload: web::Payload) -> Self {
+        Self { context, request, payload }
+    }
+
+    /// Whether the request only reads.
+    pub fn reads(&self) -> bool {
+        matches!(*self.request.method(), Method::GET | Method::HEAD)
+    }
+
+    /// The method, of those that the route has.
+    pub fn method(&self) -> &'a Method {
+        self.request.method()
+    }
+
+    /// A request about this site by somebody who may; `known` are the query's parameters.
+    pub fn authorize(
+        self,
+        site: &str,
+        need: Need<'_>,
+        known: &[&str],
+    ) -> Result<Allowed<'a>, Problem> {
+        let caller = Caller::of(self.context, self.request.headers(), site)?;
+        self.allow(caller, need, known)
+    }
+
+    /// A request about the node.
+    pub fn authorize_node(self, known: &[&str]) -> Result<Allowed<'a>, Problem> {
+        let caller = Caller::of_node(self.context, self.request.headers())?;
+        self.allow(caller, Need::Node, known)
+    }
+
+    fn allow(self, caller: Caller, need: Need<'_>, known: &[&str]) -> Result<Allowed<'a>, Problem> {
+        caller.may(need)?;
+        Ok(Allowed {
+            context: self.context,
+            caller,
+            query: Query::parse(self.request.query_string(), known)?,
+            request: self.request,
+            payload: Some(self.payload),
+        })
+    }
+}
+
+impl Allowed<'_> {
+    /// The value of a header, if it is given, once and as visible text.
+    pub fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let wrong = |detail: &str| Problem::new(Code::Invalid, detail).field(name);
+        let mut values = self.request.headers().get_all(name);
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(wrong("may be given once"));
+        }
+        value.to_str().map(Some).map_err(|_| wrong("not visible ASCII text"))
+    }
+
+    /// The body, as far as the limits of the front allow.
+    pub async fn bytes(&mut self) -> Result<web::Bytes, Problem> {
+        let limits = &self.context.limits;
+        let limits =
+            BodyLimits { bytes_max: limits.body_bytes_max, deadline: limits.body_deadline };
+        let announced =
+            self.header(header::CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
+        match self.payload.take() {
+            Some(payload) => body::read(payload, announced, limits).await,
+            None => Ok(web::Bytes::new()),
+        }
+    }
+
+    /// The idempotency key of the request, from `Idempotency-Key` or `Request-Id`.
+    pub fn key(&self) -> Result<Option<&str>, Problem> {
+        let (name, key) = match self.header("Idempotency-Key")? {
+            Some(key) => ("Idempotency-Key", Some(key)),
+            None => ("Request-Id", self.header("Request-Id")?),
+        };
+        if key.is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+            let detail = format!("1..={KEY_BYTES_MAX} characters");
+            return Err(Problem::new(Code::Invalid, detail).field(name));
+        }
+        Ok(key)
+    }
+
+    /// The retry identity of a step of this request. The same key with the same method, address
+    /// and body is the same act; anything else is another one. Without a key it is random.
+    pub fn request_id(&self, step: &str, body: &[u8]) -> Result<RequestId, Problem> {
+        let Some(key) = self.key()? else { return Ok(RequestId(random())) };
+        let mut hash = Sha256::new();
+        let uri = self.request.uri().to_string();
+        for part in [
+            step.as_bytes(),
+            self.request.method().as_str().as_bytes(),
+            uri.as_bytes(),
+            key.as_bytes(),
+            body,
+        ] {
+            // The length keeps two parts from being read as other two.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        Ok(RequestId(id))
+    }
+
+    /// Does an act of administration.
+    pub async fn act(
+        &self,
+        site: &str,
+        request: RequestId,
+        action: AdminAction,
+    ) -> Result<Outcome, Problem> {
+        let site = SiteName::from(site);
+        self.context.broker.admin_as(&site, request, action).await.map_err(refused)
+    }
+
+    /// Looks at the site, as fresh as the query asks for.
+    pub async fn look<R>(
+        &self,
+        site: &str,
+        look: impl FnOnce(&Site, Stamp) -> R,
+    ) -> Result<R, Problem> {
+        let broker = &self.context.broker;
+        let found = match self.query.consistency()? {
+            Consistency::Local => broker.read_site(site, look),
+            Consistency::Linearizable => {
+                broker.read_site_linearizable(site, look).await.map_err(unreadable)?
+            }
+        };
+        found.ok_or_else(|| not_found("site", site))
+    }
+}
+
+/// A read that cannot be confirmed now.
+pub fn unreadable(code: Code) -> Problem {
+    let detail = "the state cannot be confirmed now; `?consistency=local` reads it unconfirmed";
+    Problem::new(code, detail).retry_after(RETRY_AFTER_S)
+}
+
+/// A refusal of the broker.
+pub fn refused(refused: ackord_agents::Refused) -> Problem {
+    let (code, detail) = refused;
+    // An invalid field is named in front of what is wrong with it.
+    let problem = match detail.split_once(": ").filter(|_| code == Code::Invalid) {
+        Some((field, rule)) => Problem::new(code, rule).field(field),
+        None => Problem::new(code, detail),
+    };
+    if problem.retryable { problem.retry_after(RETRY_AFTER_S) } else { problem }
+}
+
+/// No such object.
+pub fn not_found(kind: &str, name: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("no {kind} {name:?}"))
+}
+
+/// A page of objects that come in ascending order, from the first that is wanted on.
+pub fn page<'s, R: 's, T>(
+    window: &Window,
+    mut objects: impl Iterator<Item = &'s R>,
+    name: impl Fn(&'s R) -> &'s str,
+    resource: impl Fn(&'s R) -> T,
+) -> Page<T> {
+    let mut items = Vec::new();
+    let mut last = None;
+    for object in objects.by_ref().take(window.limit) {
+        items.push(resource(object));
+        last = Some(name(object));
+    }
+    let next = if objects.next().is_some() { last.map(str::to_owned) } else { None };
+    Page { items, next }
+}
+
+/// Random bytes of the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // Without the system's random source no identity is safe: better to stop than to go on.
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes");
+    bytes
+}
+
+/// A random incarnation: below 2^53, so that every JSON reader keeps it, and never 0.
+pub fn incarnation() -> Incarnation {
+    Incarnation((u64::from_le_bytes(random()) >> 11).max(1))
+}

@@ -1,0 +1,39 @@
+//! Whether the node lives and serves, and its metrics. Open to everyone: they name no site and no
+//! account.
+
+use ackord_wire::resource::Health;
+use ackord_wire::{Code, Problem};
+
+use super::RETRY_AFTER_S;
+use super::answer::Answer;
+use super::exchange::Exchange;
+
+/// The process answers.
+pub fn live(_exchange: Exchange<'_>) -> Result<Answer, Problem> {
+    Ok(ok())
+}
+
+/// The node takes sessions.
+pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
+    let context = exchange.context;
+    if context.stopping.is_cancelled() {
+        let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
+        return Err(problem.retry_after(RETRY_AFTER_S));
+    }
+    match context.broker.accepts() {
+        Ok(()) => Ok(ok()),
+        Err(code) => Err(Problem::new(Code::Unavailable, format!("takes no sessions: {code}"))
+            .retry_after(RETRY_AFTER_S)),
+    }
+}
+
+/// The node's metrics: the broker's, then the front's.
+pub fn metrics(exchange: Exchange<'_>) -> Result<Answer, Problem> {
+    let mut text = exchange.context.broker.metrics_text();
+    text.push_str(&exchange.context.metrics.text());
+    Ok(Answer::metrics(text))
+}
+
+fn ok() -> Answer {
+    Answer::ok(&Health { status: "ok".to_owned() })
+}

@@ -1,0 +1,136 @@
+//! The HTTP administration API: one entry, a table of routes, one file per kind of resource.
+//!
+//! `head ─▶ Route ─▶ Caller ─▶ may? ─▶ query ─▶ body ─▶ Broker ─▶ Answer | Problem`
+
+mod accounts;
+pub mod answer;
+pub mod authority;
+mod body;
+mod exchange;
+mod health;
+mod query;
+mod queues;
+mod raise;
+mod sites;
+mod subscriptions;
+mod suggest;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ackord_wire::{Code, Problem};
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use crate::context::{ConnectionGuard, Context};
+use crate::route::{List, Route};
+use answer::{Answer, refuse};
+use exchange::Exchange;
+
+/// Seconds after which to come again to a node that is full or stopping.
+pub const RETRY_AFTER_S: u32 = 1;
+
+/// Answers one request that is not an upgrade.
+pub async fn handle(
+    context: Arc<Context>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let started = Instant::now();
+    let route = Route::parse(request.path());
+    let label = route.as_ref().map_or("none", Route::label);
+    let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
+    let mut response = match &route {
+        _ if over => refuse(&too_many_connections(&context), &[]),
+        None => refuse(&nothing_here(request.path()), &[]),
+        Some(route) => match method_problem(route, request.method()) {
+            Some(problem) => refuse(&problem, route.methods()),
+            None => match answer(&context, route, &request, payload).await {
+                Ok(answer) => answer.into_response(),
+                Err(problem) => refuse(&problem, &[]),
+            },
+        },
+    };
+    if over {
+        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    let elapsed = started.elapsed();
+    context.metrics.answered(label, response.status().as_u16());
+    context.metrics.request_seconds.observe(elapsed.as_secs_f64());
+    tracing::debug!(
+        route = label,
+        method = %request.method(),
+        status = response.status().as_u16(),
+        micros = elapsed.as_micros(),
+        "answered a request"
+    );
+    response
+}
+
+/// The node has as many connections as it may.
+pub fn too_many_connections(context: &Context) -> Problem {
+    let max = context.limits.connections_max;
+    Problem::new(Code::Busy, format!("this node has its {max} connections"))
+        .retry_after(RETRY_AFTER_S)
+}
+
+/// The address names nothing.
+pub fn nothing_here(path: &str) -> Problem {
+    // The address is the caller's own; a long one is not worth repeating.
+    let shown: String = path.chars().take(200).collect();
+    Problem::new(Code::NotFound, format!("nothing has the address {shown:?}"))
+}
+
+/// Why the method is not for this address.
+pub fn method_problem(route: &Route, method: &Method) -> Option<Problem> {
+    (!route.methods().contains(&method.as_str())).then(|| {
+        let detail = format!("{method} is not one of {}", route.methods().join(", "));
+        Problem::new(Code::MethodNotAllowed, detail)
+    })
+}
+
+async fn answer(
+    context: &Arc<Context>,
+    route: &Route,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Answer, Problem> {
+    let exchange = Exchange::new(context, request, payload);
+    match route {
+        Route::Live => health::live(exchange),
+        Route::Ready => health::ready(exchange),
+        Route::Metrics => health::metrics(exchange),
+        Route::Sites => sites::list(exchange).await,
+        Route::Site { site } => sites::one(exchange, site).await,
+        Route::Structure { site } => sites::structure(exchange, site).await,
+        Route::List { site, list } => match list {
+            List::Services => accounts::services(exchange, site).await,
+            List::Clients => accounts::clients(exchange, site).await,
+            List::Users => accounts::users(exchange, site).await,
+            List::Tokens => tokens::all(exchange, site).await,
+            List::Queues => queues::list(exchange, site).await,
+            List::Subscriptions => subscriptions::list(exchange, site).await,
+        },
+        Route::Service { site, id } => accounts::service(exchange, site, id).await,
+        Route::ApplyDeclared { site, id } => sites::apply_declared(exchange, site, id).await,
+        Route::Client { site, id } => accounts::client(exchange, site, id).await,
+        Route::User { site, id } => accounts::user(exchange, site, id).await,
+        Route::Token { site, id } => tokens::one(exchange, site, id).await,
+        Route::Queue { site, event } => queues::one(exchange, site, event).await,
+        Route::ClientSubscriptions { site, client } => {
+            subscriptions::of_client(exchange, site, client).await
+        }
+        Route::Subscription { site, client, event } => {
+            subscriptions::one(exchange, site, client, event).await
+        }
+        Route::Seek { site, client, event } => {
+            subscriptions::seek(exchange, site, client, event).await
+        }
+        Route::Raise { site, event } => raise::raise(exchange, site, event).await,
+        Route::Socket { endpoint, .. } => {
+            let detail = format!("a WebSocket endpoint for a {}", endpoint.as_str());
+            Err(Problem::new(Code::Invalid, detail).field("Upgrade"))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Sites and their structures.
+
+use std::collections::BTreeMap;
+
+use ackord_machine::site::{self as machine, AdminAction};
+use ackord_wire::resource::{self, Page, SiteBody, SiteSettings};
+use ackord_wire::structure::Structure;
+use ackord_wire::{Code, Problem};
+use actix_web::http::Method;
+
+use super::answer::Answer;
+use super::authority::Need;
+use super::exchange::{Allowed, Exchange, incarnation, unreadable};
+use super::query::Consistency;
+use crate::convert;
+
+/// `GET /v1/sites`.
+pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
+    let allowed = exchange.authorize_node(&["limit", "after", "consistency"])?;
+    let window = allowed.query.window()?;
+    // Sites come partition by partition; keep the first of all of them by name, one more than
+    // wanted to know whether there is a next page.
+    let mut first: BTreeMap<String, resource::Site> = BTreeMap::new();
+    let gather = |site: &machine::Site| {
+        let name = site.name().as_str();
+        if window.after.as_deref().is_some_and(|after| name <= after) {
+            return;
+        }
+        let full = first.len() > window.limit;
+        if full && first.last_key_value().is_some_and(|(last, _)| name >= last.as_str()) {
+            return;
+        }
+        first.insert(name.to_owned(), site_out(site));
+        if full {
+            first.pop_last();
+        }
+    };
+    let broker = &allowed.context.broker;
+    match allowed.query.consistency()? {
+        Consistency::Local => broker.read_all(gather),
+        Consistency::Linearizable => {
+            broker.read_all_linearizable(gather).await.map_err(unreadable)?;
+        }
+    }
+    let more = first.len() > window.limit;
+    let items: Vec<resource::Site> = first.into_values().take(window.limit).collect();
+    let next = items.last().filter(|_| more).map(|site| site.name.clone());
+    Ok(Answer::ok(&Page { items, next }))
+}
+
+/// `/v1/sites/{site}`.
+pub async fn one(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    match *exchange.method() {
+        Method::PUT => put(exchange.authorize(site, Need::Admin, &[])?, site).await,
+        Method::DELETE => {
+            let allowed = exchange.authorize(site, Need::Node, &[])?;
+            let request = allowed.request_id("delete", b"")?;
+            allowed.act(site, request, AdminAction::DeleteSite).await?;
+            Ok(Answer::no_content())
+        }
+        _ => {
+            let allowed = exchange.authorize(site, Need::Read, &["consistency"])?;
+            Ok(Answer::ok(&allowed.look(site, |site, _| site_out(site)).await?))
+        }
+    }
+}
+
+async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
+    let bytes = allowed.bytes().await?;
+    let body: SiteBody = super::body::decode(&bytes)?;
+    let broker = &allowed.context.broker;
+    let read =
+        broker.read_site_linearizable(name, |site, _| convert::settings_out(site.settings()));
+    let Some(settings) = read.await.map_err(unreadable)? else {
+        // Only the node's administrator gets here: nobody else can have a token of it.
+        let settings = convert::settings_in(&body.apply_to(&SiteSettings::default()));
+        let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
+        let request = allowed.request_id("create", &bytes)?;
+        allowed.act(name, request, create).await?;
+        return Ok(Answer::created(&allowed.look(name, |site, _| site_out(site)).await?));
+    };
+    let settings = convert::settings_in(&body.apply_to(&settings));
+    let request = allowed.request_id("update", &bytes)?;
+    allowed.act(name, request, AdminAction::UpdateSite { settings }).await?;
+    Ok(Answer::ok(&allowed.look(name, |site, _| site_out(site)).await?))
+}
+
+/// `/v1/sites/{site}/structure`.
+pub async fn structure(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    if exchange.reads() {
+        let allowed = exchange.authorize(site, Need::Member, &["consistency"])?;
+        return answer_structure(&allowed, site).await;
+    }
+    let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild"])?;
+    let rebuild = allowed.query.flag("rebuild")?;
+    let bytes = allowed.bytes().await?;
+    let structure = convert::structure_in(super::body::decode::<Structure>(&bytes)?)?;
+    let request = allowed.request_id("apply", &bytes)?;
+    let action = AdminAction::ApplyStructure { structure, rebuild, incarnation: incarnation() };
+    allowed.act(site, request, action).await?;
+    answer_structure(&allowed, site).await
+}
+
+/// `POST /v1/sites/{site}/services/{id}/apply-declared`.
+pub async fn apply_declared(
+    exchange: Exchange<'_>,
+    site: &str,
+    id: &str,
+) -> Result<Answer, Problem> {
+    let allowed = exchange.authorize(site, Need::Admin, &["rebuild"])?;
+    let rebuild = allowed.query.flag("rebuild")?;
+    let request = allowed.request_id("apply", b"")?;
+    let action =
+        AdminAction::ApplyDeclared { service: id.into(), rebuild, incarnation: incarnation() };
+    allowed.act(site, request, action).await?;
+    answer_structure(&allowed, site).await
+}
+
+async fn answer_structure(allowed: &Allowed<'_>, name: &str) -> Result<Answer, Problem> {
+    let found = allowed.look(name, |site, _| {
+        let structure = site.structure()?;
+        Some(resource::SiteStructure {
+            hash: site.structure_hash().map(|hash| convert::hex(&hash.0)).unwrap_or_default(),
+            incarnation: site.incarnation().0,
+            structure: convert::structure_out(structure),
+        })
+    });
+    match found.await? {
+        Some(structure) => Ok(Answer::ok(&structure)),
+        None => Err(Problem::new(Code::NotFound, format!("the site {name:?} is blank"))),
+    }
+}
+
+fn site_out(site: &machine::Site) -> resource::Site {
+    let structure = site.structure();
+    resource::Site {
+        name: site.name().to_string(),
+        created_ms: site.created().0,
+        settings: convert::settings_out(site.settings()),
+        incarnation: site.incarnation().0,
+        service_type: structure.map(|structure| structure.service_type.clone()),
+        contract_author: structure.map(|structure| structure.contract_author.clone()),
+        structure_hash: site.structure_hash().map(|hash| convert::hex(&hash.0)),
+        last_instance_id: site.head().0,
+    }
+}

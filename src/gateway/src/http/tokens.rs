@@ -1,0 +1,82 @@
+//! Tokens: made here, shown once, known to the state only by their hash.
+
+use ackord_machine::site::{self as machine, AdminAction, Digest, Site, TokenId};
+use ackord_wire::resource::{self, NewToken, TokenBody};
+use ackord_wire::{Code, Problem};
+use actix_web::http::Method;
+
+use super::answer::Answer;
+use super::authority::Need;
+use super::exchange::{Allowed, Exchange, not_found, page};
+use crate::convert;
+
+/// `/v1/sites/{site}/tokens`.
+pub async fn all(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    if exchange.reads() {
+        let known = &["limit", "after", "consistency"];
+        let allowed = exchange.authorize(site, Need::Read, known)?;
+        let window = allowed.query.window()?;
+        let look = |site: &Site, _| {
+            page(&window, site.tokens_after(window.after()), |row| row.id.as_str(), token_out)
+        };
+        return Ok(Answer::ok(&allowed.look(site, look).await?));
+    }
+    create(exchange.authorize(site, Need::Admin, &[])?, site).await
+}
+
+async fn create(mut allowed: Allowed<'_>, site: &str) -> Result<Answer, Problem> {
+    let bytes = allowed.bytes().await?;
+    let body: TokenBody = super::body::decode(&bytes)?;
+    // The id follows from the request, so that a repeat under the same key finds what it made.
+    let request = allowed.request_id("create", &bytes)?;
+    let id = TokenId::from(format!("t{}", convert::hex(&request.0[..8])));
+    let minted = ackord_agents::token::mint(&id);
+    let action = AdminAction::CreateToken {
+        id: id.clone(),
+        hash: minted.hash,
+        principal: convert::principal_in(&body.principal),
+    };
+    allowed.act(site, request, action).await?;
+    let kept = |site: &Site, _| site.token(id.as_str()).map(|row| row.hash);
+    match allowed.look(site, kept).await? {
+        Some(hash) if same(&hash, &minted.hash) => Ok(Answer::created(&NewToken {
+            id: id.to_string(),
+            token: minted.text,
+            principal: body.principal,
+        })),
+        // A repeat under one key: the secret of the first answer is known to nobody here.
+        Some(_) => {
+            let detail = format!(
+                "this key has already made the token {id}, whose secret was shown once; revoke it \
+                 and ask again under another key"
+            );
+            Err(Problem::new(Code::Conflict, detail).field("Idempotency-Key"))
+        }
+        None => Err(Problem::new(Code::Conflict, format!("the token {id} was revoked meanwhile"))),
+    }
+}
+
+/// `/v1/sites/{site}/tokens/{id}`.
+pub async fn one(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer, Problem> {
+    if *exchange.method() == Method::DELETE {
+        let allowed = exchange.authorize(site, Need::Admin, &[])?;
+        let request = allowed.request_id("delete", b"")?;
+        allowed.act(site, request, AdminAction::RevokeToken { id: id.into() }).await?;
+        return Ok(Answer::no_content());
+    }
+    let allowed = exchange.authorize(site, Need::Read, &["consistency"])?;
+    let found = allowed.look(site, |site, _| site.token(id).map(token_out)).await?;
+    found.map(|token| Answer::ok(&token)).ok_or_else(|| not_found("token", id))
+}
+
+fn token_out(row: &machine::TokenRow) -> resource::Token {
+    resource::Token {
+        id: row.id.to_string(),
+        principal: convert::principal_out(&row.principal),
+        created_ms: row.created.0,
+    }
+}
+
+fn same(a: &Digest, b: &Digest) -> bool {
+    ackord_agents::token::same(a, b)
+}

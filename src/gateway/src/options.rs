@@ -1,0 +1,109 @@
+//! What a deployment may set about the front, every bound with its default.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use ackord_wire::limits::FRAME_BYTES_MAX;
+
+/// How a [`crate::Gateway`] listens and whom it trusts.
+#[derive(Debug)]
+pub struct GatewayOptions {
+    /// Addresses to bind; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Sockets that are bound already.
+    pub listeners: Vec<TcpListener>,
+    /// SHA-256 of the node's administration token, as its bearer sends it.
+    pub admin_hash: [u8; 32],
+    /// Threads that serve connections; at least 1.
+    pub workers: usize,
+    /// Origins (`https://host[:port]`) whose pages may open WebSockets, beside the page's own
+    /// host. Requests without an `Origin` are not from a page.
+    pub origins: Vec<String>,
+    /// The bounds.
+    pub limits: GatewayLimits,
+}
+
+/// The bounds of the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Open connections; beyond, a request is answered `busy` and its connection closed.
+    pub connections_max: usize,
+    /// Largest message of a WebSocket, fragments added up, bytes.
+    pub frame_bytes_max: usize,
+    /// Largest body of a request, bytes.
+    pub body_bytes_max: usize,
+    /// Messages that a session may have queued towards its socket.
+    pub outbox_messages: usize,
+    /// Until the head of a request has arrived.
+    pub head_deadline: Duration,
+    /// Until its body has arrived, from the head on.
+    pub body_deadline: Duration,
+    /// Until an idle connection without a session is closed.
+    pub keep_alive: Duration,
+    /// Until what is written to a WebSocket has left for the peer.
+    pub write_deadline: Duration,
+    /// Until the peer of a closed WebSocket has closed its half.
+    pub close_deadline: Duration,
+    /// Until connections that are still open at a stop are dropped.
+    pub stop_deadline: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            body_bytes_max: 1 << 20,
+            outbox_messages: 8,
+            head_deadline: Duration::from_secs(10),
+            body_deadline: Duration::from_secs(20),
+            keep_alive: Duration::from_secs(60),
+            write_deadline: Duration::from_secs(10),
+            close_deadline: Duration::from_secs(2),
+            stop_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for GatewayOptions {
+    /// Listens nowhere, and no token has this hash: both must be given.
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            listeners: Vec::new(),
+            admin_hash: [0; 32],
+            workers: 2,
+            origins: Vec::new(),
+            limits: GatewayLimits::default(),
+        }
+    }
+}
+
+/// Why a front does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Neither an address nor a socket was given.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// The server's thread cannot run.
+    #[error("cannot run the server: {0}")]
+    Server(#[from] std::io::Error),
+}
+
+impl Error {
+    /// Whether starting again may succeed without a change.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Listen { .. } | Self::Server(_) => true,
+            Self::NoAddress => false,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The WebSocket endpoints: admission before the upgrade, then one reader and one writer per
+//! socket.
+//!
+//! `upgrade ─▶ admit ─▶ 101 ─▶ Frames (owned by the session) ─▶ session ─▶ outbox ─▶ Writer`
+//!
+//! An idle socket holds no buffer: bytes are read into a buffer of the thread and copied only
+//! when they are part of a message. The writer runs in the connection's own task; the reader is
+//! polled by the session. They share a [`link::Link`].
+
+pub mod admit;
+mod frames;
+mod framing;
+mod link;
+mod upgrade;
+mod writer;
+
+pub use upgrade::upgrade;

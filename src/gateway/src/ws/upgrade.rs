@@ -1,0 +1,135 @@
+//! From a request that asks for an upgrade to a running session, or to a problem document.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ackord_agents::Connection;
+use ackord_machine::site::SiteName;
+use actix_codec::Framed;
+use actix_http::{Request, h1};
+use actix_rt::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::admit::{Admitted, admit};
+use super::frames::Frames;
+use super::link::Link;
+use super::writer::Writer;
+use crate::context::{ConnectionGuard, Context};
+use crate::http::answer::refuse_raw;
+use crate::http::too_many_connections;
+use crate::metrics::close_label;
+use crate::route::{Endpoint, Route};
+
+/// Serves a connection from its upgrade request on.
+pub async fn upgrade(
+    context: Arc<Context>,
+    request: Request,
+    framed: Framed<TcpStream, h1::Codec>,
+) {
+    let mut request = request;
+    // Counts the connection for as long as it is served here.
+    let connection = request.take_conn_data();
+    let over = connection
+        .as_ref()
+        .and_then(|data| data.get::<ConnectionGuard>())
+        .is_some_and(|guard| guard.over);
+    let peer = request.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+    let admitted =
+        if over { Err(too_many_connections(&context)) } else { admit(&context, request.head()) };
+    let route = Route::parse(request.path());
+    drop(request);
+    let parts = framed.into_parts();
+    let mut socket = parts.io;
+    let mut head = parts.write_buf.to_vec();
+    let label = route.as_ref().map_or("none", Route::label);
+    match admitted {
+        Err(problem) => {
+            context.metrics.answered(label, problem.status);
+            tracing::debug!(route = label, code = %problem.code, peer, "refused an upgrade");
+            let allow = match (&route, problem.status) {
+                (Some(route), 405) => route.methods(),
+                (Some(_) | None, _) => &[],
+            };
+            head.extend_from_slice(&refuse_raw(&problem, allow));
+            refuse(&context, &mut socket, &head).await;
+        }
+        Ok(admitted) => {
+            context.metrics.answered(label, 101);
+            head.extend_from_slice(&switching(&admitted));
+            let written = timeout(context.limits.write_deadline, socket.write_all(&head)).await;
+            if matches!(written, Ok(Ok(()))) {
+                serve(context, admitted, socket, &parts.read_buf, peer).await;
+            }
+        }
+    }
+    drop(connection);
+}
+
+/// Starts the session and carries its words until the connection ends.
+fn serve(
+    context: Arc<Context>,
+    admitted: Admitted,
+    socket: TcpStream,
+    input: &[u8],
+    peer: String,
+) -> impl Future<Output = ()> + 'static {
+    let Admitted { site, endpoint, principal, token, codec, accept: _ } = admitted;
+    // A frame is written when it is there; waiting for more is the writer's decision.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "cannot switch off coalescing");
+    }
+    let link = Rc::new(Link::new(socket));
+    let frames = Frames::new(context.clone(), link.clone(), codec, input);
+    let (sender, outbox) = mpsc::channel(context.limits.outbox_messages);
+    let connection = Connection {
+        site: SiteName::from(site),
+        principal,
+        token,
+        codec,
+        outbox: sender,
+        peer: peer.into_boxed_str(),
+    };
+    match endpoint {
+        Endpoint::Service => context.broker.open_service(connection, frames),
+        Endpoint::Client => context.broker.open_client(connection, frames),
+    }
+    let role = endpoint.as_str();
+    let codec_label = match codec {
+        ackord_wire::Codec::Json => "json",
+        ackord_wire::Codec::Cbor => "cbor",
+    };
+    async move {
+        let metrics = &context.metrics;
+        metrics.sockets_opened.with_label_values(&[role, codec_label]).inc();
+        metrics.sockets.with_label_values(&[role]).inc();
+        let writer = Writer { context: context.clone(), link, codec, outbox };
+        let code = writer.run().await;
+        metrics.sockets.with_label_values(&[role]).dec();
+        metrics.sockets_closed.with_label_values(&[role, close_label(code)]).inc();
+    }
+}
+
+fn switching(admitted: &Admitted) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-accept: {}\r\nsec-websocket-protocol: {}\r\n\r\n",
+        admitted.accept,
+        admitted.codec.subprotocol(),
+    )
+    .into_bytes()
+}
+
+/// Writes a refusal and waits, not long, for the peer to have read it.
+async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
+    let telling = async {
+        socket.write_all(response).await?;
+        socket.shutdown().await?;
+        let mut buffer = [0; 512];
+        while socket.read(&mut buffer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // The peer may be gone already: there is nobody left to tell.
+    let _ = timeout(context.limits.close_deadline, telling).await;
+}
