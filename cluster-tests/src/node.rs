@@ -1,0 +1,251 @@
+//! A broker process: the built `ackord` binary, its data directory, and what can be done to it.
+//!
+//! Invariants: the binary is built once per test process; a node is killed when dropped and never
+//! outlives the test run; its address stays the same over restarts on the same directory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::process::{self, Signal};
+use crate::wait;
+
+/// How long a node may take until it says that it is ready.
+pub const READY: Duration = Duration::from_secs(20);
+
+/// The environment variable that names a binary to test instead of building one.
+pub const BINARY_VARIABLE: &str = "ACKORD_TEST_BINARY";
+
+/// The line that `ackord dev --json` prints when it is ready.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ready {
+    /// Where the broker listens.
+    pub urls: Vec<String>,
+    /// The token that may do everything.
+    pub admin_token: String,
+    /// The demo site.
+    pub site: String,
+    /// The demo site's service.
+    pub service_token: String,
+    /// The demo site's client.
+    pub client_token: String,
+    /// That client's id.
+    pub client_id: String,
+    /// The broker's processes.
+    pub pids: Vec<u32>,
+}
+
+/// The path of the binary; built on first use, in the profile of the running test.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
+        return Ok(path.into());
+    }
+    // A test runs as <target>/<profile>/deps/<name>-<hash>.
+    let test = std::env::current_exe()?;
+    let profile_dir = test.parent().and_then(Path::parent).context("no target directory")?;
+    let target_dir = profile_dir.parent().context("no target directory")?;
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "-p", "ackord", "--profile", profile, "--target-dir"])
+        .arg(target_dir)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .stdin(Stdio::null())
+        .status()?;
+    if !status.success() {
+        bail!("cargo build -p ackord failed");
+    }
+    Ok(profile_dir.join("ackord"))
+}
+
+/// How a node is started, each time.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Its data directory.
+    pub dir: PathBuf,
+    /// Limits as `name=value`.
+    pub limits: Vec<String>,
+    /// Environment variables, for instance of a disk that fails.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// A broker process and its directory.
+pub struct Node {
+    launch: Launch,
+    process: Option<Child>,
+    ready: Ready,
+    // Removed after the process is gone: fields are dropped in order.
+    _owned_dir: Option<tempfile::TempDir>,
+}
+
+impl Node {
+    /// Starts a node in a temporary directory. `limits` are `name=value` pairs.
+    pub async fn start(limits: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("ackord-node").tempdir()?;
+        let path = dir.path().join("data");
+        let mut node = Self::start_in(&path, limits).await?;
+        node._owned_dir = Some(dir);
+        Ok(node)
+    }
+
+    /// Starts a node in a directory that outlives it.
+    pub async fn start_in(dir: &Path, limits: &[&str]) -> anyhow::Result<Self> {
+        let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
+        Self::launch(Launch { dir: dir.to_owned(), limits, environment: Vec::new() }).await
+    }
+
+    /// Starts a node in a directory that outlives it.
+    pub async fn launch(launch: Launch) -> anyhow::Result<Self> {
+        let (process, ready) = start(&launch).await?;
+        Ok(Self { launch, process: Some(process), ready, _owned_dir: None })
+    }
+
+    /// What the node said when it became ready.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The URL of the node.
+    pub fn url(&self) -> &str {
+        &self.ready.urls[0]
+    }
+
+    /// The host and port of the node.
+    pub fn address(&self) -> &str {
+        let url = self.url();
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.launch.dir
+    }
+
+    /// What the process wrote to its standard error, over all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(&self.launch.dir)).unwrap_or_default()
+    }
+
+    /// Ends the process at once, as a crash does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("the node does not run")?;
+        Ok(process::signal(process.id(), signal)?)
+    }
+
+    /// Suspends the process until it is resumed or the guard is dropped.
+    pub fn suspend(&self) -> anyhow::Result<Suspended<'_>> {
+        self.signal(Signal::Stop)?;
+        Ok(Suspended(self))
+    }
+
+    /// Asks the process to end and waits for it; the exit code is the answer.
+    pub async fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
+        self.signal(Signal::Terminate)?;
+        let mut process = self.process.take().context("the node does not run")?;
+        let status = wait::until("the node to end", async || process.try_wait().ok().flatten());
+        Ok(status.await.code())
+    }
+
+    /// Starts the process again on its directory.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        let (process, ready) = start(&self.launch).await?;
+        self.process = Some(process);
+        if ready.urls != self.ready.urls || ready.admin_token != self.ready.admin_token {
+            bail!("the node came back as another one: {ready:?}, before {:?}", self.ready);
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    /// Kills the process and starts it again.
+    pub async fn crash(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.restart().await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A suspended node; resumed when dropped.
+pub struct Suspended<'a>(&'a Node);
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.signal(Signal::Continue);
+    }
+}
+
+fn log_path(dir: &Path) -> PathBuf {
+    dir.with_extension("stderr")
+}
+
+async fn start(launch: &Launch) -> anyhow::Result<(Child, Ready)> {
+    let launch = launch.clone();
+    // Building, forking and reading the first line block: not on the test's runtime.
+    tokio::task::spawn_blocking(move || start_blocking(&launch)).await?
+}
+
+fn start_blocking(launch: &Launch) -> anyhow::Result<(Child, Ready)> {
+    let dir = &launch.dir;
+    let log = log_path(dir);
+    let mut command = Command::new(binary()?);
+    command
+        .args(["dev", "--listen", "127.0.0.1:0", "--json", "--data"])
+        .arg(dir)
+        .args(launch.limits.iter().flat_map(|limit| ["--limit", limit]))
+        .envs(launch.environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::options().append(true).create(true).open(&log)?);
+    let mut process = process::spawn(command)?;
+    let stdout = process.stdout.take().context("no standard output")?;
+    let (line, first) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(stdout).lines();
+        let _ = line.send(lines.next());
+        // Read on, so that the node never blocks on a full pipe.
+        for _ in lines {}
+    });
+    let ready = match first.recv_timeout(READY) {
+        Ok(Some(Ok(line))) => serde_json::from_str(&line).with_context(|| line.clone()),
+        Ok(Some(Err(error))) => Err(error.into()),
+        Ok(None) => Err(anyhow::anyhow!("it ended")),
+        Err(_) => Err(anyhow::anyhow!("not ready after {READY:?}")),
+    };
+    ready.map(|ready| (process, ready)).with_context(|| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(30).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        format!("the node in {} did not start; it said:\n{}", dir.display(), tail.join("\n"))
+    })
+}

@@ -1,0 +1,85 @@
+//! Child processes that never outlive the test run, and signals to them.
+//!
+//! Invariant: every child is forked from one thread that lives as long as the test process, so
+//! that "kill me when my parent dies" (which Linux ties to the forking *thread*) holds even when
+//! the test that started the child has ended, failed or been killed.
+
+#![expect(unsafe_code, reason = "prctl between fork and exec, and kill, have no safe wrapper here")]
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::LazyLock;
+use std::sync::mpsc;
+
+/// A signal to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ends it at once.
+    Kill,
+    /// Asks it to end.
+    Terminate,
+    /// Interrupts it, as Ctrl-C does.
+    Interrupt,
+    /// Suspends it.
+    Stop,
+    /// Resumes it.
+    Continue,
+}
+
+impl Signal {
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::Kill => libc::SIGKILL,
+            Self::Terminate => libc::SIGTERM,
+            Self::Interrupt => libc::SIGINT,
+            Self::Stop => libc::SIGSTOP,
+            Self::Continue => libc::SIGCONT,
+        }
+    }
+}
+
+/// Sends a signal. An error means that the process has ended and was reaped.
+pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: kill takes two integers and touches no memory of ours; the pid is a child that this
+    // harness started and has not yet waited for, so it names no other process.
+    let result = unsafe { libc::kill(pid, signal.number()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+type Spawned = mpsc::SyncSender<io::Result<Child>>;
+
+static SPAWNER: LazyLock<mpsc::SyncSender<(Command, Spawned)>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::sync_channel::<(Command, Spawned)>(16);
+    std::thread::Builder::new()
+        .name("spawner".to_owned())
+        .spawn(move || {
+            for (mut command, answer) in receiver {
+                // A closed answer channel means that the test has ended; the child then dies here.
+                if let Err(mpsc::SendError(Ok(mut child))) = answer.send(command.spawn()) {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+            }
+        })
+        .expect("a thread can be started");
+    sender
+});
+
+/// Starts a child that is killed when this process ends, however it ends.
+pub fn spawn(mut command: Command) -> io::Result<Child> {
+    // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes
+    // plain integers.
+    unsafe {
+        command.pre_exec(|| {
+            match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
+    }
+    let (answer, spawned) = mpsc::sync_channel(1);
+    SPAWNER.send((command, answer)).map_err(io::Error::other)?;
+    spawned.recv().map_err(io::Error::other)?
+}
