@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ackord_endpoint::{ClientNotice, Code, Event, RaiseError, ServiceNotice};
+use ackord_wire::ServiceMessage;
+use ackord_wire::frame::ServiceHello;
 use cluster_tests::oracle::{self, Expectations};
 use cluster_tests::raiser::json;
 use cluster_tests::raw::{RawService, service_hello};
@@ -144,20 +146,45 @@ async fn p9_what_was_raised_offline_arrives_in_order_without_what_it_replaced() 
 
 #[tokio::test]
 async fn p21_a_number_after_a_refused_one_is_out_of_sequence() {
-    let site = Site::new(broker().await, "p21", &structure(&[queueing("reading", 10)])).await;
-    let mut session = raw_session(&site, "d1").await;
+    let site = Site::new(broker().await, "p21", &structure(&[queueing("reading", 1000)])).await;
+    let boiler = site.service("boiler").await;
+    let hello = ServiceHello { window: Some(2), ..service_hello(&"d1".repeat(16), None) };
+    let session = RawService::open(&site.url, &site.name, &boiler.token, hello).await;
+    let mut session = session.expect("a session");
+    assert_eq!(session.welcome.window, 2);
+
+    // Four at once into a window of two, until the third finds it full.
     let mut ids = Vec::new();
-    for seq in 1..=5 {
-        session.raise(seq, "reading", &seq.to_string()).await.expect("sent");
-        ids.push(session.accepted().await.expect("accepted").instance_id);
-    }
-    // As after a 6 that was refused as busy: its number is free.
-    session.raise(7, "reading", "7").await.expect("sent");
+    let busy = loop {
+        let first = ids.len() as u64 + 1;
+        assert!(first < 900, "the window was never full");
+        for seq in first..first + 4 {
+            session.raise(seq, "reading", &seq.to_string()).await.expect("sent");
+        }
+        let mut refused = Vec::new();
+        for _ in 0..4 {
+            match session.next().await.expect("a message") {
+                Ok(ServiceMessage::Accepted(accepted)) => ids.push(accepted.instance_id),
+                Ok(ServiceMessage::Refused(refusal)) => refused.push(refusal),
+                other => panic!("{other:?}"),
+            }
+        }
+        if let [busy, after] = &refused[..] {
+            assert_eq!((after.code, after.expected), (Code::OutOfSequence, Some(busy.seq)));
+            assert_eq!(after.seq, busy.seq + 1);
+            break busy.clone();
+        }
+        if let [busy] = &refused[..] {
+            break busy.clone();
+        }
+    };
+    assert_eq!((busy.code, busy.seq), (Code::Busy, ids.len() as u64 + 1));
+    // Nothing of what came after it was stored, whenever it came.
+    session.raise(busy.seq + 1, "reading", "0").await.expect("sent");
     let refused = session.refusal().await.expect("a refusal");
-    assert_eq!((refused.seq, refused.code), (7, Code::OutOfSequence));
-    assert_eq!(refused.expected, Some(6));
-    assert_eq!(site.retained("reading").await.len(), 5);
-    for seq in 6..=7 {
+    assert_eq!((refused.code, refused.expected), (Code::OutOfSequence, Some(busy.seq)));
+    assert_eq!(site.retained("reading").await.len(), ids.len());
+    for seq in busy.seq..busy.seq + 2 {
         session.raise(seq, "reading", &seq.to_string()).await.expect("sent");
         ids.push(session.accepted().await.expect("accepted").instance_id);
     }

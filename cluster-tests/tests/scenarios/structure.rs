@@ -172,7 +172,7 @@ fn bounds_of_events() -> Vec<Bound> {
         refused("59 s, private", lifetime, lives(notice.clone(), 59)),
         fine("30 days, private", lives(notice.clone(), 2_592_000)),
         refused("30 days and 1 s, private", lifetime, lives(notice.clone(), 2_592_001)),
-        refused("a private size", size, one(with(notice, "size", json!(1000)))),
+        refused("a private size", size, one(with(notice, "size", json!(999)))),
         refused("private access", "events[0].access", one(open)),
         refused("a replacing size", size, one(with(state.clone(), "size", json!(2)))),
         refused("a replacing lifetime", lifetime, lives(state, 60)),
