@@ -5,11 +5,26 @@
 //! openraft stays inside this crate. What is agreed on is decided by `ackord_machine::site`; what
 //! the disk keeps is `ackord_store`'s. Nothing here interprets a command.
 
+mod checkpoint;
+mod clock;
 mod counters;
 mod error;
+mod fatal;
 mod handle;
+mod log;
+mod network;
 mod node;
 mod options;
+mod partition;
+mod placement;
+mod proposer;
+mod queue;
+mod restore;
+mod snapshot;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod types;
 mod watch;
 
 pub use counters::NodeCounters;

@@ -1,35 +1,117 @@
-//! A node: its store, its runtime and its partitions.
+//! A node: its store, its runtime and its partitions; start and stop.
+//!
+//! `open the store ─▶ restore each partition ─▶ raft ─▶ bootstrap or elect ─▶ caught up ─▶ serve`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ackord_machine::site::SiteName;
+use ackord_store::{GroupId, Store, StoreOptions};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
 
-use crate::counters::NodeCounters;
+use crate::checkpoint::{self, CheckpointSignal};
+use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
-use crate::handle::{Partition, PartitionHandle};
+use crate::fatal::Fatal;
+use crate::handle::PartitionHandle;
+use crate::log::{LogStorage, SyncHook};
+use crate::network::Network;
 use crate::options::NodeOptions;
+use crate::partition::{Partition, Shared};
+use crate::placement::{partition_of, settle_partitions};
+use crate::proposer;
+use crate::restore::{Source, restore};
+use crate::snapshot;
+use crate::state_machine::StateMachine;
+use crate::types::Raft;
+
+/// How long a graceful stop waits for the commands that were accepted.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a stop waits for tasks that do not end by themselves.
+const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Log entries that go to another node in one message.
+const PAYLOAD_ENTRIES_MAX: u64 = 64;
+
+/// Seams for tests of this crate.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_sync: Option<SyncHook>,
+}
 
 /// A running node. Dropping it without [`Node::shutdown`] is like killing the process: nothing
 /// acknowledged is lost, the next start takes longer.
 pub struct Node {
+    shared: Arc<Shared>,
     partitions: Vec<Arc<Partition>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends when the node does.
+struct Running {
+    runtime: Runtime,
+    checkpointer: JoinHandle<()>,
+    proposers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
     /// Opens the data directory, restores every partition and waits until those that this node
-    /// votes alone in are led and have applied all that was durable. Blocks; do not call it on an
-    /// async runtime's thread.
+    /// votes alone in are led and have applied all that was durable. Blocks for that long.
     ///
     /// # Errors
-    /// See [`StartError`]; the data directory is left as it was found.
+    /// See [`StartError`]; what the data directory keeps is not changed by a failed start.
     pub fn start(options: NodeOptions) -> Result<Self, StartError> {
+        Self::start_with(options, Hooks::default())
+    }
+
+    pub(crate) fn start_with(options: NodeOptions, hooks: Hooks) -> Result<Self, StartError> {
         options.validate()?;
-        Err(StartError::Store("not there yet".into()))
+        // A thread of its own: the caller may be on an async runtime, where blocking on another
+        // one is not possible.
+        on_thread("ackord-start", move || Self::start_blocking(options, &hooks))?
+    }
+
+    fn start_blocking(options: NodeOptions, hooks: &Hooks) -> Result<Self, StartError> {
+        let fatal = Fatal::new(options.on_fatal.clone());
+        let store = open_store(&options, &fatal)?;
+        settle_partitions(&store, options.partitions)?;
+        let shared = Arc::new(Shared {
+            node: store.identity().node,
+            checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
+            counters: Counters::default(),
+            options,
+            store,
+            fatal,
+        });
+        let runtime = start_runtime(&shared)?;
+        let partitions = runtime.block_on(start_partitions(&shared, hooks))?;
+        let proposers = partitions
+            .iter()
+            .filter_map(|partition| {
+                let raft = partition.raft.get()?.clone();
+                Some(runtime.spawn(proposer::run(partition.clone(), raft)))
+            })
+            .collect();
+        let checkpointer = {
+            let (shared, partitions) = (shared.clone(), partitions.clone());
+            let handle = runtime.handle().clone();
+            std::thread::Builder::new()
+                .name("ackord-checkpoint".into())
+                .spawn(move || checkpoint::run(&shared, &partitions, &handle))?
+        };
+        let running = Mutex::new(Some(Running { runtime, checkpointer, proposers }));
+        Ok(Self { shared, partitions, running })
     }
 
     /// The partition that holds the site.
-    pub fn partition_of(&self, _site: &SiteName) -> PartitionHandle {
-        PartitionHandle::new(self.partitions[0].clone())
+    pub fn partition_of(&self, site: &SiteName) -> PartitionHandle {
+        let index = partition_of(site, self.partitions.len());
+        PartitionHandle::new(self.partitions[index].clone())
     }
 
     /// All partitions, by number.
@@ -39,15 +121,248 @@ impl Node {
 
     /// Whether every partition has a leader and has applied what this node had made durable.
     pub fn ready(&self) -> bool {
-        false
+        let served = |partition: &Arc<Partition>| {
+            let led = partition.raft.get().is_some_and(|raft| {
+                let metrics = raft.server_metrics();
+                let leader = metrics.borrow_watched().current_leader;
+                leader.is_some()
+            });
+            led && partition.caught_up.load(Ordering::Acquire)
+        };
+        !self.shared.fatal.raised() && self.partitions.iter().all(served)
     }
 
     /// What the node did since it started.
     pub fn counters(&self) -> NodeCounters {
-        NodeCounters::default()
+        self.shared.counters.snapshot(self.shared.store.counters())
     }
 
     /// Stops gracefully: no new proposals, waits for those accepted, writes a last checkpoint,
-    /// closes the store. Idempotent. Blocks; do not call it on an async runtime's thread.
-    pub fn shutdown(&self) {}
+    /// closes the store. Idempotent. Blocks for that long.
+    pub fn shutdown(&self) {
+        let Some(running) = self.running.lock().take() else { return };
+        let (shared, partitions) = (self.shared.clone(), self.partitions.clone());
+        let stopped = on_thread("ackord-stop", move || stop(&shared, &partitions, running));
+        if let Err(error) = stopped {
+            tracing::error!(%error, "the node did not stop in order; the log has everything");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(running) = self.running.lock().take() else { return };
+        for partition in &self.partitions {
+            partition.queue.close();
+        }
+        self.shared.checkpoints.stop();
+        // Never waits: this may be a thread of another runtime.
+        running.runtime.shutdown_background();
+    }
+}
+
+/// Runs `work` on a thread of its own and waits for it.
+fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T, std::io::Error> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.into()).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| std::io::Error::other("the thread panicked"))
+    })
+}
+
+fn open_store(options: &NodeOptions, fatal: &Fatal) -> Result<Store, StartError> {
+    let fatal = fatal.clone();
+    let mut store = StoreOptions::new(&options.dir);
+    store.reserve_bytes = options.disk_reserve_bytes;
+    store.log_file_bytes = options.log_file_bytes;
+    store.log_purge_bytes = options.log_purge_bytes;
+    store.on_fatal = Some(Arc::new(move |reason: &str| fatal.raise(reason)));
+    Store::open(store).map_err(|error| StartError::Store(error.to_string()))
+}
+
+fn start_runtime(shared: &Arc<Shared>) -> Result<Runtime, StartError> {
+    let fatal = shared.fatal.clone();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(shared.options.threads)
+        .thread_name("ackord-raft")
+        .on_thread_start(move || fatal.guard_thread())
+        .enable_time()
+        .build()?;
+    Ok(runtime)
+}
+
+async fn start_partitions(
+    shared: &Arc<Shared>,
+    hooks: &Hooks,
+) -> Result<Vec<Arc<Partition>>, StartError> {
+    let starting: Vec<_> = (1..=shared.options.partitions)
+        .map(|number| tokio::spawn(start_partition(shared.clone(), number, hooks.clone())))
+        .collect();
+    let mut partitions = Vec::with_capacity(starting.len());
+    for starting in starting {
+        partitions.push(starting.await.map_err(std::io::Error::other)??);
+    }
+    Ok(partitions)
+}
+
+async fn start_partition(
+    shared: Arc<Shared>,
+    number: u32,
+    hooks: Hooks,
+) -> Result<Arc<Partition>, StartError> {
+    let group = GroupId(number);
+    let log = LogStorage::new(shared.store.clone(), group, shared.fatal.clone(), hooks.on_sync);
+    let partition = {
+        let (shared, durable) = (shared.clone(), log.durable());
+        let restoring = move || -> Result<Arc<Partition>, StartError> {
+            let restored = restore(&shared.store, group)?;
+            let partition = Partition::new(number, shared, restored.applied, durable);
+            partition
+                .gauges
+                .snapshot_log_bytes
+                .store(restored.snapshot_log_bytes, Ordering::Relaxed);
+            if restored.source == Source::Snapshot {
+                let _held = partition.checkpoint.lock();
+                checkpoint::rebuild(&partition)
+                    .map_err(|error| not_restored(number, error.to_string()))?;
+            }
+            Ok(Arc::new(partition))
+        };
+        tokio::task::spawn_blocking(restoring).await.map_err(std::io::Error::other)??
+    };
+    let machine = StateMachine { partition: partition.clone() };
+    let raft = Raft::new(shared.node, Arc::new(config(number)?), Network { group }, log, machine)
+        .await
+        .map_err(|error| not_restored(number, error.to_string()))?;
+    if partition.raft.set(raft.clone()).is_err() {
+        return Err(not_restored(number, "it has a raft group already".into()));
+    }
+    tokio::spawn(follow_leadership(partition.clone(), raft.clone()));
+    bootstrap(&partition, &raft).await.map_err(|detail| not_ready(number, detail))?;
+    Ok(partition)
+}
+
+fn not_restored(partition: u32, detail: String) -> StartError {
+    StartError::Restore { partition, detail }
+}
+
+fn not_ready(partition: u32, detail: String) -> StartError {
+    StartError::NotReady { partition, detail }
+}
+
+fn config(number: u32) -> Result<Config, StartError> {
+    let config = Config {
+        cluster_name: format!("ackord-{number}"),
+        heartbeat_interval: 100,
+        election_timeout_min: 300,
+        election_timeout_max: 600,
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
+        // Snapshots are asked for by the checkpointer, and the log is purged by `snapshot::purge`
+        // only, up to the older of two snapshots.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // A leader that lost its unsynced tail must not come back without a vote and give out log
+        // ids again that followers hold already.
+        enable_leader_restore: Some(false),
+        // A member whose log went back is not a member any more: it returns under a new id.
+        allow_log_reversion: Some(false),
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    config
+        .validate()
+        .map_err(|error| StartError::Options { field: "raft", detail: error.to_string() })
+}
+
+/// A group that does not exist yet is founded with this node as its only voter. One in which this
+/// node is the only voter elects it at once and is waited for: nobody else can.
+async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String> {
+    let node = partition.shared.node;
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    if !raft.is_initialized().await.map_err(|error| text(&error))? {
+        let members = BTreeMap::from([(node, BasicNode::default())]);
+        raft.initialize(members).await.map_err(|error| text(&error))?;
+    }
+    let purgeable = {
+        let partition = partition.clone();
+        let reading = tokio::task::spawn_blocking(move || snapshot::purgeable(&partition));
+        reading.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?
+    };
+    if !raft.voter_ids().eq([node]) {
+        tokio::spawn(catch_up(partition.clone(), raft.clone()));
+    } else {
+        raft.trigger().elect(false).await.map_err(|error| text(&error))?;
+        let limit = partition.shared.options.start_timeout;
+        raft.wait(Some(limit))
+            .metrics(|metrics| metrics.current_leader == Some(node), "leads")
+            .await
+            .map_err(|error| text(&error))?;
+        raft.wait_for_recovery(Some(limit)).await.map_err(|error| text(&error))?;
+        partition.leads(true);
+        partition.caught_up.store(true, Ordering::Release);
+    }
+    if let Some(upto) = purgeable {
+        snapshot::purge(partition, upto).await;
+    }
+    Ok(())
+}
+
+/// Waits as long as it takes until everything that was durable here at the start is applied.
+async fn catch_up(partition: Arc<Partition>, raft: Raft) {
+    if raft.wait_for_recovery(None).await.is_ok() {
+        partition.caught_up.store(true, Ordering::Release);
+    }
+}
+
+/// Tells the partition whether this node leads it; ends with raft.
+async fn follow_leadership(partition: Arc<Partition>, raft: Raft) {
+    let mut metrics = raft.server_metrics();
+    let mut leading = None;
+    loop {
+        let now = metrics.borrow_watched().state == ServerState::Leader;
+        if leading != Some(now) {
+            leading = Some(now);
+            partition.leads(now);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The graceful stop. What fails here is logged: the log has everything that was acknowledged.
+fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
+    let Running { runtime, checkpointer, proposers } = running;
+    for partition in partitions {
+        partition.queue.close();
+    }
+    runtime.block_on(async {
+        let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
+        for proposer in proposers {
+            if tokio::time::timeout_at(deadline, proposer).await.is_err() {
+                tracing::warn!("a partition did not drain in time");
+            }
+        }
+        for partition in partitions {
+            let Some(raft) = partition.raft.get() else { continue };
+            let drained = async {
+                while partition.in_flight.count() > 0 {
+                    partition.queue.wake.notified().await;
+                }
+            };
+            if tokio::time::timeout_at(deadline, drained).await.is_err() {
+                tracing::warn!(partition = partition.number, "entries are still on their way");
+            }
+            if let Err(error) = raft.shutdown().await {
+                tracing::warn!(partition = partition.number, %error, "raft did not stop in order");
+            }
+        }
+    });
+    shared.checkpoints.stop();
+    if checkpointer.join().is_err() {
+        tracing::error!("the checkpointer panicked");
+    }
+    runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
+    if let Err(error) = shared.store.close() {
+        tracing::error!(%error, "the store did not close in order");
+    }
 }

@@ -65,6 +65,10 @@ pub struct NodeOptions {
     pub snapshot_log_bytes_min: u64,
     /// Free bytes of the disk below which raises are refused.
     pub disk_reserve_bytes: u64,
+    /// Size of one log file; files are written in advance, so this is also the least a node takes.
+    pub log_file_bytes: u64,
+    /// The log is compacted when its files outgrow this, bytes.
+    pub log_purge_bytes: u64,
     /// How long a start waits for its partitions to be led and caught up.
     pub start_timeout: Duration,
     /// What a failure that must stop the node does.
@@ -89,6 +93,8 @@ impl NodeOptions {
             checkpoint_rows_max: 8192,
             snapshot_log_bytes_min: 64 << 20,
             disk_reserve_bytes: 512 << 20,
+            log_file_bytes: 32 << 20,
+            log_purge_bytes: 256 << 20,
             start_timeout: Duration::from_secs(60),
             on_fatal: OnFatal::Abort,
         }

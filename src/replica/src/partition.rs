@@ -1,0 +1,247 @@
+//! One partition on this node: its applied state, and what the parts around it share.
+//!
+//! Invariants: state, last applied entry, membership and the set of changed rows change together
+//! under one lock, so whoever holds it sees a consistent cut; effects and outcomes leave only
+//! after the lock is released, so whoever is woken can read what woke them.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ackord_machine::site::{Effect, Outcome, RowKey, State, apply, decode_batch};
+use ackord_store::{GroupId, Store};
+use openraft::{BasicNode, EntryPayload, Membership};
+use parking_lot::{Mutex, RwLock};
+
+use crate::checkpoint::CheckpointSignal;
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::fatal::Fatal;
+use crate::log::{Durable, entry_bytes};
+use crate::options::NodeOptions;
+use crate::proposer::InFlight;
+use crate::queue::Queue;
+use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
+use crate::watch::Effects;
+
+/// What all partitions of a node share.
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    pub(crate) options: NodeOptions,
+    pub(crate) store: Store,
+    pub(crate) fatal: Fatal,
+    pub(crate) counters: Counters,
+    pub(crate) checkpoints: CheckpointSignal,
+}
+
+/// The state as applied here, with everything that must stay consistent with it.
+#[derive(Default)]
+pub(crate) struct Applied {
+    pub(crate) state: State,
+    /// The last applied entry.
+    pub(crate) last: Option<RaftLogId>,
+    pub(crate) membership: StoredMembership,
+    /// Bytes of log applied since the partition exists: a snapshot is due by its growth.
+    pub(crate) log_bytes: u64,
+    /// Rows that differ from the checkpoint.
+    pub(crate) dirty: HashSet<RowKey>,
+    /// Whether `last` differs from the checkpoint's.
+    pub(crate) advanced: bool,
+}
+
+/// A partition's copies of state that are read on hot paths without its lock.
+pub(crate) struct Gauges {
+    pub(crate) over_capacity: AtomicBool,
+    /// Milliseconds of log time when something expires; `u64::MAX` for never.
+    pub(crate) next_due: AtomicU64,
+    /// Whether the partition's limits are not those configured.
+    pub(crate) limits_differ: AtomicBool,
+    /// [`State::bytes`].
+    pub(crate) state_bytes: AtomicU64,
+    /// [`Applied::log_bytes`] now.
+    pub(crate) log_bytes: AtomicU64,
+    /// [`Applied::log_bytes`] of the newest snapshot.
+    pub(crate) snapshot_log_bytes: AtomicU64,
+}
+
+pub(crate) struct Partition {
+    pub(crate) number: u32,
+    pub(crate) group: GroupId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) applied: RwLock<Applied>,
+    pub(crate) effects: Effects,
+    pub(crate) clock: Clock,
+    pub(crate) queue: Queue,
+    pub(crate) in_flight: InFlight,
+    pub(crate) gauges: Gauges,
+    pub(crate) durable: Arc<Durable>,
+    /// Held while the checkpoint is written, and while a snapshot is made from it.
+    pub(crate) checkpoint: Mutex<()>,
+    /// Whether a snapshot was asked for and is not done.
+    pub(crate) snapshot_pending: AtomicBool,
+    /// Set once, before anything is proposed.
+    pub(crate) raft: OnceLock<Raft>,
+    /// Whether everything that was durable at the start has been applied.
+    pub(crate) caught_up: AtomicBool,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        number: u32,
+        shared: Arc<Shared>,
+        applied: Applied,
+        durable: Arc<Durable>,
+    ) -> Self {
+        let options = &shared.options;
+        let partition = Self {
+            number,
+            group: GroupId(number),
+            applied: RwLock::default(),
+            effects: Effects::default(),
+            clock: Clock::new(),
+            queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
+            in_flight: InFlight::default(),
+            gauges: Gauges {
+                over_capacity: AtomicBool::new(false),
+                next_due: AtomicU64::new(u64::MAX),
+                limits_differ: AtomicBool::new(false),
+                state_bytes: AtomicU64::new(0),
+                log_bytes: AtomicU64::new(0),
+                snapshot_log_bytes: AtomicU64::new(0),
+            },
+            durable,
+            checkpoint: Mutex::new(()),
+            snapshot_pending: AtomicBool::new(false),
+            raft: OnceLock::new(),
+            caught_up: AtomicBool::new(false),
+            shared,
+        };
+        partition.observe(&applied);
+        *partition.applied.write() = applied;
+        partition
+    }
+
+    /// Whether a snapshot or anything else replaced the state: hot-path copies follow it.
+    pub(crate) fn observe(&self, applied: &Applied) {
+        let state = &applied.state;
+        let gauges = &self.gauges;
+        gauges.over_capacity.store(state.over_capacity(), Ordering::Relaxed);
+        gauges.next_due.store(state.next_due().map_or(u64::MAX, |due| due.0), Ordering::Relaxed);
+        gauges
+            .limits_differ
+            .store(*state.limits() != self.shared.options.limits, Ordering::Relaxed);
+        gauges.state_bytes.store(state.bytes(), Ordering::Relaxed);
+        gauges.log_bytes.store(applied.log_bytes, Ordering::Relaxed);
+        self.clock.applied(state.clock());
+    }
+
+    /// Applies one committed entry. An undecodable batch changes nothing, on every node alike.
+    pub(crate) fn apply(&self, entry: &RaftEntry) -> io::Result<Outcomes> {
+        let batch = match &entry.payload {
+            EntryPayload::Normal(proposal) => match decode_batch(&proposal.0) {
+                Ok(batch) => Some(batch),
+                Err(error) => {
+                    tracing::error!(partition = self.number, %error, "a log entry is malformed");
+                    None
+                }
+            },
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        let (outcomes, effects) = {
+            let mut applied = self.applied.write();
+            self.assert_next(&applied, entry)?;
+            let (outcomes, effects) = match &batch {
+                Some(batch) => {
+                    let result = apply(&mut applied.state, batch);
+                    let was_clean = applied.dirty.is_empty();
+                    applied.dirty.extend(result.dirty);
+                    self.shared.checkpoints.dirtied(was_clean, applied.dirty.len());
+                    (result.outcomes, result.effects)
+                }
+                None => (Vec::new(), Vec::new()),
+            };
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+            applied.last = Some(entry.log_id);
+            applied.log_bytes += entry_bytes(entry);
+            applied.advanced = true;
+            self.observe(&applied);
+            (outcomes, effects)
+        };
+        self.shared.counters.entries_applied.add(1);
+        self.shared.counters.commands_applied.add(outcomes.len() as u64);
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            self.set_ticking(self.alone(membership));
+        }
+        self.publish(&effects);
+        Ok(Outcomes(outcomes))
+    }
+
+    /// An entry is applied once, in order, whatever was restored before.
+    fn assert_next(&self, applied: &Applied, entry: &RaftEntry) -> io::Result<()> {
+        let Some(last) = &applied.last else { return Ok(()) };
+        if last.index() < entry.log_id.index() {
+            return Ok(());
+        }
+        let text =
+            format!("partition {}: entry {} after {last} was applied", self.number, entry.log_id);
+        Err(io::Error::other(text))
+    }
+
+    pub(crate) fn publish(&self, effects: &[Effect]) {
+        self.effects.publish(effects);
+    }
+
+    /// Whether this node is the only member.
+    fn alone(&self, membership: &Membership<NodeId, BasicNode>) -> bool {
+        membership.voter_ids().eq([self.shared.node]) && membership.learner_ids().next().is_none()
+    }
+
+    /// A group whose only member is this node needs no heartbeats and no election timer: sixteen
+    /// idle groups would wake eight hundred times a second for nothing.
+    fn set_ticking(&self, alone: bool) {
+        if let Some(raft) = self.raft.get() {
+            let leads = raft.is_leader();
+            raft.runtime_config().tick(!(alone && leads));
+        }
+    }
+
+    /// Called when this node came to lead the group or ceased to.
+    pub(crate) fn leads(&self, leading: bool) {
+        self.clock.set_leading(leading);
+        let alone = {
+            let applied = self.applied.read();
+            self.alone(applied.membership.membership())
+        };
+        self.set_ticking(alone);
+        self.queue.wake.notify_one();
+    }
+
+    /// Log bytes after which a snapshot is due have been applied.
+    pub(crate) fn snapshot_due(&self) -> bool {
+        let gauges = &self.gauges;
+        let grown = gauges
+            .log_bytes
+            .load(Ordering::Relaxed)
+            .saturating_sub(gauges.snapshot_log_bytes.load(Ordering::Relaxed));
+        let least = self.shared.options.snapshot_log_bytes_min;
+        grown > least.max(gauges.state_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is or will be proposed any more.
+    pub(crate) fn stopped(&self) -> bool {
+        self.shared.fatal.raised()
+    }
+}
+
+/// The outcome of the command that answers for the one at `index`.
+pub(crate) fn outcome_of(
+    outcomes: &[Outcome],
+    survivors: &[usize],
+    index: usize,
+) -> Option<Outcome> {
+    survivors.get(index).and_then(|survivor| outcomes.get(*survivor)).cloned()
+}

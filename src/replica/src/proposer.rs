@@ -1,0 +1,241 @@
+//! Group commit: what queued up while an entry was on its way becomes the next one.
+//!
+//! `queue ─▶ take ─▶ coalesce ─▶ stamp ─▶ encode ─▶ raft ... applied ─▶ each waiter's outcome`
+//!
+//! One task per partition. Invariants: commands of a partition enter the log in the order of their
+//! proposals; every waiter gets its own or its survivor's outcome, or an error that says whether
+//! the fate is known; the replica's own commands (ticks, limits) are proposed only while leading.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ackord_machine::site::{Batch, Command, Outcome, coalesce, encode_batch};
+use openraft::error::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+
+use crate::error::ProposeError;
+use crate::partition::{Partition, outcome_of};
+use crate::queue::Waiter;
+use crate::types::{Answer, Proposal, Raft, TypeConfig};
+
+/// How long the replica waits before it proposes a command of its own again that came to nothing.
+const OWN_RETRY: Duration = Duration::from_secs(1);
+/// The longest sleep until something expires: the wall clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Entries on their way, and when the replica's own commands may go again.
+pub(crate) struct InFlight {
+    entries: AtomicUsize,
+    started: Instant,
+    /// Milliseconds since `started` before which no own command is proposed; `u64::MAX` while one
+    /// is on its way.
+    own_not_before: AtomicU64,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            entries: AtomicUsize::new(0),
+            started: Instant::now(),
+            own_not_before: AtomicU64::new(0),
+        }
+    }
+}
+
+impl InFlight {
+    pub(crate) fn count(&self) -> usize {
+        self.entries.load(Ordering::Acquire)
+    }
+
+    fn own_wait(&self) -> Option<Duration> {
+        let at = self.own_not_before.load(Ordering::Acquire);
+        (at != u64::MAX).then(|| Duration::from_millis(at).saturating_sub(self.started.elapsed()))
+    }
+
+    fn own_sent(&self) {
+        self.own_not_before.store(u64::MAX, Ordering::Release);
+    }
+
+    fn own_back(&self, pause: Duration) {
+        let at = (self.started.elapsed() + pause).as_millis() as u64;
+        self.own_not_before.store(at, Ordering::Release);
+    }
+}
+
+/// One entry on its way; dropping it makes room for the next.
+struct Flight {
+    partition: Arc<Partition>,
+}
+
+impl Flight {
+    fn new(partition: Arc<Partition>) -> Self {
+        partition.in_flight.entries.fetch_add(1, Ordering::AcqRel);
+        Self { partition }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.partition.in_flight.entries.fetch_sub(1, Ordering::AcqRel);
+        self.partition.queue.wake.notify_one();
+    }
+}
+
+/// Whether an entry carries commands of the replica itself, which come before the others.
+#[derive(Clone, Copy)]
+struct Own {
+    commands: usize,
+}
+
+/// The body of a partition's proposer task: until the queue is closed and empty.
+pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
+    let entries_max = partition.shared.options.entries_in_flight_max;
+    loop {
+        while partition.in_flight.count() < entries_max {
+            let Some(entry) = gather(&partition, &raft) else { break };
+            propose(&partition, &raft, entry).await;
+        }
+        if partition.queue.finished() {
+            return;
+        }
+        match sleep(&partition) {
+            // Woken early or not: what there is to do is looked at anew.
+            Some(limit) => drop(tokio::time::timeout(limit, partition.queue.wake.notified()).await),
+            None => partition.queue.wake.notified().await,
+        }
+    }
+}
+
+/// How long until something expires that a tick would remove; `None` to wait for a wake only.
+fn sleep(partition: &Partition) -> Option<Duration> {
+    let gauges = &partition.gauges;
+    if partition.in_flight.count() >= partition.shared.options.entries_in_flight_max {
+        return None;
+    }
+    let own = partition.in_flight.own_wait()?;
+    let due = match gauges.next_due.load(Ordering::Relaxed) {
+        u64::MAX => None,
+        due => Some(Duration::from_millis(due.saturating_sub(partition.clock.now().0))),
+    };
+    let due = if gauges.limits_differ.load(Ordering::Relaxed) { Some(Duration::ZERO) } else { due };
+    // Never zero: what is due by now became so just after it was looked at.
+    due.map(|due| due.max(own).clamp(Duration::from_millis(1), SLEEP_MAX))
+}
+
+/// What one log entry will carry, with those who wait for it.
+struct Entry {
+    own: Own,
+    commands: Vec<Command>,
+    waiters: Vec<Waiter>,
+}
+
+fn gather(partition: &Partition, raft: &Raft) -> Option<Entry> {
+    let options = &partition.shared.options;
+    let mut commands = own_commands(partition, raft);
+    let own = Own { commands: commands.len() };
+    let queued = partition.queue.take(options.entry_commands_max, options.entry_bytes_max);
+    let mut waiters = Vec::with_capacity(queued.len());
+    commands.reserve(queued.len());
+    for queued in queued {
+        commands.push(queued.command);
+        waiters.push(queued.waiter);
+    }
+    (!commands.is_empty()).then_some(Entry { own, commands, waiters })
+}
+
+/// What the leader proposes by itself.
+fn own_commands(partition: &Partition, raft: &Raft) -> Vec<Command> {
+    let gauges = &partition.gauges;
+    let limits = gauges.limits_differ.load(Ordering::Relaxed);
+    let due = gauges.next_due.load(Ordering::Relaxed) <= partition.clock.now().0;
+    let now = partition.in_flight.own_wait() == Some(Duration::ZERO);
+    if !(limits || due) || !now {
+        return Vec::new();
+    }
+    if !raft.is_leader() || partition.queue.finished() {
+        partition.in_flight.own_back(OWN_RETRY);
+        return Vec::new();
+    }
+    partition.in_flight.own_sent();
+    let options = &partition.shared.options;
+    let limits = limits.then(|| Command::SetLimits(options.limits.clone()));
+    let tick = due.then_some(Command::Tick { limit: options.tick_rows_max });
+    limits.into_iter().chain(tick).collect()
+}
+
+async fn propose(partition: &Arc<Partition>, raft: &Raft, entry: Entry) {
+    let Entry { own, commands, waiters } = entry;
+    let count = commands.len();
+    let (commands, survivors) = coalesce(commands);
+    let counters = &partition.shared.counters;
+    counters.entries_proposed.add(1);
+    counters.commands_coalesced.add((count - commands.len()) as u64);
+    let batch = Batch { stamp: partition.clock.now(), commands };
+    let proposal = Proposal(encode_batch(&batch));
+    let flight = Flight::new(partition.clone());
+    let answer = Answer::new(move |result| {
+        settle(&flight.partition, own, &survivors, waiters, result);
+        drop(flight);
+    });
+    if let Err(error) = raft.client_write_ff(proposal, Some(answer)).await {
+        // Raft stops only after the node's end or while the node is being closed; those who
+        // waited were told that the fate is unknown when their senders were dropped.
+        tracing::debug!(partition = partition.number, %error, "raft has stopped");
+        partition.in_flight.own_back(OWN_RETRY);
+    }
+}
+
+/// Tells every waiter what became of its command.
+fn settle(
+    partition: &Partition,
+    own: Own,
+    survivors: &[usize],
+    waiters: Vec<Waiter>,
+    result: ClientWriteResult<TypeConfig>,
+) {
+    match result {
+        Ok(response) => {
+            let outcomes = response.response().0.as_slice();
+            settle_own(partition, own, survivors, outcomes);
+            for (index, waiter) in waiters.into_iter().enumerate() {
+                let outcome = outcome_of(outcomes, survivors, own.commands + index);
+                // Nobody may be listening any more: the command is applied all the same.
+                let _ = waiter.send(outcome.ok_or(ProposeError::Unknown));
+            }
+        }
+        Err(error) => {
+            tracing::debug!(partition = partition.number, %error, "an entry was not written");
+            if own.commands > 0 {
+                partition.in_flight.own_back(OWN_RETRY);
+            }
+            let fate = fate_of(&error);
+            for waiter in waiters {
+                let _ = waiter.send(Err(fate));
+            }
+        }
+    }
+}
+
+/// What a proposer may conclude from raft's refusal.
+fn fate_of(error: &ClientWriteError<TypeConfig>) -> ProposeError {
+    match error {
+        ClientWriteError::ForwardToLeader(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => ProposeError::Unavailable,
+        ClientWriteError::LogEntryDiscarded(_) => ProposeError::Unknown,
+    }
+}
+
+/// Own commands that changed nothing are not repeated at once.
+fn settle_own(partition: &Partition, own: Own, survivors: &[usize], outcomes: &[Outcome]) {
+    if own.commands == 0 {
+        return;
+    }
+    let idle = (0..own.commands).any(|index| match outcome_of(outcomes, survivors, index) {
+        Some(Outcome::Ticked { removed }) => removed == 0,
+        Some(Outcome::Done) => false,
+        Some(_) | None => true,
+    });
+    partition.in_flight.own_back(if idle { OWN_RETRY } else { Duration::ZERO });
+}

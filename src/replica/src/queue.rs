@@ -1,0 +1,209 @@
+//! Commands that wait for the next log entry of a partition, bounded in count and bytes.
+
+use std::collections::VecDeque;
+
+use ackord_machine::site::{AdminAction, Command, NewEvent, Outcome, Structure};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::ProposeError;
+
+/// Where an outcome is sent. Nobody may be listening any more.
+pub(crate) type Waiter = oneshot::Sender<Result<Outcome, ProposeError>>;
+
+/// A command with the one who waits for its outcome.
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    pub(crate) waiter: Waiter,
+    bytes: usize,
+}
+
+/// See the module.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    count_max: usize,
+    bytes_max: usize,
+    /// Wakes the proposer: a command arrived at an empty queue, an entry came back, or closed.
+    pub(crate) wake: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    queued: VecDeque<Queued>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { inner: Mutex::default(), count_max, bytes_max, wake: Notify::new() }
+    }
+
+    /// Adds a command at the end. A command larger than the whole queue is taken when it is alone.
+    pub(crate) fn push(&self, command: Command, waiter: Waiter) -> Result<(), ProposeError> {
+        let bytes = command_bytes(&command);
+        let was_empty = {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return Err(ProposeError::Unavailable);
+            }
+            let was_empty = inner.queued.is_empty();
+            if inner.queued.len() >= self.count_max
+                || (!was_empty && inner.bytes + bytes > self.bytes_max)
+            {
+                return Err(ProposeError::Busy);
+            }
+            inner.bytes += bytes;
+            inner.queued.push_back(Queued { command, waiter, bytes });
+            was_empty
+        };
+        if was_empty {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes commands from the front: at most `count_max`, and none after `bytes_max` are reached.
+    pub(crate) fn take(&self, count_max: usize, bytes_max: usize) -> Vec<Queued> {
+        let mut inner = self.inner.lock();
+        let mut taken = Vec::with_capacity(inner.queued.len().min(count_max));
+        let mut bytes = 0;
+        while taken.len() < count_max && bytes < bytes_max {
+            let Some(queued) = inner.queued.pop_front() else { break };
+            bytes += queued.bytes;
+            taken.push(queued);
+        }
+        inner.bytes -= bytes;
+        taken
+    }
+
+    /// Takes no further command; what is queued stays.
+    pub(crate) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Whether it is closed and empty.
+    pub(crate) fn finished(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.closed && inner.queued.is_empty()
+    }
+}
+
+/// Whether admission control applies: only what adds events can be refused for want of room.
+pub(crate) fn is_raise(command: &Command) -> bool {
+    match command {
+        Command::Raise(_) | Command::RaiseKeyed(_) => true,
+        Command::AttachService(_)
+        | Command::DetachService { .. }
+        | Command::AttachClient { .. }
+        | Command::Subscribe(_)
+        | Command::Advance(_)
+        | Command::Admin { .. }
+        | Command::Tick { .. }
+        | Command::SetLimits(_) => false,
+    }
+}
+
+/// Roughly what a command occupies, encoded or in memory.
+fn command_bytes(command: &Command) -> usize {
+    /// Names, numbers and the queue's own bookkeeping.
+    const BASE_BYTES: usize = 160;
+    let variable = match command {
+        Command::Raise(raise) => event_bytes(&raise.event),
+        Command::RaiseKeyed(raise) => raise.key.len() + event_bytes(&raise.event),
+        Command::AttachService(attach) => {
+            attach.version.len()
+                + attach.hostname.len()
+                + attach.structure.as_ref().map_or(0, structure_bytes)
+        }
+        Command::Subscribe(subscribe) => {
+            subscribe.items.iter().map(|item| 64 + item.event.as_str().len()).sum()
+        }
+        Command::Admin { action, .. } => match action {
+            AdminAction::ApplyStructure { structure, .. } => structure_bytes(structure),
+            AdminAction::CreateUser { roles, .. } | AdminAction::UpdateUser { roles, .. } => {
+                roles.iter().map(|role| 16 + role.as_str().len()).sum()
+            }
+            AdminAction::CreateSite { .. }
+            | AdminAction::UpdateSite { .. }
+            | AdminAction::DeleteSite
+            | AdminAction::ApplyDeclared { .. }
+            | AdminAction::CreateService { .. }
+            | AdminAction::DeleteService { .. }
+            | AdminAction::CreateClient { .. }
+            | AdminAction::UpdateClient { .. }
+            | AdminAction::DeleteClient { .. }
+            | AdminAction::DeleteUser { .. }
+            | AdminAction::CreateToken { .. }
+            | AdminAction::RevokeToken { .. }
+            | AdminAction::Seek { .. }
+            | AdminAction::Unsubscribe { .. } => 0,
+        },
+        Command::DetachService { .. }
+        | Command::AttachClient { .. }
+        | Command::Advance(_)
+        | Command::Tick { .. }
+        | Command::SetLimits(_) => 0,
+    };
+    BASE_BYTES + variable
+}
+
+fn event_bytes(event: &NewEvent) -> usize {
+    let arguments = event
+        .arguments
+        .as_ref()
+        .map_or(0, |arguments| arguments.content_type.len() + arguments.data.len());
+    event.name.as_str().len() + arguments
+}
+
+fn structure_bytes(structure: &Structure) -> usize {
+    // An access rule names at most all roles, so events times roles bounds it; in practice few do.
+    let roles: usize = structure.roles.iter().map(|role| 16 + role.as_str().len()).sum();
+    let events: usize = structure.events.iter().map(|event| 64 + event.name.as_str().len()).sum();
+    structure.service_type.len() + structure.contract_author.len() + 2 * roles + events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tick() -> (Command, Waiter) {
+        (Command::Tick { limit: 1 }, oneshot::channel().0)
+    }
+
+    fn push(queue: &Queue) -> Result<(), ProposeError> {
+        let (command, waiter) = tick();
+        queue.push(command, waiter)
+    }
+
+    #[test]
+    fn given_a_full_queue_when_pushing_then_busy_until_something_is_taken() {
+        let queue = Queue::new(2, usize::MAX);
+        assert_eq!(push(&queue), Ok(()));
+        assert_eq!(push(&queue), Ok(()));
+        assert_eq!(push(&queue), Err(ProposeError::Busy));
+        assert_eq!(queue.take(1, usize::MAX).len(), 1);
+        assert_eq!(push(&queue), Ok(()));
+    }
+
+    #[test]
+    fn given_a_bound_in_bytes_when_pushing_then_one_always_fits_and_the_next_is_busy() {
+        let queue = Queue::new(100, 1);
+        assert_eq!(push(&queue), Ok(()));
+        assert_eq!(push(&queue), Err(ProposeError::Busy));
+        assert_eq!(queue.take(100, 1).len(), 1);
+        assert_eq!(push(&queue), Ok(()));
+    }
+
+    #[test]
+    fn given_a_closed_queue_when_pushing_then_unavailable_and_the_rest_can_be_taken() {
+        let queue = Queue::new(2, usize::MAX);
+        push(&queue).unwrap();
+        queue.close();
+        assert_eq!(push(&queue), Err(ProposeError::Unavailable));
+        assert!(!queue.finished());
+        assert_eq!(queue.take(2, usize::MAX).len(), 1);
+        assert!(queue.finished());
+    }
+}

@@ -1,0 +1,277 @@
+//! Snapshots: the whole state of a partition in one verified file.
+//!
+//! A snapshot is made from the checkpoint, brought up to date first: only the checkpointer waits
+//! meanwhile, applying goes on. Its records are chunks of `[length][row]...`. The log is purged
+//! only up to the older of the two newest verified snapshots, so that one of them may be bad.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ackord_machine::site::{Effect, Row, State, Write, decode_row, encode_row};
+use ackord_store::{SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots, StoreError};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::checkpoint::{self, Meta};
+use crate::partition::{Applied, Partition};
+use crate::types::{RaftLogId, Snapshot, SnapshotMeta, decode_versioned, encode_versioned};
+
+/// Rows are gathered into records of about this size.
+const RECORD_BYTES: usize = 256 << 10;
+/// Raw bytes copied at once when a snapshot comes from elsewhere.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// A verified snapshot in a data directory.
+pub(crate) struct SnapshotFile {
+    pub(crate) home: Snapshots,
+    pub(crate) id: String,
+}
+
+fn other(error: StoreError) -> io::Error {
+    let kind = match &error {
+        StoreError::NoSpace(_) => io::ErrorKind::StorageFull,
+        StoreError::Busy
+        | StoreError::Closed
+        | StoreError::Fatal(_)
+        | StoreError::Purged { .. }
+        | StoreError::NoSuchEntry { .. }
+        | StoreError::Invalid(_)
+        | StoreError::Damaged(_)
+        | StoreError::Io { .. } => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+pub(crate) fn meta_of(info: &SnapshotInfo) -> io::Result<Meta> {
+    decode_versioned(&info.meta, "snapshot")
+}
+
+fn raft_snapshot(home: Snapshots, info: &SnapshotInfo) -> io::Result<Snapshot> {
+    let meta = meta_of(info)?;
+    Ok(Snapshot {
+        meta: SnapshotMeta { last_log_id: meta.last, last_membership: meta.membership },
+        snapshot: SnapshotFile { home, id: info.id.clone() },
+    })
+}
+
+/// The newest verified snapshot.
+pub(crate) fn newest(partition: &Partition) -> io::Result<Option<Snapshot>> {
+    let home = partition.shared.store.snapshots(partition.group);
+    let list = home.list().map_err(other)?;
+    list.first().map(|info| raft_snapshot(home.clone(), info)).transpose()
+}
+
+/// Writes a snapshot and then lets raft take it as its own. One at a time; a full disk only puts
+/// it off.
+pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle) {
+    if partition.stopped() || partition.snapshot_pending.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let partition = partition.clone();
+    let handle = runtime.clone();
+    runtime.spawn_blocking(move || {
+        match build(&partition) {
+            Ok(_) => {
+                let taker = partition.clone();
+                handle.spawn(async move {
+                    if let Some(raft) = taker.raft.get()
+                        && let Err(error) = raft.trigger().snapshot().await
+                    {
+                        tracing::warn!(partition = taker.number, %error, "raft takes no snapshot");
+                    }
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(partition = partition.number, %error, "no space for a snapshot");
+            }
+            Err(error) => {
+                let text = format!("snapshot of partition {}: {error}", partition.number);
+                partition.shared.fatal.raise(&text);
+            }
+        }
+        partition.snapshot_pending.store(false, Ordering::Release);
+    });
+}
+
+/// Writes a snapshot of the state as applied now.
+pub(crate) fn build(partition: &Arc<Partition>) -> io::Result<Snapshot> {
+    let held = partition.checkpoint.lock();
+    if !checkpoint::write(partition).map_err(other)? {
+        tracing::debug!(partition = partition.number, "the snapshot is of what is durable here");
+    }
+    let home = partition.shared.store.snapshots(partition.group);
+    let (meta, mut rows) = rows_to_keep(partition)?;
+    let id = new_id(partition, &meta);
+    let mut writer = RecordWriter::new(home.create(&id).map_err(other)?);
+    rows.try_for_each(|row| writer.put(&row))?;
+    let info = writer.finish(&encode_versioned(&meta)?)?;
+    drop(held);
+    partition.gauges.snapshot_log_bytes.store(meta.log_bytes, Ordering::Relaxed);
+    partition.shared.counters.snapshots_built.add(1);
+    tracing::info!(partition = partition.number, id, bytes = info.bytes, "snapshot written");
+    raft_snapshot(home, &info)
+}
+
+/// Sorts by age and is never used twice, here or on another node.
+fn new_id(partition: &Partition, meta: &Meta) -> String {
+    let (term, index) =
+        meta.last.map_or((0, 0), |last| (last.committed_leader_id().term, last.index()));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    format!("{index:020}-{term}-{}-{now}", partition.shared.node)
+}
+
+/// The checkpoint's rows, or those in memory when there is no sound checkpoint.
+fn rows_to_keep(partition: &Partition) -> io::Result<(Meta, Box<dyn Iterator<Item = Bytes>>)> {
+    let loaded = match partition.shared.store.checkpoint(partition.group).load() {
+        Ok(loaded) => loaded,
+        Err(StoreError::Damaged(what)) => {
+            tracing::warn!(partition = partition.number, what, "the checkpoint is damaged");
+            None
+        }
+        Err(error) => return Err(other(error)),
+    };
+    if let Some(loaded) = loaded {
+        let meta: Meta = decode_versioned(&loaded.meta, "checkpoint")?;
+        if meta.complete {
+            return Ok((meta, Box::new(loaded.rows.into_iter().map(|(_, row)| row))));
+        }
+    }
+    let (meta, rows) = checkpoint::rebuild(partition).map_err(other)?;
+    Ok((meta, Box::new(rows.into_iter().map(|row| encode_row(&row)))))
+}
+
+/// Replaces the state by a snapshot that came from another node.
+pub(crate) fn install(
+    partition: &Partition,
+    meta: &SnapshotMeta,
+    file: &SnapshotFile,
+) -> io::Result<()> {
+    let home = partition.shared.store.snapshots(partition.group);
+    let mut reader = match home.open(&file.id).map_err(other)? {
+        Some(reader) => reader,
+        None => {
+            copy(&file.home, &file.id, &home)?;
+            home.open(&file.id)
+                .map_err(other)?
+                .ok_or_else(|| io::Error::other("a snapshot that was received is gone"))?
+        }
+    };
+    let applied = load(&mut reader)?;
+    if applied.last != meta.last_log_id {
+        return Err(io::Error::other("a snapshot is not what it was announced as"));
+    }
+    let _held = partition.checkpoint.lock();
+    let effects = {
+        let mut current = partition.applied.write();
+        let sites = current.state.sites().chain(applied.state.sites());
+        let effects: Vec<Effect> =
+            sites.map(|site| Effect::Site { site: site.name().clone() }).collect();
+        partition.observe(&applied);
+        partition.gauges.snapshot_log_bytes.store(applied.log_bytes, Ordering::Relaxed);
+        *current = applied;
+        effects
+    };
+    checkpoint::rebuild(partition).map_err(other)?;
+    partition.shared.counters.snapshots_installed.add(1);
+    partition.publish(&effects);
+    Ok(())
+}
+
+fn copy(from: &Snapshots, id: &str, to: &Snapshots) -> io::Result<()> {
+    let source = from
+        .open(id)
+        .map_err(other)?
+        .ok_or_else(|| io::Error::other(format!("there is no snapshot {id}")))?;
+    let mut receiver = to.receive(id).map_err(other)?;
+    loop {
+        let offset = receiver.received();
+        let bytes = source.read_raw(offset, COPY_BYTES).map_err(other)?;
+        if bytes.is_empty() {
+            break;
+        }
+        receiver.write(offset, &bytes).map_err(other)?;
+    }
+    receiver.finish().map(drop).map_err(other)
+}
+
+/// The state that a snapshot holds.
+pub(crate) fn load(reader: &mut SnapshotReader) -> io::Result<Applied> {
+    let meta = meta_of(reader.info())?;
+    let mut state = State::new();
+    while let Some(record) = reader.next_record().map_err(other)? {
+        for_each_row(record, |row| state.absorb(&Write::Put(row)))?;
+    }
+    Ok(Applied {
+        state,
+        last: meta.last,
+        membership: meta.membership,
+        log_bytes: meta.log_bytes,
+        ..Applied::default()
+    })
+}
+
+fn for_each_row(mut record: Bytes, mut take: impl FnMut(Row)) -> io::Result<()> {
+    let bad =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot record: {what}"));
+    while record.has_remaining() {
+        let length = record.try_get_u32_le().map_err(|_| bad("cut short"))? as usize;
+        if length > record.remaining() {
+            return Err(bad("cut short"));
+        }
+        let row = record.split_to(length);
+        take(decode_row(&row).map_err(|error| bad(&error.to_string()))?);
+    }
+    Ok(())
+}
+
+/// Gathers rows into records.
+struct RecordWriter {
+    writer: SnapshotWriter,
+    record: BytesMut,
+}
+
+impl RecordWriter {
+    fn new(writer: SnapshotWriter) -> Self {
+        Self { writer, record: BytesMut::with_capacity(RECORD_BYTES) }
+    }
+
+    fn put(&mut self, row: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(row.len()).map_err(io::Error::other)?;
+        self.record.put_u32_le(length);
+        self.record.put_slice(row);
+        if self.record.len() >= RECORD_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.put(&self.record).map_err(other)?;
+        self.record.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, meta: &[u8]) -> io::Result<SnapshotInfo> {
+        if !self.record.is_empty() {
+            self.flush()?;
+        }
+        self.writer.finish(meta).map_err(other)
+    }
+}
+
+/// The last entry of the older of the two newest verified snapshots.
+pub(crate) fn purgeable(partition: &Partition) -> io::Result<Option<RaftLogId>> {
+    let list = partition.shared.store.snapshots(partition.group).list().map_err(other)?;
+    let older = list.get(1).map(meta_of).transpose()?;
+    Ok(older.and_then(|meta| meta.last))
+}
+
+/// Asks raft to purge the log up to `upto`; raft sees to it that its own snapshot covers it.
+pub(crate) async fn purge(partition: &Partition, upto: RaftLogId) {
+    let Some(raft) = partition.raft.get() else { return };
+    match raft.trigger().purge_log(upto.index()).await {
+        Ok(()) => partition.shared.counters.purges.add(1),
+        Err(error) => tracing::warn!(partition = partition.number, %error, "cannot purge the log"),
+    }
+}

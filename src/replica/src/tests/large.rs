@@ -1,0 +1,32 @@
+//! Cuts larger than one batch of the checkpoint.
+
+use futures_util::future::join_all;
+
+use super::fixture::{Publisher, hashes, options};
+use crate::{Node, NodeOptions};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_more_changes_than_a_batch_takes_when_stopped_and_started_then_the_state_is_the_same()
+{
+    let dir = tempfile::tempdir().unwrap();
+    // No checkpoint before the one at the end.
+    let interval = std::time::Duration::from_secs(3600);
+    let options = || NodeOptions {
+        checkpoint_interval: interval,
+        checkpoint_rows_max: usize::MAX,
+        ..options(dir.path())
+    };
+    let node = Node::start(options()).unwrap();
+    for site in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let mut publisher = Publisher::create(&node, site, 1000).await;
+        let pending: Vec<_> = (0..1000).map(|_| publisher.send(2000).unwrap()).collect();
+        assert!(join_all(pending).await.iter().all(Result::is_ok));
+    }
+    let before = hashes(&node);
+    assert_eq!(node.counters().checkpoints, 0);
+    node.shutdown();
+    assert!(node.counters().checkpoint_rows > 8000);
+    let node = Node::start(options()).unwrap();
+    assert_eq!(before, hashes(&node));
+    node.shutdown();
+}

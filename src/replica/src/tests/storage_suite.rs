@@ -1,0 +1,46 @@
+//! openraft's suite for log storage and state machine, run on ours.
+
+use std::sync::Arc;
+
+use ackord_store::{GroupId, Store, StoreOptions};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use super::fixture::options;
+use crate::checkpoint::CheckpointSignal;
+use crate::counters::Counters;
+use crate::fatal::Fatal;
+use crate::log::LogStorage;
+use crate::partition::{Applied, Partition, Shared};
+use crate::state_machine::StateMachine;
+use crate::types::TypeConfig;
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStorage, StateMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        let fatal = Fatal::new(options.on_fatal.clone());
+        let store = Store::open(StoreOptions::small(dir.path())).unwrap();
+        let log = LogStorage::new(store.clone(), GroupId(1), fatal.clone(), None);
+        let shared = Arc::new(Shared {
+            node: store.identity().node,
+            checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
+            counters: Counters::default(),
+            options,
+            store,
+            fatal,
+        });
+        // The suite applies entries that it never appended.
+        let durable = Arc::new(crate::log::Durable::everything());
+        let partition = Arc::new(Partition::new(1, shared, Applied::default(), durable));
+        Ok((dir, log, StateMachine { partition }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_openrafts_suite_when_run_on_our_storage_then_it_passes() {
+    Suite::test_all(Builder).await.unwrap();
+}
