@@ -1,2 +1,129 @@
-//! placeholder
-fn main() {}
+//! The binary: reads the command line, runs one command, ends with its exit status.
+//!
+//! Deliberately absent: logic of any kind, and the threads of a broker: node and front bring their
+//! own; what runs here is a small runtime that starts, waits and stops.
+
+mod admin;
+mod args;
+mod broker;
+mod child;
+mod command;
+mod config;
+mod connect;
+mod data;
+mod duration;
+mod exit;
+mod help;
+mod input;
+mod interrupt;
+mod line;
+mod listen;
+mod output;
+mod token;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use args::{Cli, Command};
+use exit::{Exit, Failure, Outcome, say};
+use output::Format;
+
+/// Threads of the runtime that commands run on.
+const THREADS: usize = 2;
+
+fn main() {
+    let exit = match run() {
+        Ok(exit) => exit,
+        Err(failure) => {
+            say(&failure);
+            failure.exit
+        }
+    };
+    // A thread may still wait for standard input: it must not keep the process.
+    std::process::exit(i32::from(exit.number()));
+}
+
+fn run() -> Outcome {
+    let mut definition = Cli::command();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    if let Some(description) = help::requested(&definition, &arguments) {
+        output::json(&description).map_err(|error| output::closed(&error))?;
+        return Ok(Exit::Done);
+    }
+    // Wrong arguments and requests for help end here: 2 and 0.
+    let matches = definition.clone().get_matches();
+    let cli = Cli::from_arg_matches(&matches)
+        .unwrap_or_else(|error| error.format(&mut definition).exit());
+    let format = Format::of(cli.json);
+    let log_given = matches.value_source("log") != Some(clap::parser::ValueSource::DefaultValue);
+    match cli.command {
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut definition, "ackord", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Recover(arguments) => {
+            log(&cli.log)?;
+            command::recover::run(&arguments, format)
+        }
+        Command::Serve(arguments) => {
+            let Some(config) = command::serve::prepare(&arguments, format)? else {
+                return Ok(Exit::Done);
+            };
+            let of_file = config.log.clone().filter(|_| !log_given);
+            log(of_file.as_ref().unwrap_or(&cli.log))?;
+            runtime(command::serve::run(config, format))
+        }
+        command => {
+            log(&cli.log)?;
+            runtime(dispatch(command, format))
+        }
+    }
+}
+
+async fn dispatch(command: Command, format: Format) -> Outcome {
+    match command {
+        Command::Raise(arguments) => command::raise::run(arguments, format).await,
+        Command::Subscribe(arguments) => command::subscribe::run(arguments, format).await,
+        Command::Site(command) => command::site::run(command, format).await,
+        Command::Service(command) => command::account::service(command, format).await,
+        Command::Client(command) => command::account::client(command, format).await,
+        Command::User(command) => command::account::user(command, format).await,
+        Command::Token(command) => command::account::token(command, format).await,
+        Command::Demo(arguments) => command::demo::run(arguments, format).await,
+        Command::Bench(command) => command::bench::run(command, format).await,
+        Command::Dev(arguments) => command::dev::run(arguments, format).await,
+        Command::Serve(_) | Command::Recover(_) | Command::Completion { .. } => {
+            Err(Failure::usage("this command needs no runtime of its own"))
+        }
+    }
+}
+
+fn runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Disk, format!("no threads to run on: {error}")))?;
+    runtime.block_on(command)
+}
+
+fn log(filter: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Failure::usage(format!("--log {filter}: {error}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
+}
+
+/// Why an endpoint did not start, as an exit status.
+fn endpoint_failure(error: ackord_endpoint::Error) -> Failure {
+    let exit = match &error {
+        ackord_endpoint::Error::Invalid(_) => Exit::Usage,
+        ackord_endpoint::Error::Locked(_) => Exit::Refused,
+        ackord_endpoint::Error::NoRuntime | ackord_endpoint::Error::System(_) => Exit::Disk,
+    };
+    Failure::new(exit, error.to_string())
+}

@@ -1,1 +1,44 @@
-//! placeholder
+//! Workloads that measure a broker through the Rust SDK and verify everything they count.
+//!
+//! `Ground (sites, tokens, metrics) ─▶ workload ─▶ endpoints ─▶ broker ─▶ ids, times ─▶ Report`
+//!
+//! Invariants: a figure is reported together with the checks that make it mean something; an event
+//! counts only once it was acknowledged (publish) or its cursor confirmed (deliver); what the disk
+//! did is taken from the node's own counters, never assumed.
+//!
+//! Deliberately absent: how a broker is started, and administration over HTTP; both are the
+//! caller's, behind [`Ground`].
+
+mod deliver;
+mod error;
+mod ground;
+mod idle;
+mod latency;
+mod meter;
+mod options;
+mod publish;
+mod report;
+mod verify;
+
+pub use error::Error;
+pub use ground::{Ground, Retained};
+pub use options::{Options, Workload};
+pub use report::{Durability, Latency, Report, Server};
+
+/// Runs a workload.
+///
+/// # Errors
+/// When the broker or the machine stands in the way. A result that does not verify is no error:
+/// it is in [`Report::failures`].
+pub async fn run<G: Ground>(
+    ground: &G,
+    workload: Workload,
+    options: &Options,
+) -> Result<Report, Error> {
+    options.judge(workload)?;
+    match workload {
+        Workload::Publish => publish::run(ground, options).await,
+        Workload::Deliver => deliver::run(ground, options).await,
+        Workload::Idle => idle::run(ground, options).await,
+    }
+}

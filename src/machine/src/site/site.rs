@@ -204,7 +204,7 @@ impl Site {
     }
 
     /// Services whose id sorts after `after`, by id: the next page.
-    pub fn services_after(&self, after: &str) -> impl Iterator<Item = &ServiceRow> + use<'_> {
+    pub fn services_after(&self, after: &str) -> impl Iterator<Item = &ServiceRow> {
         let range = self.services.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
@@ -215,7 +215,7 @@ impl Site {
     }
 
     /// The marks of a service's stores, by uid.
-    pub fn stores(&self, service: &str) -> impl Iterator<Item = &StoreRow> + use<'_> {
+    pub fn stores(&self, service: &str) -> impl Iterator<Item = &StoreRow> {
         let stores = self.services.get(service).into_iter().flat_map(|rows| rows.stores.values());
         stores.filter_map(|rows| rows.row.as_ref())
     }
@@ -236,7 +236,7 @@ impl Site {
     }
 
     /// Clients whose id sorts after `after`, by id: the next page.
-    pub fn clients_after(&self, after: &str) -> impl Iterator<Item = &ClientRow> + use<'_> {
+    pub fn clients_after(&self, after: &str) -> impl Iterator<Item = &ClientRow> {
         let range = self.clients.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
@@ -252,7 +252,7 @@ impl Site {
     }
 
     /// Users whose id sorts after `after`, by id: the next page.
-    pub fn users_after(&self, after: &str) -> impl Iterator<Item = &UserRow> + use<'_> {
+    pub fn users_after(&self, after: &str) -> impl Iterator<Item = &UserRow> {
         let range = self.users.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
@@ -268,7 +268,7 @@ impl Site {
     }
 
     /// Tokens whose id sorts after `after`, by id: the next page.
-    pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> + use<'_> {
+    pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> {
         let range = self.tokens.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
@@ -284,10 +284,7 @@ impl Site {
     }
 
     /// A client's subscriptions, by event number.
-    pub fn subscriptions(
-        &self,
-        client: &ClientId,
-    ) -> impl Iterator<Item = &SubscriptionRow> + use<'_> {
+    pub fn subscriptions(&self, client: &ClientId) -> impl Iterator<Item = &SubscriptionRow> {
         self.clients.get(client).into_iter().flat_map(|rows| rows.subscriptions.values())
     }
 
@@ -322,7 +319,7 @@ impl Site {
         &self,
         event: EventKey,
         service: &ServiceId,
-    ) -> impl Iterator<Item = &Arc<Instance>> + use<'_> {
+    ) -> impl Iterator<Item = &Arc<Instance>> {
         self.queue_rows(event, service).into_iter().flat_map(BTreeMap::values)
     }
 

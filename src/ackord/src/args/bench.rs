@@ -1,0 +1,52 @@
+//! `ackord bench …`: the workloads and their sizes.
+
+use clap::{Args, Subcommand};
+
+/// `ackord bench …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Publishers raise as fast as their windows allow
+    Publish(BenchOptions),
+    /// Subscriptions take a backlog, one unacknowledged event each
+    Deliver(BenchOptions),
+    /// Connected idle clients: memory each, and the time to deliver one event to all
+    Idle(BenchOptions),
+}
+
+/// What the workloads are made of. Each uses those that it needs.
+#[derive(Args, Clone, Debug)]
+pub struct BenchOptions {
+    /// Nodes of the own broker; more than one is not there yet
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nodes: u32,
+    /// Publishers, each a service of its own
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub publishers: u32,
+    /// Events that each publisher has unacknowledged
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub window: u32,
+    /// Bytes of arguments per event
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub size: u32,
+    /// Seconds to measure
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Subscriptions over all subscribers (deliver)
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub subscriptions: u32,
+    /// Events that wait for each subscription (deliver)
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub backlog: u32,
+    /// Connected clients (deliver, idle) [default: as many as subscriptions; idle: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub subscribers: Option<u32>,
+    /// Sites that the accounts are spread over
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub sites: u32,
+    /// Address of a broker to measure [default: an own broker in a temporary directory]
+    #[arg(long = "url", env = "ACKORD_URL", value_name = "URL", value_delimiter = ',')]
+    pub urls: Vec<String>,
+    /// Administrator's token of the node at --url [env: ACKORD_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+}

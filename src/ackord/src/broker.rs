@@ -1,0 +1,102 @@
+//! A broker inside this process: node, sessions and front put together, and taken apart in order.
+//!
+//! `Node (log, state) ◀─ Broker (sessions) ◀─ Gateway (HTTP, WebSocket)`; a stop goes the other
+//! way: no new connections, sessions end, the node writes its last checkpoint.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use ackord_agents::{Broker, BrokerOptions};
+use ackord_gateway::{Gateway, GatewayOptions};
+use ackord_replica::{Node, NodeOptions, StartError};
+
+use crate::config::Deployment;
+use crate::exit::{Exit, Failure};
+use crate::listen;
+
+/// A running broker.
+pub struct Running {
+    broker: Broker,
+    gateway: Gateway,
+    node: Arc<Node>,
+    urls: Vec<String>,
+}
+
+/// What a broker is started with.
+pub struct Parts<'a> {
+    /// Where the node keeps its data.
+    pub dir: &'a Path,
+    /// Limits.
+    pub deployment: &'a Deployment,
+    /// The socket to serve.
+    pub listener: TcpListener,
+    /// SHA-256 of the administrator's token.
+    pub admin_hash: [u8; 32],
+}
+
+impl Running {
+    /// Starts everything; the front answers when this returns.
+    pub async fn start(parts: Parts<'_>) -> Result<Self, Failure> {
+        let Parts { dir, deployment, listener, admin_hash } = parts;
+        let address = listener.local_addr().map_err(|error| {
+            Failure::new(Exit::Configuration, format!("the socket has no address: {error}"))
+        })?;
+        let urls = vec![listen::url(address)];
+        let mut options = NodeOptions::new(dir);
+        options.partitions = deployment.partitions;
+        options.limits = deployment.limits.clone();
+        let started = tokio::task::spawn_blocking(move || Node::start(options)).await;
+        let node = match started {
+            Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),
+            Err(error) => return Err(Failure::new(Exit::Disk, format!("start failed: {error}"))),
+        };
+        let options = BrokerOptions { addresses: urls.clone(), ..BrokerOptions::default() };
+        let broker = Broker::new(node.clone(), options);
+        let options = GatewayOptions {
+            listeners: vec![listener],
+            admin_hash,
+            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            ..GatewayOptions::default()
+        };
+        let gateway = Gateway::start(broker.clone(), options)
+            .map_err(|error| Failure::configuration(error.to_string()))?;
+        Ok(Self { broker, gateway, node, urls })
+    }
+
+    /// The sessions and the administration.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Addresses for endpoints on this machine.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Stops everything in order; the front lets the sessions end before it does.
+    pub async fn stop(self) {
+        let Self { broker: _, gateway, node, urls: _ } = self;
+        gateway.stop().await;
+        // A panic in there is reported by the panic hook; there is nothing left to stop.
+        let _ = tokio::task::spawn_blocking(move || node.shutdown()).await;
+    }
+}
+
+fn start_failure(error: &StartError, dir: &Path) -> Failure {
+    let failure = Failure::new(Exit::Configuration, error.to_string());
+    match error {
+        StartError::Options { .. } => failure,
+        StartError::Partitions { .. } => {
+            failure.hint("the number of partitions is fixed by the first start")
+        }
+        StartError::Store(_) | StartError::Restore { .. } => failure.hint(format!(
+            "`ackord recover --data {}` says what is damaged and what can be done; it changes \
+             nothing",
+            dir.display()
+        )),
+        StartError::NotReady { .. } | StartError::Threads(_) => {
+            Failure { exit: Exit::Disk, ..failure }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! `ackord bench publish|deliver|idle`: the workloads of `ackord_bench` on an own or given broker.
+//!
+//! The own broker is a child process with data in a temporary directory: its memory and processor
+//! time can be told from those of the load.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ackord_bench::{Ground, Options, Retained, Workload};
+use ackord_endpoint::Structure;
+use serde_json::{Value, json};
+
+use super::site::site_path;
+use crate::admin::{Admin, AdminError, segment};
+use crate::args::{BenchCommand, BenchOptions};
+use crate::child::Process;
+use crate::connect;
+use crate::exit::{Exit, Failure, Outcome, say};
+use crate::interrupt::Interrupt;
+use crate::output::{self, Format};
+use crate::token::random;
+
+/// Clients of the idle workload when nothing is said.
+const IDLE_SUBSCRIBERS: u32 = 1000;
+/// The size of queues that a broker allows by default.
+const QUEUE_SIZE_DEFAULT: u32 = 1000;
+/// The size of arguments that a broker allows by default.
+const ARGS_BYTES_DEFAULT: u32 = 2048;
+
+/// Runs the command.
+pub async fn run(command: BenchCommand, format: Format) -> Outcome {
+    let (workload, arguments) = match command {
+        BenchCommand::Publish(arguments) => (Workload::Publish, arguments),
+        BenchCommand::Deliver(arguments) => (Workload::Deliver, arguments),
+        BenchCommand::Idle(arguments) => (Workload::Idle, arguments),
+    };
+    if arguments.nodes != 1 {
+        return Err(Failure::usage(format!(
+            "--nodes {}: a broker has one node yet",
+            arguments.nodes
+        ))
+        .hint("leave --nodes out, or say 1"));
+    }
+    let options = options(workload, &arguments);
+    let mut interrupt = Interrupt::catch()?;
+    // Dropped in reverse: the directory goes after the broker that uses it.
+    let (_directory, broker, ground) = ground(&arguments, &options).await?;
+    let report = tokio::select! {
+        report = ackord_bench::run(&ground, workload, &options) => report.map_err(failure)?,
+        () = interrupt.wait() => return Ok(Exit::Interrupted),
+    };
+    if let Some(mut broker) = broker {
+        // What it says when it ends has no place in a report.
+        let _ = tokio::task::spawn_blocking(move || broker.stop()).await;
+    }
+    match format {
+        Format::Json => output::json(&report),
+        Format::Text => report.lines().iter().try_for_each(|line| output::line(line)),
+    }
+    .map_err(|error| output::closed(&error))?;
+    Ok(if report.failures.is_empty() { Exit::Done } else { Exit::EventRefused })
+}
+
+fn options(workload: Workload, arguments: &BenchOptions) -> Options {
+    let subscribers = arguments.subscribers.unwrap_or(match workload {
+        Workload::Idle => IDLE_SUBSCRIBERS,
+        Workload::Publish | Workload::Deliver => arguments.subscriptions,
+    });
+    Options {
+        publishers: arguments.publishers,
+        window: arguments.window,
+        size: arguments.size,
+        time: Duration::from_secs(arguments.seconds),
+        subscriptions: arguments.subscriptions,
+        backlog: arguments.backlog,
+        subscribers,
+        sites: arguments.sites,
+    }
+}
+
+fn failure(error: ackord_bench::Error) -> Failure {
+    let exit = match &error {
+        ackord_bench::Error::Options(_) => Exit::Usage,
+        ackord_bench::Error::Ground(_) => Exit::Refused,
+        ackord_bench::Error::Endpoint(_) => Exit::Refused,
+        ackord_bench::Error::Stuck(_) => Exit::Timeout,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// A broker to measure, the process where it is an own one, and its directory.
+async fn ground(
+    arguments: &BenchOptions,
+    options: &Options,
+) -> Result<(Option<Directory>, Option<Process>, Broker), Failure> {
+    if !arguments.urls.is_empty() {
+        let urls = connect::urls(&arguments.urls)?;
+        let token = connect::token(arguments.token.as_deref(), None)?;
+        let token = token.ok_or_else(|| {
+            Failure::usage("--url needs --token").hint("the token of the node's administrator")
+        })?;
+        let admin = Admin::new(urls.clone(), Some(token))?;
+        return Ok((None, None, Broker { admin, urls, pids: Vec::new() }));
+    }
+    let directory = Directory::new()?;
+    let data = directory.0.clone();
+    let limits = [
+        ("queue_size_max", options.backlog.max(QUEUE_SIZE_DEFAULT)),
+        ("args_bytes_max", options.size.max(ARGS_BYTES_DEFAULT)),
+        ("clients_max", options.subscribers.max(100_000)),
+        ("tokens_max", options.subscribers.saturating_add(options.publishers).max(200_000)),
+    ];
+    let flags: Vec<String> = limits
+        .iter()
+        .flat_map(|(name, value)| ["--limit".to_owned(), format!("{name}={value}")])
+        .collect();
+    let started = tokio::task::spawn_blocking(move || {
+        Process::broker(&data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let (process, ready) =
+        started.await.map_err(|error| Failure::new(Exit::Disk, error.to_string()))??;
+    say(format_args!("an own broker runs at {} (pid {})", ready.urls.join(" "), process.id()));
+    let admin = Admin::new(ready.urls.clone(), Some(ready.admin_token))?;
+    let broker = Broker { admin, urls: ready.urls, pids: ready.pids };
+    Ok((Some(directory), Some(process), broker))
+}
+
+/// A broker that is administered over HTTP.
+struct Broker {
+    admin: Admin,
+    urls: Vec<String>,
+    pids: Vec<u32>,
+}
+
+fn sentence(error: AdminError) -> String {
+    Failure::from(error).message
+}
+
+impl Broker {
+    async fn token(&self, site: &str, principal: Value) -> Result<String, String> {
+        let path = format!("{}/tokens", site_path(site));
+        let made = self.admin.post(&path, &json!({"principal": principal})).await;
+        let made = made.map_err(sentence)?;
+        made["token"].as_str().map(str::to_owned).ok_or_else(|| format!("no token in {made}"))
+    }
+
+    async fn account(&self, site: &str, kind: &str, id: &str) -> Result<(), String> {
+        let path = format!("{}/{kind}/{}", site_path(site), segment(id));
+        self.admin.put(&path, &json!({})).await.map(drop).map_err(sentence)
+    }
+}
+
+impl Ground for Broker {
+    fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    async fn make_site(&self, site: &str, structure: &Structure) -> Result<(), String> {
+        let path = site_path(site);
+        if self.admin.find(&path).await.map_err(sentence)?.is_some() {
+            self.remove_site(site).await?;
+        }
+        let settings = json!({"multi_service": true, "guests_allowed": true});
+        self.admin.put(&path, &settings).await.map_err(sentence)?;
+        let structure = serde_json::to_value(structure).map_err(|error| error.to_string())?;
+        let path = format!("{path}/structure");
+        self.admin.put(&path, &structure).await.map(drop).map_err(sentence)
+    }
+
+    async fn remove_site(&self, site: &str) -> Result<(), String> {
+        self.admin.delete(&site_path(site)).await.map(drop).map_err(sentence)
+    }
+
+    async fn service(&self, site: &str, id: &str) -> Result<String, String> {
+        self.account(site, "services", id).await?;
+        self.token(site, json!({"service": id})).await
+    }
+
+    async fn client(&self, site: &str, id: &str) -> Result<String, String> {
+        self.account(site, "clients", id).await?;
+        self.token(site, json!({"client": id})).await
+    }
+
+    async fn head(&self, site: &str) -> Result<u64, String> {
+        let site = self.admin.get(&site_path(site)).await.map_err(sentence)?;
+        site["last_instance_id"].as_u64().ok_or_else(|| format!("no last_instance_id in {site}"))
+    }
+
+    async fn retained(&self, site: &str, event: &str) -> Result<Retained, String> {
+        let path = format!("{}/queues/{}", site_path(site), segment(event));
+        let mut retained = Retained::new();
+        for instance in self.admin.list(&path).await.map_err(sentence)? {
+            let service = instance["service"].as_str().unwrap_or_default().to_owned();
+            let id = instance["instance_id"].as_u64().unwrap_or_default();
+            retained.entry(service).or_default().push(id);
+        }
+        Ok(retained)
+    }
+
+    async fn metrics(&self) -> Result<String, String> {
+        self.admin.text(reqwest::Method::GET, "/metrics", None).await.map_err(sentence)
+    }
+}
+
+/// A directory that is removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Result<Self, Failure> {
+        let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(std::env::temp_dir().join(format!("ackord-bench-{name}"))))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,14 @@
+//! One file per command: each turns its arguments into calls and its results into lines.
+
+pub mod account;
+pub mod apply;
+pub mod bench;
+pub mod boiler;
+pub mod boiler_parts;
+pub mod demo;
+pub mod dev;
+pub mod raise;
+pub mod recover;
+pub mod serve;
+pub mod site;
+pub mod subscribe;

@@ -1,0 +1,257 @@
+//! What a broker runs with: the TOML file and the `--limit` flags, judged and resolved.
+//!
+//! Unknown keys are errors: a misspelt limit must not become a default in silence.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ackord_machine::site::limits::Limits;
+use serde::Deserialize;
+
+use crate::exit::{Exit, Failure};
+
+/// The example that `ackord serve --example` prints; `docs/cli.md` shows the same.
+pub const EXAMPLE: &str = include_str!("ackord.example.toml");
+
+/// Partitions of a new node.
+pub const PARTITIONS_DEFAULT: u32 = 16;
+/// The most partitions that a node may have.
+const PARTITIONS_MAX: u32 = 1024;
+/// The most that the size of a Queueing event may be allowed to be.
+const QUEUE_SIZE_CEILING: u32 = 1_000_000;
+/// The most that a lifetime may be allowed to be: a year of 366 days, milliseconds.
+const LIFETIME_MS_CEILING: u64 = 366 * 86_400_000;
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    data: PathBuf,
+    listen: SocketAddr,
+    admin_token: Option<String>,
+    admin_token_file: Option<PathBuf>,
+    log: Option<String>,
+    #[serde(default)]
+    limits: RawLimits,
+}
+
+/// Limits as they are written, in the file or as `--limit name=value`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    partitions: Option<u32>,
+    args_bytes_max: Option<u32>,
+    queue_size_max: Option<u32>,
+    lifetime_ms_min: Option<u64>,
+    lifetime_ms_max: Option<u64>,
+    ack_timeout_ms_min: Option<u32>,
+    ack_timeout_ms_max: Option<u32>,
+    sites_max: Option<u32>,
+    services_max: Option<u32>,
+    clients_max: Option<u32>,
+    users_max: Option<u32>,
+    tokens_max: Option<u32>,
+    keys_max: Option<u32>,
+    state_bytes_max: Option<u64>,
+}
+
+/// The limits of a deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// Partitions of a new node.
+    pub partitions: u32,
+    /// What the site machine judges by.
+    pub limits: Limits,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self { partitions: PARTITIONS_DEFAULT, limits: Limits::default() }
+    }
+}
+
+/// Where the administrator's token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminToken {
+    /// From the configuration.
+    Given(String),
+    /// Made at the first start, printed once; the data directory keeps its hash.
+    Generated,
+}
+
+/// A judged configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The administrator's token.
+    pub admin_token: AdminToken,
+    /// What to log; the command line wins.
+    pub log: Option<String>,
+    /// Limits.
+    pub deployment: Deployment,
+}
+
+impl Config {
+    /// Reads and judges a file; the flags' limits win over the file's.
+    pub fn load(file: &Path, flags: &[String]) -> Result<Self, Failure> {
+        let wrong = |why: String| {
+            Failure::configuration(format!("{}: {why}", file.display()))
+                .hint("`ackord serve --example` prints a file with every key explained")
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        let raw: RawConfig = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let mut deployment = Deployment::default();
+        deployment.take(raw.limits);
+        deployment.take(flag_limits(flags, Exit::Configuration)?);
+        deployment.judge().map_err(|failure| wrong(failure.message))?;
+        let admin_token = match (raw.admin_token, raw.admin_token_file) {
+            (Some(_), Some(_)) => {
+                return Err(wrong("admin_token and admin_token_file exclude each other".into()));
+            }
+            (Some(token), None) => AdminToken::Given(token),
+            (None, Some(path)) => {
+                let token = std::fs::read_to_string(&path)
+                    .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+                AdminToken::Given(token.trim().to_owned())
+            }
+            (None, None) => AdminToken::Generated,
+        };
+        if let AdminToken::Given(token) = &admin_token
+            && token.len() < 32
+        {
+            return Err(wrong("the administrator's token needs at least 32 characters".into()));
+        }
+        Ok(Self { data: raw.data, listen: raw.listen, admin_token, log: raw.log, deployment })
+    }
+}
+
+impl Deployment {
+    /// The defaults with these `name=value` flags.
+    pub fn from_flags(flags: &[String]) -> Result<Self, Failure> {
+        let mut deployment = Self::default();
+        deployment.take(flag_limits(flags, Exit::Usage)?);
+        deployment.judge()?;
+        Ok(deployment)
+    }
+
+    fn take(&mut self, raw: RawLimits) {
+        let RawLimits {
+            partitions,
+            args_bytes_max,
+            queue_size_max,
+            lifetime_ms_min,
+            lifetime_ms_max,
+            ack_timeout_ms_min,
+            ack_timeout_ms_max,
+            sites_max,
+            services_max,
+            clients_max,
+            users_max,
+            tokens_max,
+            keys_max,
+            state_bytes_max,
+        } = raw;
+        let limits = &mut self.limits;
+        set(&mut self.partitions, partitions);
+        set(&mut limits.args_bytes_max, args_bytes_max);
+        set(&mut limits.queue_size_max, queue_size_max);
+        set(&mut limits.lifetime_ms_min, lifetime_ms_min);
+        set(&mut limits.lifetime_ms_max, lifetime_ms_max);
+        set(&mut limits.ack_timeout_ms_min, ack_timeout_ms_min);
+        set(&mut limits.ack_timeout_ms_max, ack_timeout_ms_max);
+        set(&mut limits.sites_max, sites_max);
+        set(&mut limits.services_max, services_max);
+        set(&mut limits.clients_max, clients_max);
+        set(&mut limits.users_max, users_max);
+        set(&mut limits.tokens_max, tokens_max);
+        set(&mut limits.keys_max, keys_max);
+        set(&mut limits.state_bytes_max, state_bytes_max);
+    }
+
+    fn judge(&self) -> Result<(), Failure> {
+        let within = |name: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(Failure::configuration(format!("{name} = {value}: must be {min}..={max}")))
+            }
+        };
+        let limits = &self.limits;
+        let args_ceiling = ackord_wire::limits::ARGS_BYTES_CEILING as u64;
+        within("partitions", self.partitions.into(), 1, PARTITIONS_MAX.into())?;
+        within("args_bytes_max", limits.args_bytes_max.into(), 1, args_ceiling)?;
+        within("queue_size_max", limits.queue_size_max.into(), 1, QUEUE_SIZE_CEILING.into())?;
+        within("lifetime_ms_min", limits.lifetime_ms_min, 1, limits.lifetime_ms_max)?;
+        within("lifetime_ms_max", limits.lifetime_ms_max, 1, LIFETIME_MS_CEILING)?;
+        let (least, most) = (limits.ack_timeout_ms_min.into(), limits.ack_timeout_ms_max.into());
+        within("ack_timeout_ms_min", least, 1, most)?;
+        within("ack_timeout_ms_max", most, 1, ackord_wire::limits::ACK_TIMEOUT_MS_MAX.into())?;
+        within("state_bytes_max", limits.state_bytes_max, 1 << 20, 1 << 46)
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+fn flag_limits(flags: &[String], exit: Exit) -> Result<RawLimits, Failure> {
+    for flag in flags {
+        let number = |value: &str| value.replace('_', "").parse::<u64>().is_ok();
+        if !flag.split_once('=').is_some_and(|(_, value)| number(value.trim())) {
+            return Err(Failure::new(exit, format!("--limit {flag}: must be NAME=NUMBER")));
+        }
+    }
+    toml::from_str(&flags.join("\n")).map_err(|error| {
+        Failure::new(exit, format!("--limit: {}", error.message()))
+            .hint("docs/cli.md lists the limits; each may be given once")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, flags: &[&str]) -> Result<Config, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ackord.toml");
+        std::fs::write(&file, text).unwrap();
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Config::load(&file, &flags)
+    }
+
+    #[test]
+    fn the_example_is_a_valid_configuration_with_the_defaults() {
+        let config = load(EXAMPLE, &[]).unwrap();
+        assert_eq!(config.deployment, Deployment::default());
+        assert_eq!(config.admin_token, AdminToken::Generated);
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_configuration_errors() {
+        let check = |text: &str, flags: &[&str]| {
+            let failure = load(text, flags).unwrap_err();
+            assert_eq!(failure.exit, Exit::Configuration, "{failure}");
+        };
+        let base = "data = 'd'\nlisten = '127.0.0.1:0'\n";
+        check("data = 'd'\n", &[]);
+        check(&format!("{base}colour = 'red'\n"), &[]);
+        check(&format!("{base}[limits]\nqueue_size = 5\n"), &[]);
+        check(&format!("{base}[limits]\nargs_bytes_max = 65537\n"), &[]);
+        check(&format!("{base}admin_token = 'short'\n"), &[]);
+        check(base, &["queue_size=5"]);
+        check(base, &["queue_size_max"]);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let text = "data = 'd'\nlisten = '127.0.0.1:0'\n[limits]\nqueue_size_max = 5\n";
+        let config = load(text, &["queue_size_max=7", "partitions=2"]).unwrap();
+        assert_eq!(config.deployment.limits.queue_size_max, 7);
+        assert_eq!(config.deployment.partitions, 2);
+    }
+}

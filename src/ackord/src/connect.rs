@@ -1,0 +1,97 @@
+//! Where the broker is, which site, which token: from flags, environment and files.
+
+use std::path::Path;
+
+use crate::args::Connect;
+use crate::exit::Failure;
+
+/// Where a broker is looked for when nothing says otherwise; `ackord dev` listens there.
+pub const URL_DEFAULT: &str = "http://127.0.0.1:4655";
+
+impl Connect {
+    /// The addresses of the broker, without trailing slashes.
+    pub fn urls(&self) -> Result<Vec<String>, Failure> {
+        urls(&self.urls)
+    }
+
+    /// The site; needed.
+    pub fn site(&self) -> Result<String, Failure> {
+        self.site.clone().filter(|site| !site.is_empty()).ok_or_else(|| {
+            Failure::usage("no site is given").hint("give --site SITE or set ACKORD_SITE")
+        })
+    }
+
+    /// The site named by an argument, else by `--site`.
+    pub fn site_or(&self, name: Option<&String>) -> Result<String, Failure> {
+        name.map_or_else(|| self.site(), |name| Ok(name.clone()))
+    }
+
+    /// The token, if there is one.
+    pub fn token_maybe(&self) -> Result<Option<String>, Failure> {
+        token(self.token.as_deref(), self.token_file.as_deref())
+    }
+
+    /// The token; needed.
+    pub fn token(&self) -> Result<String, Failure> {
+        self.token_maybe()?.ok_or_else(|| {
+            Failure::usage("no token is given")
+                .hint("give --token or --token-file, or set ACKORD_TOKEN or ACKORD_TOKEN_FILE")
+        })
+    }
+}
+
+/// The addresses of the broker, without trailing slashes.
+pub fn urls(given: &[String]) -> Result<Vec<String>, Failure> {
+    let given: Vec<&str> = given.iter().map(|url| url.trim()).filter(|u| !u.is_empty()).collect();
+    if given.is_empty() {
+        return Ok(vec![URL_DEFAULT.to_owned()]);
+    }
+    given
+        .into_iter()
+        .map(|url| {
+            let known = ["http://", "https://", "ws://", "wss://"];
+            if known.iter().any(|scheme| url.starts_with(scheme)) {
+                Ok(url.trim_end_matches('/').to_owned())
+            } else {
+                Err(Failure::usage(format!("`{url}` is no address of a broker"))
+                    .hint(format!("write it like {URL_DEFAULT}")))
+            }
+        })
+        .collect()
+}
+
+/// A token from a flag, a file, `ACKORD_TOKEN` or `ACKORD_TOKEN_FILE`, in this order.
+pub fn token(flag: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
+    if let Some(token) = flag {
+        return Ok(Some(token.trim().to_owned()));
+    }
+    if let Some(file) = file {
+        return read_token(file).map(Some);
+    }
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(token) = variable("ACKORD_TOKEN") {
+        return Ok(Some(token.trim().to_owned()));
+    }
+    variable("ACKORD_TOKEN_FILE").map(|file| read_token(Path::new(&file))).transpose()
+}
+
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::usage(format!("the token file {} cannot be read: {error}", file.display()))
+    })?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_scheme_and_no_trailing_slash() {
+        let given = |url: &str| urls(&[url.to_owned()]).map_err(|failure| failure.message);
+        assert_eq!(given("http://a:1/"), Ok(vec!["http://a:1".to_owned()]));
+        assert_eq!(given("wss://a"), Ok(vec!["wss://a".to_owned()]));
+        assert!(given("a:1").is_err());
+        assert_eq!(urls(&[]).map_err(|failure| failure.message), Ok(vec![URL_DEFAULT.to_owned()]));
+    }
+}

@@ -1,0 +1,137 @@
+//! Standard output: JSON lines for scripts, or aligned text for people, each flushed.
+//!
+//! With `--json` nothing but JSON lines goes to standard output. A reader that went away is an
+//! interruption, never a panic.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::exit::{Exit, Failure};
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON lines.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+impl Format {
+    /// The format that `--json` asks for.
+    pub fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Writes one line to standard output and flushes it.
+pub fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Writes a value as one JSON line.
+pub fn json<T: Serialize>(value: &T) -> io::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// What a failed write to standard output means.
+pub fn closed(error: &io::Error) -> Failure {
+    Failure::new(Exit::Interrupted, format!("standard output is closed: {error}"))
+}
+
+/// Prints one object: a JSON line, or its fields one per line.
+pub fn object(format: Format, value: &Value) -> Result<(), Failure> {
+    let written = match (format, value) {
+        (Format::Json, value) => json(value),
+        (Format::Text, Value::Object(fields)) => {
+            let width = fields.keys().map(String::len).max().unwrap_or(0);
+            fields.iter().try_for_each(|(name, value)| {
+                line(&format!("{name:width$}  {}", cell(Some(value))))
+            })
+        }
+        (Format::Text, value) => line(&cell(Some(value))),
+    };
+    written.map_err(|error| closed(&error))
+}
+
+/// Prints a list: a JSON line per item, or a table of these columns.
+pub fn list(format: Format, items: &[Value], columns: &[&str]) -> Result<(), Failure> {
+    let written = match format {
+        Format::Json => items.iter().try_for_each(json),
+        Format::Text => table(items, columns).iter().try_for_each(|row| line(row)),
+    };
+    written.map_err(|error| closed(&error))
+}
+
+fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
+    let header = columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(header)
+        .chain(items.iter().map(|item| columns.iter().map(|name| cell(item.get(*name))).collect()))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let pad = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(pad).collect()
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+            items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(",")
+        }
+        Some(value) => value.to_string(),
+    }
+}
+
+/// JSON text without the white space between its tokens, so that it fits a line. The tokens stay
+/// as they were written: numbers keep their digits.
+pub fn compact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in text.chars() {
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if !matches!(c, ' ' | '\t' | '\n' | '\r') {
+            out.push(c);
+            in_string = c == '"';
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn compacted_json_keeps_its_tokens() {
+        let check = |from: &str, to: &str| assert_eq!(compact(from), to);
+        check("{ \"a b\" :\n [ 1 ,\t2.50e1 ] }", "{\"a b\":[1,2.50e1]}");
+        check(r#""say \" \\" "#, r#""say \" \\""#);
+        check("123456789012345678901234567890", "123456789012345678901234567890");
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_names_what_is_missing() {
+        let items = [json!({"id": "long-name", "roles": ["A", "B"]}), json!({"id": "b"})];
+        assert_eq!(
+            table(&items, &["id", "roles"]),
+            ["ID         ROLES", "long-name  A,B", "b          -"]
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Subscriptions take a backlog, one unacknowledged event each, every cursor confirmed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ackord_endpoint::{
+    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Subscription,
+};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+
+use crate::error::Error;
+use crate::ground::{self, Account, Ground, Kind};
+use crate::latency::Recorder;
+use crate::meter::Moment;
+use crate::options::{Options, Workload};
+use crate::publish;
+use crate::report::Report;
+use crate::verify::{self, Checks};
+
+/// How long the preparation of all subscriptions may take.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(120);
+/// How long a client may take to close.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// What one subscription did.
+#[derive(Default)]
+struct Lane {
+    handled: Vec<u64>,
+    confirmed: u64,
+    last_at: Option<Instant>,
+}
+
+/// What all subscriptions share.
+pub(crate) struct Shared {
+    /// By client and event.
+    lanes: Mutex<BTreeMap<(usize, String), Lane>>,
+    latency: Mutex<Recorder>,
+    subscribed: AtomicU64,
+    finished: AtomicU64,
+    changed: Notify,
+    gate: watch::Sender<bool>,
+    /// Ids that are expected per (site, event).
+    expected: BTreeMap<(String, String), Vec<u64>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
+    let sites = ground::sites(options.sites);
+    let events: Vec<String> = (1..=options.per_subscriber()).map(|n| format!("load-{n}")).collect();
+    let structure = publish::structure(&events, options.backlog)?;
+    for site in &sites {
+        ground.make_site(site, &structure).await.map_err(Error::Ground)?;
+    }
+    let expected = backlog(ground, &sites, &events, options).await?;
+    let accounts = ground::accounts(ground, &sites, Kind::Client, options.subscribers).await?;
+    let shared = Arc::new(Shared {
+        lanes: Mutex::default(),
+        latency: Mutex::new(Recorder::new()),
+        subscribed: AtomicU64::new(0),
+        finished: AtomicU64::new(0),
+        changed: Notify::new(),
+        gate: watch::Sender::new(false),
+        expected,
+    });
+    let total = u64::from(options.subscriptions);
+    let mut clients = Vec::new();
+    let mut left = options.subscriptions as usize;
+    for (at, account) in accounts.iter().enumerate() {
+        // Spread evenly: the first clients have one more where it does not divide.
+        let mine = left.div_ceil(accounts.len() - at);
+        left -= mine;
+        clients
+            .push(client(ground, at, account, &events[..mine.min(events.len())], &shared).await?);
+    }
+    let prepared = wait(&shared, SUBSCRIBE_MAX, |s| s.subscribed.load(Ordering::SeqCst) >= total);
+    if !prepared.await {
+        let have = shared.subscribed.load(Ordering::SeqCst);
+        return Err(Error::Stuck(format!("{have} of {total} subscriptions hold")));
+    }
+    let before = Moment::now(ground).await?;
+    let begun = Instant::now();
+    // Nobody listening means that there is no subscription to open the gate for.
+    let _ = shared.gate.send(true);
+    let complete =
+        wait(&shared, options.time, |s| s.finished.load(Ordering::SeqCst) >= total).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let handled: u64 = locked(&shared.lanes).values().map(|lane| lane.handled.len() as u64).sum();
+    let after = Moment::now(ground).await?;
+    for client in &clients {
+        client.pause();
+    }
+    for client in clients {
+        client.close_within(CLOSE_MAX).await;
+    }
+    let checks = verify_lanes(&shared, &accounts, complete);
+    for site in &sites {
+        ground.remove_site(site).await.map_err(Error::Ground)?;
+    }
+    let latency = locked(&shared.latency).report();
+    Ok(Report {
+        bench: Workload::Deliver.name(),
+        sizes: json!({
+            "subscriptions": options.subscriptions, "subscribers": options.subscribers,
+            "backlog": options.backlog, "size": options.size, "sites": options.sites,
+        }),
+        seconds,
+        events: handled,
+        events_per_s: handled as f64 / seconds,
+        latency,
+        durability: after.durability(&before, handled),
+        server: after.server(&before, handled),
+        verified: checks.verified,
+        failures: checks.failures,
+    })
+}
+
+/// Raises the backlog of every event of every site; the ids.
+async fn backlog<G: Ground>(
+    ground: &G,
+    sites: &[String],
+    events: &[String],
+    options: &Options,
+) -> Result<BTreeMap<(String, String), Vec<u64>>, Error> {
+    let mut expected = BTreeMap::new();
+    let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
+    let accounts = ground::accounts(ground, sites, Kind::Service, count).await?;
+    for account in &accounts {
+        let service = publish::publisher(ground, account, options).await?;
+        for (at, event) in events.iter().enumerate() {
+            let count = u64::from(options.backlog);
+            let now = Instant::now();
+            let raised = publish::raise_all(&service, event, at, options, now, None, count).await?;
+            expected.insert((account.site.clone(), event.clone()), raised.ids);
+        }
+        service.close_within(CLOSE_MAX).await;
+    }
+    Ok(expected)
+}
+
+async fn client<G: Ground>(
+    ground: &G,
+    at: usize,
+    account: &Account,
+    events: &[String],
+    shared: &Arc<Shared>,
+) -> Result<ClientEndpoint, Error> {
+    let (notices, site) = (shared.clone(), account.site.clone());
+    let mut builder = ClientEndpoint::builder()
+        .site(account.site.clone())
+        .token(Some(account.token.clone()))
+        .persistence(ClientLevel::Memory)
+        .on_notice(move |notice| notices.tell(at, &site, notice));
+    for url in ground.urls() {
+        builder = builder.url(url.clone());
+    }
+    for event in events {
+        let shared = shared.clone();
+        builder = builder.subscribe(Subscription::new(event.clone()), move |delivery: Delivery| {
+            let shared = shared.clone();
+            async move {
+                shared.open().await;
+                shared.handled(at, delivery);
+                Ok::<(), HandlerError>(())
+            }
+        });
+    }
+    builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
+}
+
+impl Shared {
+    /// Waits until the measurement begins.
+    async fn open(&self) {
+        if *self.gate.borrow() {
+            return;
+        }
+        // The sender lives as long as this does: the wait ends only with the value.
+        let _ = self.gate.subscribe().wait_for(|open| *open).await;
+    }
+
+    fn handled(&self, at: usize, delivery: Delivery) {
+        let now = Instant::now();
+        let last = {
+            let mut lanes = locked(&self.lanes);
+            let lane = lanes.entry((at, delivery.event)).or_default();
+            lane.handled.push(delivery.instance_id);
+            lane.last_at.replace(now)
+        };
+        if let Some(last) = last {
+            locked(&self.latency).record(now - last);
+        }
+    }
+
+    fn tell(&self, at: usize, site: &str, notice: ClientNotice) {
+        match notice {
+            ClientNotice::Subscribed { .. } => {
+                self.subscribed.fetch_add(1, Ordering::SeqCst);
+                self.changed.notify_one();
+            }
+            ClientNotice::Committed { event, instance_id } => {
+                let last = self
+                    .expected
+                    .get(&(site.to_owned(), event.clone()))
+                    .and_then(|ids| ids.last().copied());
+                let finished = {
+                    let mut lanes = locked(&self.lanes);
+                    let lane = lanes.entry((at, event)).or_default();
+                    let was = lane.confirmed;
+                    lane.confirmed = instance_id.max(was);
+                    last.is_some_and(|last| was < last && lane.confirmed >= last)
+                };
+                if finished {
+                    self.finished.fetch_add(1, Ordering::SeqCst);
+                    self.changed.notify_one();
+                }
+            }
+            ClientNotice::Connected { .. }
+            | ClientNotice::Disconnected { .. }
+            | ClientNotice::ConnectFailed { .. }
+            | ClientNotice::Refused { .. }
+            | ClientNotice::Removed { .. }
+            | ClientNotice::Authority { .. }
+            | ClientNotice::Presence(_)
+            | ClientNotice::Reset { .. }
+            | ClientNotice::HandlerFailed { .. }
+            | ClientNotice::Unhandled { .. }
+            | ClientNotice::StoreCut { .. }
+            | ClientNotice::StoreUnreadable { .. }
+            | ClientNotice::FellBack { .. }
+            | ClientNotice::Stopped
+            | ClientNotice::Terminal { .. } => {}
+        }
+    }
+}
+
+/// Waits for a condition; whether it came true in time.
+async fn wait(shared: &Shared, limit: Duration, holds: impl Fn(&Shared) -> bool) -> bool {
+    let waiting = async {
+        while !holds(shared) {
+            shared.changed.notified().await;
+        }
+    };
+    tokio::time::timeout(limit, waiting).await.is_ok()
+}
+
+fn verify_lanes(shared: &Shared, accounts: &[Account], complete: bool) -> Checks {
+    let mut checks = Checks::default();
+    let lanes = locked(&shared.lanes);
+    let wrong = lanes.iter().filter_map(|((at, event), lane)| {
+        let account = &accounts[*at];
+        let all = shared.expected.get(&(account.site.clone(), event.clone()))?;
+        // What was cut off by the time limit must be a beginning of the whole.
+        let expected = if complete { all } else { all.get(..lane.handled.len())? };
+        verify::wrong_deliveries(&format!("{}/{event}", account.id), &lane.handled, expected)
+    });
+    let what = if complete {
+        "every subscription handled its whole backlog, in order, each once, cursors confirmed"
+    } else {
+        "every subscription handled the beginning of its backlog, in order, each once"
+    };
+    checks.check(what, wrong.collect());
+    checks
+}

@@ -1,0 +1,90 @@
+//! What a workload needs of the world: sites, tokens, counters and processes of a broker.
+
+use std::collections::BTreeMap;
+
+use ackord_endpoint::Structure;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::error::Error;
+
+/// Requests of the preparation that run at once.
+const AT_ONCE: usize = 64;
+
+/// The ids that a queue retains, ascending, by service.
+pub type Retained = BTreeMap<String, Vec<u64>>;
+
+/// A broker as a workload sees it. Errors are sentences for a person.
+pub trait Ground: Sync {
+    /// Addresses for endpoints.
+    fn urls(&self) -> &[String];
+    /// The broker's processes on this machine; empty when they are elsewhere.
+    fn pids(&self) -> &[u32];
+    /// Makes a multi-service site with this structure; a site of the name is removed first.
+    fn make_site(
+        &self,
+        site: &str,
+        structure: &Structure,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+    /// Removes a site.
+    fn remove_site(&self, site: &str) -> impl Future<Output = Result<(), String>> + Send;
+    /// Registers a service and makes a token for it.
+    fn service(&self, site: &str, id: &str) -> impl Future<Output = Result<String, String>> + Send;
+    /// Registers a client and makes a token for it.
+    fn client(&self, site: &str, id: &str) -> impl Future<Output = Result<String, String>> + Send;
+    /// The id of the newest instance of a site.
+    fn head(&self, site: &str) -> impl Future<Output = Result<u64, String>> + Send;
+    /// What the queue of an event retains.
+    fn retained(
+        &self,
+        site: &str,
+        event: &str,
+    ) -> impl Future<Output = Result<Retained, String>> + Send;
+    /// The node's counters, Prometheus text.
+    fn metrics(&self) -> impl Future<Output = Result<String, String>> + Send;
+}
+
+/// An account of the run: the site it belongs to, its id, its token.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) site: String,
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+/// The kind of an account.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Service,
+    Client,
+}
+
+/// The names of the run's sites.
+pub(crate) fn sites(count: u32) -> Vec<String> {
+    (1..=count).map(|n| format!("bench-{n}")).collect()
+}
+
+/// Makes accounts, spread over the sites in turn.
+pub(crate) async fn accounts<G: Ground>(
+    ground: &G,
+    sites: &[String],
+    kind: Kind,
+    count: u32,
+) -> Result<Vec<Account>, Error> {
+    let make = async |n: u32| -> Result<Account, Error> {
+        let site = sites[n as usize % sites.len()].clone();
+        let token;
+        let id;
+        match kind {
+            Kind::Service => {
+                id = format!("publisher-{}", n + 1);
+                token = ground.service(&site, &id).await;
+            }
+            Kind::Client => {
+                id = format!("subscriber-{}", n + 1);
+                token = ground.client(&site, &id).await;
+            }
+        }
+        Ok(Account { token: token.map_err(Error::Ground)?, site, id })
+    };
+    stream::iter(0..count).map(make).buffered(AT_ONCE).try_collect().await
+}

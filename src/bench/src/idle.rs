@@ -1,0 +1,183 @@
+//! Connected idle clients: what each costs, and how long one event takes to all of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ackord_endpoint::{
+    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Subscription,
+};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::ground::{self, Account, Ground, Kind};
+use crate::latency::Recorder;
+use crate::meter::Moment;
+use crate::options::{Options, Workload};
+use crate::publish::{self, EVENT};
+use crate::report::Report;
+use crate::verify::Checks;
+
+/// How long all clients may take to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(300);
+/// How long the event may take to all of them.
+const DELIVER_MAX: Duration = Duration::from_secs(120);
+/// How long a client or service may take to close.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+/// Clients that connect, or close, at once.
+const AT_ONCE: usize = 64;
+
+struct Shared {
+    subscribed: AtomicU64,
+    handled: Mutex<Vec<u64>>,
+    arrived: Mutex<Vec<Instant>>,
+    confirmed: AtomicU64,
+    changed: Notify,
+}
+
+pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
+    let sites = ground::sites(options.sites);
+    let structure = publish::structure(&[EVENT.to_owned()], 10)?;
+    for site in &sites {
+        ground.make_site(site, &structure).await.map_err(Error::Ground)?;
+    }
+    let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
+    let services = ground::accounts(ground, &sites, Kind::Service, count).await?;
+    let accounts = ground::accounts(ground, &sites, Kind::Client, options.subscribers).await?;
+    let shared = Arc::new(Shared {
+        subscribed: AtomicU64::new(0),
+        handled: Mutex::new(vec![0; accounts.len()]),
+        arrived: Mutex::new(Vec::with_capacity(accounts.len())),
+        confirmed: AtomicU64::new(0),
+        changed: Notify::new(),
+    });
+    let empty = Moment::now(ground).await?;
+    let total = u64::from(options.subscribers);
+    let clients: Vec<ClientEndpoint> = stream::iter(accounts.iter().enumerate())
+        .map(|(at, account)| client(ground, at, account, &shared))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let all = |counter: &AtomicU64| counter.load(Ordering::SeqCst) >= total;
+    if !wait(&shared, CONNECT_MAX, |shared| all(&shared.subscribed)).await {
+        let have = shared.subscribed.load(Ordering::SeqCst);
+        return Err(Error::Stuck(format!("{have} of {total} clients are connected")));
+    }
+    let before = Moment::now(ground).await?;
+    tokio::time::sleep(options.time).await;
+    let after = Moment::now(ground).await?;
+    let begun = Instant::now();
+    for (at, account) in services.iter().enumerate() {
+        let service = publish::publisher(ground, account, options).await?;
+        let now = Instant::now();
+        publish::raise_all(&service, EVENT, at, options, now, None, 1).await?;
+        service.close_within(CLOSE_MAX).await;
+    }
+    let complete = wait(&shared, DELIVER_MAX, |shared| all(&shared.confirmed)).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    stream::iter(clients)
+        .for_each_concurrent(AT_ONCE, |client| client.close_within(CLOSE_MAX))
+        .await;
+    let mut latency = Recorder::new();
+    let events = {
+        let arrived = shared.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        arrived.iter().for_each(|at| latency.record(*at - begun));
+        arrived.len() as u64
+    };
+    let checks = verify(&shared, &accounts, complete);
+    for site in &sites {
+        ground.remove_site(site).await.map_err(Error::Ground)?;
+    }
+    let mut server = after.server(&before, events);
+    if let (Some(server), Some(none), Some(full)) = (&mut server, empty.rss_bytes, after.rss_bytes)
+    {
+        server.rss_bytes_per_client = Some((full as f64 - none as f64) / total as f64);
+    }
+    Ok(Report {
+        bench: Workload::Idle.name(),
+        sizes: json!({
+            "subscribers": options.subscribers, "size": options.size, "sites": options.sites,
+            "idle_seconds": options.time.as_secs_f64(),
+        }),
+        seconds,
+        events,
+        events_per_s: events as f64 / seconds,
+        latency: latency.report(),
+        durability: None,
+        server,
+        verified: checks.verified,
+        failures: checks.failures,
+    })
+}
+
+async fn client<G: Ground>(
+    ground: &G,
+    at: usize,
+    account: &Account,
+    shared: &Arc<Shared>,
+) -> Result<ClientEndpoint, Error> {
+    let (notices, handler) = (shared.clone(), shared.clone());
+    let mut builder = ClientEndpoint::builder()
+        .site(account.site.clone())
+        .token(Some(account.token.clone()))
+        .persistence(ClientLevel::Memory)
+        .on_notice(move |notice| notices.tell(&notice))
+        .subscribe(Subscription::new(EVENT), move |_: Delivery| {
+            let now = Instant::now();
+            handler.handled.lock().unwrap_or_else(PoisonError::into_inner)[at] += 1;
+            handler.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+            async { Ok::<(), HandlerError>(()) }
+        });
+    for url in ground.urls() {
+        builder = builder.url(url.clone());
+    }
+    builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
+}
+
+impl Shared {
+    fn tell(&self, notice: &ClientNotice) {
+        let counter = match notice {
+            ClientNotice::Subscribed { .. } => &self.subscribed,
+            ClientNotice::Committed { .. } => &self.confirmed,
+            ClientNotice::Connected { .. }
+            | ClientNotice::Disconnected { .. }
+            | ClientNotice::ConnectFailed { .. }
+            | ClientNotice::Refused { .. }
+            | ClientNotice::Removed { .. }
+            | ClientNotice::Authority { .. }
+            | ClientNotice::Presence(_)
+            | ClientNotice::Reset { .. }
+            | ClientNotice::HandlerFailed { .. }
+            | ClientNotice::Unhandled { .. }
+            | ClientNotice::StoreCut { .. }
+            | ClientNotice::StoreUnreadable { .. }
+            | ClientNotice::FellBack { .. }
+            | ClientNotice::Stopped
+            | ClientNotice::Terminal { .. } => return,
+        };
+        counter.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+}
+
+async fn wait(shared: &Shared, limit: Duration, holds: impl Fn(&Shared) -> bool) -> bool {
+    let waiting = async {
+        while !holds(shared) {
+            shared.changed.notified().await;
+        }
+    };
+    tokio::time::timeout(limit, waiting).await.is_ok()
+}
+
+fn verify(shared: &Shared, accounts: &[Account], complete: bool) -> Checks {
+    let mut checks = Checks::default();
+    let handled = shared.handled.lock().unwrap_or_else(PoisonError::into_inner);
+    let wrong = handled.iter().zip(accounts).filter(|(times, _)| **times != 1);
+    let wrong = wrong.map(|(times, account)| format!("{} handled it {times} times", account.id));
+    checks.check("every client handled the event once", wrong.collect());
+    let late = if complete { Vec::new() } else { vec![format!("not within {DELIVER_MAX:?}")] };
+    checks.check("every cursor was confirmed", late);
+    checks
+}

@@ -1,0 +1,105 @@
+//! What the broker used between two moments: log syncs, processor time, memory.
+//!
+//! Processes are read through `/proc`; on another machine or system there is nothing to read, and
+//! the report says nothing about it.
+
+use crate::error::Error;
+use crate::ground::Ground;
+use crate::report::{Durability, Server};
+
+/// Clock ticks per second in `/proc/PID/stat`: fixed at 100 for user space.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    syncs: Option<u64>,
+    log_bytes: Option<u64>,
+    cpu_s: Option<f64>,
+    pub(crate) rss_bytes: Option<u64>,
+}
+
+impl Moment {
+    /// Now.
+    pub(crate) async fn now<G: Ground>(ground: &G) -> Result<Self, Error> {
+        let metrics = ground.metrics().await.map_err(Error::Ground)?;
+        let sum = |of: fn(u32) -> Option<f64>| {
+            let pids = ground.pids();
+            let values: Option<Vec<f64>> = pids.iter().map(|pid| of(*pid)).collect();
+            values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>())
+        };
+        Ok(Self {
+            syncs: counter(&metrics, "ackord_log_syncs_total"),
+            log_bytes: counter(&metrics, "ackord_log_bytes_total"),
+            cpu_s: sum(cpu_s),
+            rss_bytes: sum(rss_bytes).map(|bytes| bytes as u64),
+        })
+    }
+
+    /// What the log did since `before`, for so many events.
+    pub(crate) fn durability(&self, before: &Self, events: u64) -> Option<Durability> {
+        let syncs = self.syncs?.saturating_sub(before.syncs?);
+        let log_bytes = self.log_bytes.unwrap_or(0).saturating_sub(before.log_bytes.unwrap_or(0));
+        let events_per_sync = events as f64 / syncs.max(1) as f64;
+        Some(Durability { syncs, events_per_sync, log_bytes })
+    }
+
+    /// What the processes used since `before`, for so many events.
+    pub(crate) fn server(&self, before: &Self, events: u64) -> Option<Server> {
+        let cpu_s = self.cpu_s? - before.cpu_s?;
+        Some(Server {
+            cpu_s,
+            cpu_us_per_event: cpu_s * 1e6 / events.max(1) as f64,
+            rss_bytes: self.rss_bytes?,
+            rss_bytes_per_client: None,
+        })
+    }
+}
+
+/// The sum of a counter over its labels.
+fn counter(metrics: &str, name: &str) -> Option<u64> {
+    let values = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        if !rest.starts_with([' ', '{']) {
+            return None;
+        }
+        rest.rsplit(' ').next()?.parse::<f64>().ok()
+    });
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
+}
+
+fn cpu_s(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; the fields after it do not.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+}
+
+fn rss_bytes(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_summed_over_its_labels_and_only_its_own() {
+        let text = "# TYPE a_total counter\na_total{n=\"1 2\"} 3\na_total{n=\"2\"} 4\n\
+                    a_total_more 9\nb_total 5\n";
+        assert_eq!(counter(text, "a_total"), Some(7));
+        assert_eq!(counter(text, "b_total"), Some(5));
+        assert_eq!(counter(text, "c_total"), None);
+    }
+
+    #[test]
+    fn this_process_uses_memory_and_time() {
+        let me = std::process::id();
+        assert!(rss_bytes(me).unwrap() > 0.0);
+        assert!(cpu_s(me).unwrap() >= 0.0);
+    }
+}

@@ -1,0 +1,85 @@
+//! The sizes of a workload.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Publishers raise as fast as their windows allow.
+    Publish,
+    /// Subscriptions take a backlog, one unacknowledged event each.
+    Deliver,
+    /// Idle connected clients, then one event to all of them.
+    Idle,
+}
+
+impl Workload {
+    /// The workload as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Deliver => "deliver",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// The sizes; each workload uses those it needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Publishers, each a service of its own.
+    pub publishers: u32,
+    /// Events that each publisher has unacknowledged.
+    pub window: u32,
+    /// Bytes of arguments per event.
+    pub size: u32,
+    /// How long is measured.
+    pub time: Duration,
+    /// Subscriptions over all subscribers.
+    pub subscriptions: u32,
+    /// Events that wait for each subscription.
+    pub backlog: u32,
+    /// Connected clients.
+    pub subscribers: u32,
+    /// Sites that the accounts are spread over.
+    pub sites: u32,
+}
+
+/// Bytes of arguments that name the event: publisher and number.
+pub const SIZE_MIN: u32 = 16;
+/// Most events of a structure, and so most subscriptions of a client.
+const EVENTS_MAX: u32 = 100;
+
+impl Options {
+    /// Subscriptions of each client, rounded up.
+    pub fn per_subscriber(&self) -> u32 {
+        self.subscriptions.div_ceil(self.subscribers.max(1))
+    }
+
+    pub(crate) fn judge(&self, workload: Workload) -> Result<(), Error> {
+        let wrong = |why: &str| Err(Error::Options(why.to_owned()));
+        if self.sites == 0 || self.window == 0 || self.publishers == 0 || self.subscribers == 0 {
+            return wrong("sites, window, publishers and subscribers must be at least 1");
+        }
+        if self.size < SIZE_MIN {
+            return wrong("size must be at least 16: an event names its publisher and number");
+        }
+        match workload {
+            Workload::Publish if self.sites > self.publishers => {
+                wrong("there are more sites than publishers")
+            }
+            Workload::Deliver if self.subscriptions < self.subscribers => {
+                wrong("there are more subscribers than subscriptions")
+            }
+            Workload::Deliver if self.per_subscriber() > EVENTS_MAX => {
+                wrong("a client has at most 100 subscriptions: more subscribers are needed")
+            }
+            Workload::Deliver | Workload::Idle if self.sites > self.subscribers => {
+                wrong("there are more sites than subscribers")
+            }
+            Workload::Publish | Workload::Deliver | Workload::Idle => Ok(()),
+        }
+    }
+}

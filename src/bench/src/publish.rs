@@ -1,0 +1,218 @@
+//! Publishers raise as fast as their windows allow; what was acknowledged is counted and checked.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use ackord_endpoint::{
+    Event, Outcome, Payload, RaiseError, ServiceEndpoint, ServiceLevel, Structure,
+};
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::ground::{self, Account, Ground, Kind};
+use crate::latency::Recorder;
+use crate::meter::Moment;
+use crate::options::{Options, Workload};
+use crate::report::Report;
+use crate::verify::{self, Checks};
+
+/// The event that is raised.
+pub(crate) const EVENT: &str = "load";
+/// Instances that its queue keeps.
+const QUEUE_SIZE: u32 = 1000;
+/// What an event needs in a store beside its arguments, at most, bytes.
+const EVENT_OVERHEAD_BYTES: u64 = 1024;
+/// The time before the measurement, while connections open and caches warm.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long unacknowledged events are waited for in the end.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+type Pending = Pin<Box<dyn Future<Output = (Instant, Result<Outcome, RaiseError>)> + Send>>;
+
+/// A structure with these queueing events.
+pub(crate) fn structure(events: &[String], size: u32) -> Result<Structure, Error> {
+    let event = |name: &String| json!({"name": name, "category": "queueing", "lifetime_s": 86_400, "size": size});
+    let structure = json!({
+        "service_type": "bench",
+        "contract_author": "Ackord",
+        "guests": "guest",
+        "events": events.iter().map(event).collect::<Vec<_>>(),
+    });
+    serde_json::from_value(structure).map_err(|error| Error::Options(error.to_string()))
+}
+
+/// Starts a publisher at level SPL-1 with room for a whole window.
+pub(crate) async fn publisher<G: Ground>(
+    ground: &G,
+    account: &Account,
+    options: &Options,
+) -> Result<ServiceEndpoint, Error> {
+    let each = u64::from(options.size) + EVENT_OVERHEAD_BYTES;
+    let bytes = (u64::from(options.window) * each * 2).max(1 << 20);
+    let mut builder = ServiceEndpoint::builder()
+        .site(account.site.clone())
+        .token(account.token.clone())
+        .persistence(ServiceLevel::Memory { bytes })
+        .window(options.window);
+    for url in ground.urls() {
+        builder = builder.url(url.clone());
+    }
+    builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
+}
+
+/// Arguments that name the publisher and the number, filled up to the size.
+pub(crate) fn payload(publisher: usize, number: u64, size: u32) -> Payload {
+    let mut data = vec![b'.'; size as usize];
+    let (publisher, number) = ((publisher as u64).to_be_bytes(), number.to_be_bytes());
+    for (byte, name) in data.iter_mut().zip(publisher.into_iter().chain(number)) {
+        *byte = name;
+    }
+    Payload { content_type: "application/octet-stream".to_owned(), data: data.into() }
+}
+
+/// Raises until `until`, or until `count` events, with a full window; the ids in order of raising.
+pub(crate) async fn raise_all(
+    service: &ServiceEndpoint,
+    event: &str,
+    publisher: usize,
+    options: &Options,
+    from: Instant,
+    until: Option<Instant>,
+    count: u64,
+) -> Result<Raised, Error> {
+    let mut raised = Raised { ids: Vec::new(), measured: 0, latency: Recorder::new() };
+    let mut pending: FuturesOrdered<Pending> = FuturesOrdered::new();
+    let mut number = 0;
+    loop {
+        let open = number < count && until.is_none_or(|until| Instant::now() < until);
+        while open && number < count && pending.len() < options.window as usize {
+            number += 1;
+            let event = Event::new(event, Some(payload(publisher, number, options.size)));
+            let (service, begun) = (service.clone(), Instant::now());
+            let mut raise: Pending =
+                Box::pin(async move { (begun, service.raise_wait(event).await) });
+            // The first poll hands the event over, so that the order is that of this loop.
+            match futures_util::poll!(&mut raise) {
+                std::task::Poll::Ready(done) => {
+                    pending.push_back(Box::pin(std::future::ready(done)));
+                }
+                std::task::Poll::Pending => pending.push_back(raise),
+            }
+        }
+        let Some((begun, result)) = pending.next().await else { break };
+        let outcome = result.map_err(|error| Error::Endpoint(error.to_string()))?;
+        raised.ids.extend(outcome.instance_id);
+        let now = Instant::now();
+        if now >= from && until.is_none_or(|until| now < until) {
+            raised.measured += 1;
+            raised.latency.record(now - begun);
+        }
+    }
+    Ok(raised)
+}
+
+/// What a publisher did.
+pub(crate) struct Raised {
+    pub(crate) ids: Vec<u64>,
+    pub(crate) measured: u64,
+    pub(crate) latency: Recorder,
+}
+
+pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
+    let sites = ground::sites(options.sites);
+    let structure = structure(&[EVENT.to_owned()], QUEUE_SIZE)?;
+    for site in &sites {
+        ground.make_site(site, &structure).await.map_err(Error::Ground)?;
+    }
+    let accounts = ground::accounts(ground, &sites, Kind::Service, options.publishers).await?;
+    let mut services = Vec::new();
+    for account in &accounts {
+        services.push(publisher(ground, account, options).await?);
+    }
+    let from = Instant::now() + WARM_UP;
+    let until = from + options.time;
+    let mut tasks = Vec::new();
+    for (at, service) in services.iter().enumerate() {
+        let (service, options) = (service.clone(), options.clone());
+        tasks.push(tokio::spawn(async move {
+            raise_all(&service, EVENT, at, &options, from, Some(until), u64::MAX).await
+        }));
+    }
+    tokio::time::sleep_until(from.into()).await;
+    let before = Moment::now(ground).await?;
+    tokio::time::sleep_until(until.into()).await;
+    let after = Moment::now(ground).await?;
+    let mut raised = Vec::new();
+    for task in tasks {
+        raised.push(task.await.map_err(|error| Error::Endpoint(error.to_string()))??);
+    }
+    for service in services {
+        service.close_within(CLOSE_MAX).await;
+    }
+    let mut latency = Recorder::new();
+    raised.iter().for_each(|raised| latency.add(&raised.latency));
+    let events: u64 = raised.iter().map(|raised| raised.measured).sum();
+    let mut checks = verify(ground, &sites, &accounts, &raised).await?;
+    let durability = after.durability(&before, events);
+    if let Some(durability) = &durability {
+        let at_once = u64::from(options.publishers) * u64::from(options.window);
+        let enough = durability.syncs.saturating_add(1).saturating_mul(at_once) >= events;
+        let few = format!("{} syncs for {events} events", durability.syncs);
+        checks.check(
+            "a sync covers at most what was unacknowledged",
+            if enough { Vec::new() } else { vec![few] },
+        );
+    }
+    for site in &sites {
+        ground.remove_site(site).await.map_err(Error::Ground)?;
+    }
+    let seconds = options.time.as_secs_f64();
+    Ok(Report {
+        bench: Workload::Publish.name(),
+        sizes: json!({
+            "publishers": options.publishers, "window": options.window, "size": options.size,
+            "sites": options.sites,
+        }),
+        seconds,
+        events,
+        events_per_s: events as f64 / seconds,
+        latency: latency.report(),
+        durability,
+        server: after.server(&before, events),
+        verified: checks.verified,
+        failures: checks.failures,
+    })
+}
+
+async fn verify<G: Ground>(
+    ground: &G,
+    sites: &[String],
+    accounts: &[Account],
+    raised: &[Raised],
+) -> Result<Checks, Error> {
+    let mut checks = Checks::default();
+    let order = accounts.iter().zip(raised);
+    let order =
+        order.flat_map(|(account, raised)| verify::not_increasing(&account.id, &raised.ids));
+    checks.check("acknowledged ids increase per publisher", order.collect());
+    let (mut twice, mut counts, mut tails) = (Vec::new(), Vec::new(), Vec::new());
+    for site in sites {
+        let here = || accounts.iter().zip(raised).filter(|(account, _)| account.site == *site);
+        twice.extend(verify::repeated(site, here().flat_map(|(_, raised)| &raised.ids)));
+        let acknowledged: usize = here().map(|(_, raised)| raised.ids.len()).sum();
+        let applied = ground.head(site).await.map_err(Error::Ground)?;
+        if applied != acknowledged as u64 {
+            counts.push(format!("{site}: {applied} applied, {acknowledged} acknowledged"));
+        }
+        let retained = ground.retained(site, EVENT).await.map_err(Error::Ground)?;
+        let by_service: BTreeMap<String, Vec<u64>> =
+            here().map(|(account, raised)| (account.id.clone(), raised.ids.clone())).collect();
+        tails.extend(verify::wrong_tails(&retained, &by_service));
+    }
+    checks.check("every acknowledged id is unique", twice);
+    checks.check("as many events applied as acknowledged", counts);
+    checks.check("the retained tail is exactly the last acknowledged events", tails);
+    Ok(checks)
+}

@@ -1,0 +1,114 @@
+//! What a run comes to: one JSON object, or lines for a person.
+
+use serde::Serialize;
+
+/// A distribution of times, microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    /// How many were recorded.
+    pub count: u64,
+    /// The median.
+    pub p50_us: u64,
+    /// 90 of 100 took no longer.
+    pub p90_us: u64,
+    /// 99 of 100 took no longer.
+    pub p99_us: u64,
+    /// 999 of 1000 took no longer.
+    pub p999_us: u64,
+    /// The longest.
+    pub max_us: u64,
+}
+
+/// What the log did meanwhile, from the node's counters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Durability {
+    /// `fdatasync` calls of the log.
+    pub syncs: u64,
+    /// Events (or cursors) per sync.
+    pub events_per_sync: f64,
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+}
+
+/// What the broker's processes used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Server {
+    /// Processor seconds.
+    pub cpu_s: f64,
+    /// Processor microseconds per event.
+    pub cpu_us_per_event: f64,
+    /// Resident memory at the end, bytes.
+    pub rss_bytes: u64,
+    /// Resident memory that each connected client added, bytes (idle).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes_per_client: Option<f64>,
+}
+
+/// The result of a workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The workload.
+    pub bench: &'static str,
+    /// Its sizes, as far as they count.
+    pub sizes: serde_json::Value,
+    /// Seconds that were measured.
+    pub seconds: f64,
+    /// Events that were acknowledged, or deliveries whose cursor was confirmed.
+    pub events: u64,
+    /// The same per second.
+    pub events_per_s: f64,
+    /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler.
+    pub latency: Latency,
+    /// What the log did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// What the broker used, where it runs on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+    /// What was checked and holds.
+    pub verified: Vec<String>,
+    /// What was checked and does not hold.
+    pub failures: Vec<String>,
+}
+
+impl Report {
+    /// The report for a person.
+    pub fn lines(&self) -> Vec<String> {
+        let ms = |us: u64| us as f64 / 1000.0;
+        let Latency { p50_us, p90_us, p99_us, p999_us, max_us, .. } = &self.latency;
+        let mut lines = vec![
+            format!("{}  {}", self.bench, self.sizes),
+            format!(
+                "  {:.0} events/s   ({} in {:.2} s)",
+                self.events_per_s, self.events, self.seconds
+            ),
+            format!(
+                "  latency ms   p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
+                ms(*p50_us),
+                ms(*p90_us),
+                ms(*p99_us),
+                ms(*p999_us),
+                ms(*max_us)
+            ),
+        ];
+        if let Some(Durability { syncs, events_per_sync, log_bytes }) = &self.durability {
+            lines.push(format!(
+                "  log          {syncs} syncs, {events_per_sync:.1} events each, {log_bytes} bytes"
+            ));
+        }
+        if let Some(Server { cpu_s, cpu_us_per_event, rss_bytes, rss_bytes_per_client }) =
+            &self.server
+        {
+            let each = rss_bytes_per_client
+                .map(|bytes| format!(", {:.1} KiB per client", bytes / 1024.0))
+                .unwrap_or_default();
+            lines.push(format!(
+                "  server       {cpu_s:.2} CPU s, {cpu_us_per_event:.0} us per event, {} MiB{each}",
+                rss_bytes >> 20
+            ));
+        }
+        lines.extend(self.verified.iter().map(|check| format!("  verified     {check}")));
+        lines.extend(self.failures.iter().map(|failure| format!("  FAILED       {failure}")));
+        lines
+    }
+}
