@@ -1,16 +1,32 @@
 //! The facade that the front uses: open sessions, authenticate, administer, read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, NewEvent, Outcome, Principal, RequestId, ServiceId, Site, SiteName, Stamp,
+    AdminAction, Command, Digest, NewEvent, Outcome, Principal, RaiseKeyed, Receiver, RequestId,
+    ServiceId, Site, SiteName, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
+use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
+use prometheus::Registry;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use crate::connection::{Connection, Inbound};
+use crate::agent::AgentSetup;
+use crate::arbiter::Arbiter;
+use crate::client::ClientAgent;
+use crate::connection::{Connection, Inbound, Outbound};
+use crate::hub::Who;
+use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
+use crate::proposals;
+use crate::service::ServiceAgent;
+use crate::shell::Counted;
+use crate::{token, translate};
 
 /// A refusal as the front reports it: the stable code and a detail for a person. The detail of
 /// `invalid` is `<path of the field>: <rule>`, for instance `events[3].size: 1..=1000, was 1001`.
@@ -22,15 +38,49 @@ pub struct Broker {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+/// What all sessions of a node share, whatever their arbiter.
+pub(crate) struct Inner {
+    /// Tells brokers of one process apart.
+    id: u64,
     node: Arc<Node>,
-    options: BrokerOptions,
+    pub options: BrokerOptions,
+    pub metrics: Metrics,
+    origin: Instant,
+    pub sessions: AtomicUsize,
+    pub session_ended: Notify,
+    shutdown: watch::Sender<bool>,
 }
+
+impl Inner {
+    /// Milliseconds of a monotonic clock.
+    pub fn now_ms(&self) -> u64 {
+        self.origin.elapsed().as_millis() as u64
+    }
+
+    /// Proposes what a session leaves behind.
+    pub fn propose_last(&self, partition: &PartitionHandle, command: Command) {
+        proposals::propose_last(partition, command);
+    }
+}
+
+static LAST_BROKER: AtomicU64 = AtomicU64::new(0);
 
 impl Broker {
     /// A broker on top of a running node.
     pub fn new(node: Arc<Node>, options: BrokerOptions) -> Self {
-        Self { inner: Arc::new(Inner { node, options }) }
+        // The names and labels are constants of this crate, each registered once.
+        let metrics = Metrics::new(&node).expect("the metrics are well-formed");
+        let inner = Inner {
+            id: LAST_BROKER.fetch_add(1, Ordering::Relaxed),
+            node,
+            options,
+            metrics,
+            origin: Instant::now(),
+            sessions: AtomicUsize::new(0),
+            session_ended: Notify::new(),
+            shutdown: watch::Sender::new(false),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The node below.
@@ -48,23 +98,41 @@ impl Broker {
     /// # Errors
     /// The code to answer with, best before the connection is upgraded.
     pub fn accepts(&self) -> Result<(), Code> {
-        Ok(())
+        if *self.inner.shutdown.borrow() {
+            Err(Code::ShuttingDown)
+        } else if self.sessions() >= self.inner.options.sessions_max {
+            Err(Code::LimitReached)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Who the bearer of this token is.
+    /// Who the bearer of this token is, on this site.
     ///
     /// # Errors
     /// `bad-credentials`, whatever the reason.
-    pub fn authenticate(&self, _site: &str, _token: &str) -> Result<Principal, Code> {
-        Err(Code::BadCredentials)
+    pub fn authenticate(&self, site: &str, token: &str) -> Result<Principal, Code> {
+        let (id, given) = token::parse(token).ok_or(Code::BadCredentials)?;
+        let known = self.read_site(site, |site, _| {
+            site.token(id.as_str()).map(|row| (row.hash, row.principal.clone()))
+        });
+        // An unknown token is compared too: the time does not tell which half was wrong.
+        let (kept, principal) = known.flatten().unzip();
+        let same = token::same(&given, &kept.unwrap_or(Digest([0; 32])));
+        principal.filter(|_| same).ok_or(Code::BadCredentials)
+    }
+
+    /// The public half of a token's text, for [`Connection::token`]; `None` for what is no token.
+    pub fn token_id(text: &str) -> Option<TokenId> {
+        token::parse(text).map(|(id, _)| id)
     }
 
     /// Does an administrative act, retried under one request id until its fate is known.
     ///
     /// # Errors
     /// What the site's rules refuse, or `busy`, `unavailable`, `unknown-outcome`.
-    pub async fn admin(&self, _site: &SiteName, _action: AdminAction) -> Result<Outcome, Refused> {
-        Err((Code::Unavailable, String::new()))
+    pub async fn admin(&self, site: &SiteName, action: AdminAction) -> Result<Outcome, Refused> {
+        self.admin_as(site, RequestId(token::random()), action).await
     }
 
     /// As [`Broker::admin`], under a request id of the caller: a repeat of an act under its id
@@ -75,10 +143,12 @@ impl Broker {
     pub async fn admin_as(
         &self,
         site: &SiteName,
-        _request: RequestId,
+        request: RequestId,
         action: AdminAction,
     ) -> Result<Outcome, Refused> {
-        self.admin(site, action).await
+        let command = Command::Admin { request, site: site.clone(), action };
+        let patience = self.inner.options.admin_deadline;
+        proposals::propose_until(&self.partition(site), command, patience).await
     }
 
     /// Raises an event for an HTTP caller under an idempotency key, without a session.
@@ -88,12 +158,26 @@ impl Broker {
     /// `unavailable`, `unknown-outcome`.
     pub async fn raise_keyed(
         &self,
-        _site: &SiteName,
-        _service: &ServiceId,
-        _key: String,
-        _event: NewEvent,
-    ) -> Result<ackord_wire::frame::Accepted, Refused> {
-        Err((Code::Unavailable, String::new()))
+        site: &SiteName,
+        service: &ServiceId,
+        key: String,
+        event: NewEvent,
+    ) -> Result<Accepted, Refused> {
+        let (site_name, service) = (site.clone(), service.clone());
+        let command = Command::RaiseKeyed(RaiseKeyed { site: site_name, service, key, event });
+        let patience = self.inner.options.admin_deadline;
+        let outcome = proposals::propose_until(&self.partition(site), command, patience).await;
+        let result = outcome.and_then(|outcome| match outcome {
+            Outcome::Raised(raised) => proposals::raised(&raised),
+            other => Err((Code::Internal, format!("unexpected answer to raise: {other:?}"))),
+        });
+        let label = match &result {
+            Ok(accepted) if accepted.duplicate => "duplicate",
+            Ok(_) => "accepted",
+            Err((code, _)) => code.as_str(),
+        };
+        self.inner.metrics.keyed_raises.with_label_values(&[label]).inc();
+        result
     }
 
     /// Looks at a site as applied on this node; `None` when there is none of this name.
@@ -140,34 +224,121 @@ impl Broker {
     /// refusals included, goes to the connection's outbox.
     pub fn open_service(
         &self,
-        _connection: Connection,
-        _frames: impl Stream<Item = Inbound> + 'static,
+        connection: Connection,
+        frames: impl Stream<Item = Inbound> + 'static,
     ) {
+        let encode = |closing| connection.codec.encode(&ServiceMessage::Closing(closing));
+        let Some(Principal::Service(service)) = connection.principal.clone() else {
+            let detail = "the token is not a service's";
+            return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
+        };
+        let Some(counted) = self.place(&connection.outbox, "service", encode) else { return };
+        let (site, credential) = (connection.site.clone(), connection.token.clone());
+        let session = ServiceSession::new(site, service.clone(), credential);
+        ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
     }
 
     /// Starts the session of a client on this arbiter, see [`Broker::open_service`].
     pub fn open_client(
         &self,
-        _connection: Connection,
-        _frames: impl Stream<Item = Inbound> + 'static,
+        connection: Connection,
+        frames: impl Stream<Item = Inbound> + 'static,
     ) {
+        let encode = |closing| connection.codec.encode(&ClientMessage::Closing(closing));
+        let (receiver, who, kind) = match connection.principal.clone() {
+            None => (Receiver::Stateless, Who::Stateless, "stateless"),
+            Some(Principal::Client(client)) => {
+                (Receiver::Client(client.clone()), Who::Client(client), "client")
+            }
+            Some(Principal::Admin | Principal::Observer | Principal::Service(_)) => {
+                let detail = "the token is not a client's";
+                return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
+            }
+        };
+        let Some(counted) = self.place(&connection.outbox, kind, encode) else { return };
+        let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
+        let (site, credential) = (connection.site.clone(), connection.token.clone());
+        let session = ClientSession::new(site, receiver, credential, options);
+        ClientAgent::open(session, self.setup(connection, who, counted), frames);
     }
 
     /// Sessions that are open on this node.
     pub fn sessions(&self) -> usize {
-        0
+        self.inner.sessions.load(Ordering::Acquire)
     }
 
     /// Closes every session as `shutting-down`, refuses new ones, and waits until they ended or
     /// [`BrokerOptions::shutdown_deadline`] has passed. The node goes on.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.inner.shutdown.send_replace(true);
+        let ended = async {
+            loop {
+                let next = self.inner.session_ended.notified();
+                if self.sessions() == 0 {
+                    return;
+                }
+                next.await;
+            }
+        };
+        if tokio::time::timeout(self.inner.options.shutdown_deadline, ended).await.is_err() {
+            tracing::warn!(sessions = self.sessions(), "sessions did not end in time");
+        }
+    }
 
     /// The node's metrics in Prometheus text format.
     pub fn metrics_text(&self) -> String {
-        String::new()
+        self.inner.metrics.text()
+    }
+
+    /// Where the metrics are registered, for a front to add its own.
+    pub fn registry(&self) -> &Registry {
+        self.inner.metrics.registry()
     }
 
     fn partition(&self, site: &SiteName) -> PartitionHandle {
         self.inner.node.partition_of(site)
     }
+
+    fn place(
+        &self,
+        outbox: &tokio::sync::mpsc::Sender<Outbound>,
+        kind: &'static str,
+        encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
+    ) -> Option<Counted> {
+        if *self.inner.shutdown.borrow() {
+            refuse(outbox, CloseReason::ShuttingDown, "the node is shutting down", encode);
+            return None;
+        }
+        let counted = Counted::take(&self.inner, kind);
+        if counted.is_none() {
+            refuse(outbox, CloseReason::LimitReached, "the node has all its sessions", encode);
+        }
+        counted
+    }
+
+    fn setup(&self, connection: Connection, who: Who, counted: Counted) -> AgentSetup {
+        let inner = &self.inner;
+        AgentSetup {
+            broker: inner.clone(),
+            arbiter: Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe()),
+            partition: self.partition(&connection.site),
+            connection,
+            who,
+            counted,
+        }
+    }
+}
+
+/// Says why there is no session.
+fn refuse(
+    outbox: &tokio::sync::mpsc::Sender<Outbound>,
+    reason: CloseReason,
+    detail: &str,
+    encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
+) {
+    let (closing, close) = translate::closing(reason, detail);
+    // A fresh outbox has room for two; when it has not, dropping it says the same.
+    let _said = outbox.try_send(Outbound::Frame(encode(closing).into()));
+    let reason = close.code.as_str().to_owned();
+    let _said = outbox.try_send(Outbound::Close { number: close.number, reason });
 }

@@ -8,10 +8,23 @@
 //!
 //! Deliberately absent: HTTP, sockets, and every decision (those are in `ackord_machine`).
 
+mod agent;
+mod arbiter;
 mod broker;
+mod cache;
+mod client;
 mod connection;
+mod hub;
+mod metrics;
+mod notice;
 mod options;
+mod outcomes;
+mod proposals;
+mod service;
+mod shell;
+mod timers;
 pub mod token;
+pub mod translate;
 
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};

@@ -13,10 +13,12 @@ pub mod limits;
 pub mod payload;
 pub mod problem;
 pub mod resource;
+pub mod shared;
 pub mod structure;
 
 pub use code::{CloseCode, Code};
 pub use codec::{Codec, DecodeError};
 pub use frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 pub use payload::Payload;
+pub use shared::{EventBody, SharedEvent};
 pub use problem::Problem;

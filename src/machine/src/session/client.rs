@@ -14,7 +14,7 @@
 
 use crate::site::{
     Advance, ClientId, Command, Digest, Epoch, EventKey, Incarnation, InstanceId, Outcome,
-    Receiver, Refusal, ServiceId, Site, SiteName,
+    Receiver, Refusal, ServiceId, Site, SiteName, TokenId,
 };
 
 use super::lane::{Lane, Step};
@@ -22,7 +22,7 @@ use super::message::{Delivery, SubscriptionSync, ToClient};
 use super::subscriptions::Requests;
 use super::{
     CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
-    refusal_detail,
+    credential_holds, refusal_detail,
 };
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
@@ -78,6 +78,7 @@ enum Stage {
 pub struct ClientSession {
     pub(super) site: SiteName,
     pub(super) receiver: Receiver,
+    credential: Option<TokenId>,
     pub(super) epoch: Epoch,
     pub(super) incarnation: Incarnation,
     pub(super) options: SessionOptions,
@@ -93,11 +94,17 @@ pub struct ClientSession {
 pub(super) type Out = Vec<Output<ToClient>>;
 
 impl ClientSession {
-    /// A session that waits for its hello.
-    pub fn new(site: SiteName, receiver: Receiver, options: SessionOptions) -> Self {
+    /// A session that waits for its hello. It closes when the token that opened it is revoked.
+    pub fn new(
+        site: SiteName,
+        receiver: Receiver,
+        credential: Option<TokenId>,
+        options: SessionOptions,
+    ) -> Self {
         Self {
             site,
             receiver,
+            credential,
             epoch: Epoch(0),
             incarnation: Incarnation(0),
             options,
@@ -511,7 +518,11 @@ impl ClientSession {
             return false;
         };
         match site.admits(&self.receiver) {
-            Ok(()) => true,
+            Ok(()) if credential_holds(self.credential.as_ref(), view) => true,
+            Ok(()) => {
+                self.close(CloseReason::TokenRevoked, "the token was revoked", out);
+                false
+            }
             Err(refusal) => {
                 self.close(close_of(&refusal), refusal_detail(&refusal), out);
                 false

@@ -37,7 +37,7 @@ pub use service::{ServiceHello, ServiceSession};
 pub use set::{set_hash, set_text};
 pub use subscriptions::{ListMode, SubscribeItem};
 
-use super::site::{Command, Limits, Refusal, Site, SiteName, Stamp, State};
+use super::site::{Command, Limits, Refusal, Site, SiteName, Stamp, State, TokenId};
 
 /// Names one thing that a session waits for; never reused within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,6 +153,11 @@ pub enum CloseReason {
 pub const PROPOSE_RETRY_MS: u64 = 100;
 /// So often an attach or a list of subscriptions is proposed before the session gives up.
 pub const PROPOSE_TRIES_MAX: u8 = 50;
+
+/// Whether the token that opened a session still exists.
+fn credential_holds(credential: Option<&TokenId>, view: View<'_>) -> bool {
+    credential.is_none_or(|id| view.site.is_some_and(|site| site.token(id.as_str()).is_some()))
+}
 
 /// The close that a refusal of a session's own command means, if it ends the session.
 fn close_of(refusal: &Refusal) -> CloseReason {

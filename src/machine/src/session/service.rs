@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 
 use crate::site::{
     AttachService, Command, Epoch, Incarnation, NewEvent, Outcome, Parked, Raise, Raised, Refusal,
-    Sequence, ServiceId, SiteName, StorageUid, Structure,
+    Sequence, ServiceId, SiteName, StorageUid, Structure, TokenId,
 };
 
 use super::message::{RefusedRaise, ToService};
 use super::{
     CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
-    refusal_detail,
+    credential_holds, refusal_detail,
 };
 
 /// Arguments are cut behind this many bytes before they are proposed: no deployment allows more,
@@ -86,6 +86,7 @@ struct Welcome {
 pub struct ServiceSession {
     site: SiteName,
     service: ServiceId,
+    credential: Option<TokenId>,
     epoch: Epoch,
     stage: Stage,
     hello: Option<Box<ServiceHello>>,
@@ -108,11 +109,12 @@ pub struct ServiceSession {
 type Out = Vec<Output<ToService>>;
 
 impl ServiceSession {
-    /// A session that waits for its hello.
-    pub fn new(site: SiteName, service: ServiceId) -> Self {
+    /// A session that waits for its hello. It closes when the token that opened it is revoked.
+    pub fn new(site: SiteName, service: ServiceId, credential: Option<TokenId>) -> Self {
         Self {
             site,
             service,
+            credential,
             epoch: Epoch(0),
             stage: Stage::New,
             hello: None,
@@ -153,6 +155,11 @@ impl ServiceSession {
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
         self.stage == Stage::Closed
+    }
+
+    /// Whether the session was welcomed: what it asks for from now on are raises.
+    pub fn is_welcomed(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Draining)
     }
 
     /// Whether the session is attached and exchanges events.
@@ -219,13 +226,7 @@ impl ServiceSession {
     }
 
     /// The service raises an event under a number of its store.
-    pub fn on_raise(
-        &mut self,
-        sequence: Sequence,
-        mut event: NewEvent,
-        view: View<'_>,
-        out: &mut Out,
-    ) {
+    pub fn on_raise(&mut self, sequence: Sequence, mut event: NewEvent, out: &mut Out) {
         match self.stage {
             Stage::Open => {}
             Stage::Closed | Stage::Draining => return,
@@ -265,7 +266,6 @@ impl ServiceSession {
             sequence,
             event,
         });
-        debug_assert!(view.limits.args_bytes_max as usize <= ARGS_BYTES_CUT);
         out.push(Output::Propose { token, command });
     }
 
@@ -301,8 +301,14 @@ impl ServiceSession {
         out: &mut Out,
     ) {
         if self.stage == (Stage::Attaching { token }) {
-            return self.on_attached(result, view, out);
+            self.on_attached(result, view, out);
+        } else {
+            self.on_raised(token, result, out);
         }
+    }
+
+    /// As [`ServiceSession::on_outcome`] for a raise; needs no look at the state.
+    pub fn on_raised(&mut self, token: Token, result: Result<Outcome, Failed>, out: &mut Out) {
         let Some(slot) = self.slot(token) else { return };
         let (sequence, run) = (slot.sequence, slot.run);
         match result {
@@ -473,8 +479,16 @@ impl ServiceSession {
                 self.close(CloseReason::Replaced, detail, out);
                 false
             }
-            Some(_) => true,
+            Some(_) => self.credential_holds(view, out),
         }
+    }
+
+    fn credential_holds(&mut self, view: View<'_>, out: &mut Out) -> bool {
+        let holds = credential_holds(self.credential.as_ref(), view);
+        if !holds {
+            self.close(CloseReason::TokenRevoked, "the token was revoked", out);
+        }
+        holds
     }
 
     /// The service leaves: the session closes when all raises are answered.

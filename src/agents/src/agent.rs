@@ -1,0 +1,309 @@
+//! The actor around a session machine. It turns frames, wakes, answers and time into calls on the
+//! machine and carries out what that pushes; it decides nothing.
+//!
+//! Invariants:
+//! - While the outbox is full the actor does nothing at all: it reads no frame, looks at no queue
+//!   and sends nothing, until there is room or the write deadline has passed (slow consumer).
+//! - What the machine pushes is carried out in order; a close is the last thing said.
+//! - Leaving, for whatever reason, removes every trace of the session on its arbiter.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ackord_machine::session::{CloseReason, Failed, Output, Token, View, Wake};
+use ackord_machine::site::{Command, EventKey, Outcome};
+use ackord_replica::PartitionHandle;
+use ackord_wire::frame::Closing;
+use ackord_wire::{CloseCode, DecodeError};
+use actix::prelude::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, StreamHandler, WrapFuture,
+};
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::arbiter::Arbiter;
+use crate::broker::Inner;
+use crate::connection::{Connection, Inbound};
+use crate::hub::Who;
+use crate::notice::{Notice, Notified};
+use crate::outcomes::Answer;
+use crate::shell::{Counted, Room, Shell};
+use crate::translate;
+
+/// A session machine as its actor drives it.
+pub(crate) trait Serve: Unpin + 'static {
+    /// What it says to its peer.
+    type Message: Unpin + 'static;
+
+    /// Tells it what the peer said.
+    fn on_frame(
+        &mut self,
+        frame: &[u8],
+        shell: &mut Shell,
+        out: &mut Vec<Output<Self::Message>>,
+    ) -> Result<(), DecodeError>;
+    /// Tells it what became of something it asked for.
+    fn on_outcome(
+        &mut self,
+        token: Token,
+        result: Result<Outcome, Failed>,
+        shell: &Shell,
+        out: &mut Vec<Output<Self::Message>>,
+    );
+    /// Tells it to look at the state.
+    fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Vec<Output<Self::Message>>);
+    /// Tells it that time has passed.
+    fn on_time(&mut self, view: View<'_>, out: &mut Vec<Output<Self::Message>>);
+    /// When it wants to be told.
+    fn next_deadline(&self) -> Option<u64>;
+    /// Ends it.
+    fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Vec<Output<Self::Message>>);
+    /// The frame for what it says.
+    fn encode(&self, message: &Self::Message, shell: &Shell) -> Bytes;
+    /// The frame that announces the close.
+    fn encode_closing(&self, closing: Closing, shell: &Shell) -> Bytes;
+    /// The events it wants to be woken for, sorted.
+    fn interests(&self) -> impl Iterator<Item = EventKey>;
+    /// What to propose after its end.
+    fn on_ended(&self) -> Option<Command>;
+}
+
+/// The actor of one session.
+pub(crate) struct Agent<S: Serve> {
+    session: S,
+    shell: Shell,
+    /// Events that the hub wakes this session for, sorted.
+    interests: Vec<EventKey>,
+    /// Said by the session, not yet taken by the outbox.
+    unsent: VecDeque<S::Message>,
+    closing: Option<Box<(Closing, CloseCode)>>,
+}
+
+/// What an agent is started with, besides its session and its frames.
+pub(crate) struct AgentSetup {
+    pub broker: Arc<Inner>,
+    pub arbiter: Rc<Arbiter>,
+    pub partition: PartitionHandle,
+    pub connection: Connection,
+    pub who: Who,
+    pub counted: Counted,
+}
+
+impl<S: Serve> Agent<S> {
+    /// Starts the actor on this arbiter.
+    pub fn open(session: S, setup: AgentSetup, frames: impl Stream<Item = Inbound> + 'static) {
+        Self::create(|context| {
+            let notice = Rc::new(Notice::new(context.address().recipient()));
+            let shell = Shell::new(setup, notice);
+            shell.arm(None);
+            <Self as StreamHandler<Inbound>>::add_stream(frames, context);
+            <Self as StreamHandler<Answer>>::add_stream(shell.outcomes.answers(), context);
+            let (interests, unsent) = (Vec::new(), VecDeque::new());
+            Self { session, shell, interests, unsent, closing: None }
+        });
+    }
+
+    /// Carries out what the session pushed, and what that leads to.
+    fn carry_out(&mut self, mut out: Vec<Output<S::Message>>, context: &mut Context<Self>) {
+        while !out.is_empty() {
+            let mut failed = Vec::new();
+            for output in out.drain(..) {
+                match output {
+                    Output::Propose { token, command } => {
+                        match self.shell.partition.try_propose(command) {
+                            Ok(pending) => self.shell.outcomes.push(token, pending),
+                            Err(error) => failed.push((token, error)),
+                        }
+                    }
+                    Output::Linearize { token } => {
+                        self.shell.outcomes.linearize(token, self.shell.partition.clone());
+                    }
+                    Output::Send(message) => self.say(message),
+                    Output::Close { reason, detail } => self.begin_close(reason, &detail),
+                }
+            }
+            for (token, error) in failed {
+                self.shell.metrics().proposal_failed(translate::propose_code(error));
+                let result = Err(translate::failed(error));
+                self.session.on_outcome(token, result, &self.shell, &mut out);
+            }
+        }
+        self.follow_interests();
+        self.shell.arm(self.session.next_deadline());
+        if self.closing.is_some() || !self.unsent.is_empty() {
+            self.flush(context);
+        }
+    }
+
+    /// Sends at once what can be sent; the rest waits for room.
+    fn say(&mut self, message: S::Message) {
+        let room = if self.unsent.is_empty() {
+            self.shell.try_send(|| self.session.encode(&message, &self.shell))
+        } else {
+            Room::Full
+        };
+        match room {
+            Room::Taken => {}
+            // A front that has gone is noticed by the flush.
+            Room::Full | Room::Gone => self.unsent.push_back(message),
+        }
+    }
+
+    fn begin_close(&mut self, reason: CloseReason, detail: &str) {
+        let (closing, close) = translate::closing(reason, detail);
+        self.shell.metrics().closed(close.code);
+        tracing::debug!(
+            site = %self.shell.site, who = ?self.shell.who, peer = %self.shell.peer,
+            code = %close.code, detail, "session closes"
+        );
+        if reason != CloseReason::Goodbye {
+            self.unsent = VecDeque::new();
+        }
+        self.closing = Some(Box::new((closing, close)));
+    }
+
+    /// Hands over what waits, as far as there is room; ends the session after its last word.
+    fn flush(&mut self, context: &mut Context<Self>) {
+        while let Some(message) = self.unsent.front() {
+            match self.shell.try_send(|| self.session.encode(message, &self.shell)) {
+                Room::Taken => self.unsent.pop_front(),
+                Room::Full => return self.wait_for_room(context),
+                Room::Gone => return context.stop(),
+            };
+        }
+        self.unsent = VecDeque::new();
+        let Some(closing) = self.closing.take() else { return };
+        let encode = || self.session.encode_closing(closing.0.clone(), &self.shell);
+        match self.shell.try_send(encode) {
+            Room::Full => {
+                self.closing = Some(closing);
+                self.wait_for_room(context);
+            }
+            Room::Taken | Room::Gone => {
+                self.shell.send_close(closing.1.number, closing.1.code.as_str());
+                context.stop();
+            }
+        }
+    }
+
+    /// Stops everything until the outbox has room or the write deadline has passed.
+    fn wait_for_room(&mut self, context: &mut Context<Self>) {
+        let room = self.shell.outbox.clone().reserve_owned();
+        let room = tokio::time::timeout(self.shell.broker.options.write_deadline, room);
+        context.wait(room.into_actor(self).map(|room, agent, context| match room {
+            // Nobody else sends, so the room stays when the permit goes back.
+            Ok(Ok(permit)) => {
+                drop(permit);
+                agent.flush(context);
+            }
+            Ok(Err(_gone)) => context.stop(),
+            Err(_elapsed) => agent.give_up(context),
+        }));
+    }
+
+    fn give_up(&mut self, context: &mut Context<Self>) {
+        let detail = "the outbox was full for the whole write deadline";
+        let (_, close) = translate::closing(CloseReason::SlowConsumer, detail);
+        if self.closing.is_none() {
+            self.shell.metrics().closed(close.code);
+        }
+        tracing::debug!(
+            site = %self.shell.site, who = ?self.shell.who, peer = %self.shell.peer,
+            "slow consumer"
+        );
+        let mut out = Vec::new();
+        self.session.close(CloseReason::SlowConsumer, detail, &mut out);
+        self.shell.send_close(close.number, close.code.as_str());
+        context.stop();
+    }
+
+    /// Makes the hub wake this session for the events that it now wants.
+    fn follow_interests(&mut self) {
+        if self.session.interests().eq(self.interests.iter().copied()) {
+            return;
+        }
+        let wanted: Vec<EventKey> = self.session.interests().collect();
+        let mut index = self.shell.index.borrow_mut();
+        for event in self.interests.iter().filter(|event| wanted.binary_search(event).is_err()) {
+            index.unsubscribe(&self.shell.site, self.shell.id, *event);
+        }
+        for event in wanted.iter().filter(|event| self.interests.binary_search(event).is_err()) {
+            index.subscribe(&self.shell.site, self.shell.id, *event, &self.shell.notice);
+        }
+        drop(index);
+        self.interests = wanted;
+        self.interests.shrink_to_fit();
+    }
+}
+
+impl<S: Serve> Actor for Agent<S> {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _context: &mut Self::Context) {
+        self.shell.leave(&self.interests);
+        if let Some(command) = self.session.on_ended() {
+            self.shell.broker.propose_last(&self.shell.partition, command);
+        }
+    }
+}
+
+impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
+    fn handle(&mut self, inbound: Inbound, context: &mut Self::Context) {
+        self.shell.on_heard();
+        match inbound {
+            Inbound::Pong => {}
+            Inbound::Closed => context.stop(),
+            Inbound::Frame(frame) => {
+                let metrics = self.shell.metrics();
+                metrics.frames_received.inc();
+                metrics.received_bytes.inc_by(frame.len() as u64);
+                let mut out = Vec::new();
+                let shell = &mut self.shell;
+                if let Err(error) = self.session.on_frame(&frame, shell, &mut out) {
+                    let detail = error.to_string();
+                    self.session.close(CloseReason::ProtocolViolation, &detail, &mut out);
+                }
+                self.carry_out(out, context);
+            }
+        }
+    }
+}
+
+impl<S: Serve> StreamHandler<Answer> for Agent<S> {
+    fn handle(&mut self, answer: Answer, context: &mut Self::Context) {
+        let mut out = Vec::new();
+        self.session.on_outcome(answer.token, answer.result, &self.shell, &mut out);
+        self.carry_out(out, context);
+    }
+}
+
+impl<S: Serve> Handler<Notified> for Agent<S> {
+    type Result = ();
+
+    fn handle(&mut self, _notified: Notified, context: &mut Self::Context) {
+        let marks = self.shell.notice.take();
+        let mut out = Vec::new();
+        if marks.shutdown {
+            let detail = "the node is shutting down";
+            self.session.close(CloseReason::ShuttingDown, detail, &mut out);
+        }
+        if marks.time
+            && let Some(detail) = self.shell.on_time()
+        {
+            self.session.close(CloseReason::IdleTimeout, detail, &mut out);
+        }
+        let session = &mut self.session;
+        if !marks.wakes.is_empty() || marks.time {
+            self.shell.look(|view| {
+                for wake in &marks.wakes {
+                    session.on_wake(wake, view, &mut out);
+                }
+                if marks.time {
+                    session.on_time(view, &mut out);
+                }
+            });
+        }
+        self.carry_out(out, context);
+    }
+}

@@ -1,0 +1,103 @@
+//! The agent of one connected client.
+
+use ackord_machine::session::{
+    ClientSession, CloseReason, Failed, Lane, Output, ToClient, Token, View, Wake,
+};
+use ackord_machine::site::{Command, EventKey, Outcome};
+use ackord_wire::DecodeError;
+use ackord_wire::frame::{ClientFrame, ClientMessage, Closing};
+use bytes::Bytes;
+
+use crate::agent::{Agent, Serve};
+use crate::shell::Shell;
+use crate::translate;
+
+/// The broker-side actor of one connected client: one delivery lane per subscription.
+pub(crate) type ClientAgent = Agent<ClientSession>;
+
+type Out = Vec<Output<ToClient>>;
+
+impl Serve for ClientSession {
+    type Message = ToClient;
+
+    fn on_frame(
+        &mut self,
+        frame: &[u8],
+        shell: &mut Shell,
+        out: &mut Out,
+    ) -> Result<(), DecodeError> {
+        let frame: ClientFrame = shell.codec.decode(frame)?;
+        match &frame {
+            ClientFrame::Hello(hello) if self.is_new() => shell.on_hello(hello.keepalive_s),
+            ClientFrame::Ack(_) => shell.metrics().acks.inc(),
+            ClientFrame::Nack(_) => shell.metrics().nacks.inc(),
+            ClientFrame::Hello(_)
+            | ClientFrame::Subscriptions(_)
+            | ClientFrame::Subscribe(_)
+            | ClientFrame::Unsubscribe { .. }
+            | ClientFrame::Working(_)
+            | ClientFrame::Goodbye {} => {}
+        }
+        shell.look(|view| translate::client_frame(self, frame, view, out));
+        Ok(())
+    }
+
+    fn on_outcome(
+        &mut self,
+        token: Token,
+        result: Result<Outcome, Failed>,
+        shell: &Shell,
+        out: &mut Out,
+    ) {
+        shell.look(|view| Self::on_outcome(self, token, result, view, out));
+    }
+
+    fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Out) {
+        Self::on_wake(self, wake, view, out);
+    }
+
+    fn on_time(&mut self, view: View<'_>, out: &mut Out) {
+        Self::on_time(self, view, out);
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        Self::next_deadline(self)
+    }
+
+    fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {
+        Self::close(self, reason, detail, out);
+    }
+
+    fn encode(&self, message: &ToClient, shell: &Shell) -> Bytes {
+        let metrics = shell.metrics();
+        match message {
+            ToClient::Event(delivery) => {
+                if delivery.attempt == 1 {
+                    metrics.deliveries.inc();
+                } else {
+                    metrics.redeliveries.inc();
+                }
+                return shell.arbiter.cache.borrow_mut().frame(delivery, shell.codec);
+            }
+            ToClient::Committed { .. } => metrics.commits.inc(),
+            ToClient::Welcome { .. }
+            | ToClient::Subscribed { .. }
+            | ToClient::Authority { .. }
+            | ToClient::Presence { .. } => {}
+        }
+        let frame = translate::client_message(message, shell.codec, shell.terms());
+        shell.codec.encode(&frame).into()
+    }
+
+    fn encode_closing(&self, closing: Closing, shell: &Shell) -> Bytes {
+        shell.codec.encode(&ClientMessage::Closing(closing)).into()
+    }
+
+    fn interests(&self) -> impl Iterator<Item = EventKey> {
+        self.lanes().iter().map(Lane::event)
+    }
+
+    fn on_ended(&self) -> Option<Command> {
+        None
+    }
+}

@@ -1,0 +1,131 @@
+//! How a session is woken: marks that say what to look at, and at most one message in its mailbox.
+//!
+//! Invariants: a mark is never lost (it is set before the message is sent, and taken only by the
+//! session); any number of marks cost one message; marks carry no payload. All on one arbiter.
+
+use std::cell::{Cell, RefCell};
+
+use ackord_machine::session::Wake;
+use ackord_machine::site::{EventKey, ServiceId};
+use actix::prelude::{Message, Recipient};
+
+use crate::timers::Timer;
+
+/// Services that a session is told of by name at once; presence is informational, more are dropped.
+const SERVICES_MAX: usize = 32;
+/// Events that are marked one by one; from there on the session looks at everything.
+const EVENTS_MAX: usize = 32;
+
+/// Look at your [`Notice`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Notified;
+
+/// The marks of one session. Shared by the session, the hub's index and the timer queue.
+pub(crate) struct Notice {
+    /// The session's entry in the timer queue.
+    pub timer: Timer,
+    recipient: Recipient<Notified>,
+    /// A message is in the mailbox.
+    queued: Cell<bool>,
+    all: Cell<bool>,
+    client: Cell<bool>,
+    time: Cell<bool>,
+    shutdown: Cell<bool>,
+    events: RefCell<Vec<EventKey>>,
+    services: RefCell<Vec<ServiceId>>,
+}
+
+/// What a session takes from its notice.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// Why to look at the state, the most important first.
+    pub wakes: Vec<Wake>,
+    /// The session's timer fired.
+    pub time: bool,
+    /// The node is shutting down.
+    pub shutdown: bool,
+}
+
+impl Notice {
+    pub fn new(recipient: Recipient<Notified>) -> Self {
+        Self {
+            timer: Timer::default(),
+            recipient,
+            queued: Cell::new(false),
+            all: Cell::new(false),
+            client: Cell::new(false),
+            time: Cell::new(false),
+            shutdown: Cell::new(false),
+            events: RefCell::new(Vec::new()),
+            services: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub fn mark_all(&self) {
+        self.all.set(true);
+        self.notify();
+    }
+
+    pub fn mark_client(&self) {
+        self.client.set(true);
+        self.notify();
+    }
+
+    pub fn mark_time(&self) {
+        self.time.set(true);
+        self.notify();
+    }
+
+    pub fn mark_shutdown(&self) {
+        self.shutdown.set(true);
+        self.notify();
+    }
+
+    pub fn mark_event(&self, event: EventKey) {
+        let mut events = self.events.borrow_mut();
+        if events.len() >= EVENTS_MAX {
+            self.all.set(true);
+        } else if !events.contains(&event) {
+            events.push(event);
+        }
+        drop(events);
+        self.notify();
+    }
+
+    pub fn mark_service(&self, service: &ServiceId) {
+        let mut services = self.services.borrow_mut();
+        if services.len() < SERVICES_MAX && !services.contains(service) {
+            services.push(service.clone());
+        }
+        drop(services);
+        self.notify();
+    }
+
+    fn notify(&self) {
+        if !self.queued.get() {
+            // A full mailbox cannot be: this is its only message. A closed one belongs to a
+            // session that has ended.
+            self.queued.set(self.recipient.try_send(Notified).is_ok());
+        }
+    }
+
+    /// Takes all marks; called when the message arrives.
+    pub fn take(&self) -> Marks {
+        self.queued.set(false);
+        let mut wakes = Vec::new();
+        let events = std::mem::take(&mut *self.events.borrow_mut());
+        let services = std::mem::take(&mut *self.services.borrow_mut());
+        let client = self.client.take();
+        if self.all.take() {
+            wakes.push(Wake::All);
+        } else {
+            if client {
+                wakes.push(Wake::Client);
+            }
+            wakes.extend(events.into_iter().map(Wake::Event));
+        }
+        wakes.extend(services.into_iter().map(Wake::Service));
+        Marks { wakes, time: self.time.take(), shutdown: self.shutdown.take() }
+    }
+}

@@ -1,0 +1,104 @@
+//! Proposals without a session: administrative acts, keyed raises, and a session's last word.
+
+use std::time::Duration;
+
+use ackord_machine::session::refusal_detail;
+use ackord_machine::site::{Command, Decision, Outcome, Raised, Refusal};
+use ackord_replica::{PartitionHandle, ProposeError};
+use ackord_wire::Code;
+use ackord_wire::frame::Accepted;
+use tokio::time::Instant;
+
+use crate::broker::Refused;
+use crate::translate::{propose_code, refusal_code, rejection_code, rejection_detail};
+
+/// Between the first two tries; doubled from try to try up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(10);
+/// Between two tries at most.
+const RETRY_MAX: Duration = Duration::from_millis(500);
+/// How long the end of a session is tried to be told.
+const LAST_WORD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Proposes until the fate is known or the deadline has passed. The command must carry an identity
+/// under which the state recognises a repeat.
+pub(crate) async fn propose_until(
+    partition: &PartitionHandle,
+    command: Command,
+    patience: Duration,
+) -> Result<Outcome, Refused> {
+    let deadline = Instant::now() + patience;
+    let mut fate_unknown = false;
+    let mut pause = RETRY_MIN;
+    loop {
+        let error = match partition.try_propose(command.clone()) {
+            Ok(pending) => match tokio::time::timeout_at(deadline, pending).await {
+                Ok(Ok(outcome)) => return judged(outcome),
+                Ok(Err(error)) => error,
+                Err(_elapsed) => ProposeError::Unknown,
+            },
+            Err(error) => error,
+        };
+        fate_unknown |= error == ProposeError::Unknown;
+        let again = match error {
+            ProposeError::Busy | ProposeError::Unavailable | ProposeError::Unknown => true,
+            // These take longer to pass than a caller waits.
+            ProposeError::OverCapacity | ProposeError::DiskFull => false,
+        };
+        if !again || Instant::now() + pause >= deadline {
+            // A known failure of a later try does not tell what became of an earlier one.
+            let code = if fate_unknown { Code::UnknownOutcome } else { propose_code(error) };
+            return Err((code, error.to_string()));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(RETRY_MAX);
+    }
+}
+
+fn judged(outcome: Outcome) -> Result<Outcome, Refused> {
+    match outcome {
+        Outcome::Refused(refusal) => Err(refused(&refusal)),
+        Outcome::ServiceAttached { .. }
+        | Outcome::Raised(_)
+        | Outcome::ClientAttached { .. }
+        | Outcome::Subscribed(_)
+        | Outcome::Advanced { .. }
+        | Outcome::Done
+        | Outcome::Ticked { .. } => Ok(outcome),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    (refusal_code(refusal), refusal_detail(refusal))
+}
+
+/// What a keyed raise came to, for its caller.
+pub(crate) fn raised(raised: &Raised) -> Result<Accepted, Refused> {
+    let accepted = |instance_id, ignored| {
+        Ok(Accepted { seq: 0, instance_id, ignored, duplicate: raised.duplicate })
+    };
+    match &raised.decision {
+        Decision::Stored(id) => accepted(Some(id.0), false),
+        Decision::Ignored(id) => accepted(Some(id.0), true),
+        Decision::Forgotten => accepted(None, false),
+        Decision::Rejected(rejection) => {
+            Err((rejection_code(*rejection), rejection_detail(*rejection).to_owned()))
+        }
+    }
+}
+
+/// Proposes what a session leaves behind; nobody waits for it. The common case costs no task.
+pub(crate) fn propose_last(partition: &PartitionHandle, command: Command) {
+    match partition.try_propose(command.clone()) {
+        Ok(_nobody_waits) => {}
+        Err(error) => {
+            tracing::debug!(%error, "the end of a session is told later");
+            // Without a runtime the process is ending, and the next attach will set it right.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let partition = partition.clone();
+                runtime.spawn(async move {
+                    propose_until(&partition, command, LAST_WORD_DEADLINE).await
+                });
+            }
+        }
+    }
+}

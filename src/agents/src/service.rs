@@ -1,0 +1,128 @@
+//! The agent of one connected service.
+
+use ackord_machine::session::{
+    CloseReason, Failed, Output, ServiceSession, ToService, Token, View, Wake,
+};
+use ackord_machine::site::{Command, EventKey, Incarnation, Outcome};
+use ackord_wire::frame::{Closing, ServiceFrame, ServiceMessage};
+use ackord_wire::{Code, DecodeError};
+use bytes::Bytes;
+
+use crate::agent::{Agent, Serve};
+use crate::shell::Shell;
+use crate::token;
+use crate::translate::{self, Grant};
+
+/// The broker-side actor of one connected service.
+pub(crate) type ServiceAgent = Agent<ServiceSession>;
+
+type Out = Vec<Output<ToService>>;
+
+/// Incarnations stay below 2^53, so that every JSON reader keeps them exact.
+const INCARNATION_BITS: u32 = 53;
+
+/// A number for a site's life.
+pub(crate) fn random_incarnation() -> Incarnation {
+    let number = u64::from_le_bytes(token::random()) >> (u64::BITS - INCARNATION_BITS);
+    Incarnation(number.max(1))
+}
+
+impl Serve for ServiceSession {
+    type Message = ToService;
+
+    fn on_frame(
+        &mut self,
+        frame: &[u8],
+        shell: &mut Shell,
+        out: &mut Out,
+    ) -> Result<(), DecodeError> {
+        match shell.codec.decode(frame)? {
+            ServiceFrame::Raise(raise) => {
+                let (sequence, event) = translate::new_event(raise);
+                let bytes = event.arguments.as_ref().map_or(0, |arguments| arguments.data.len());
+                shell.metrics().raise_bytes.observe(bytes as f64);
+                self.on_raise(sequence, event, out);
+            }
+            frame @ (ServiceFrame::Hello(_) | ServiceFrame::Goodbye {}) => {
+                if let ServiceFrame::Hello(hello) = &frame
+                    && self.is_new()
+                {
+                    shell.on_hello(hello.keepalive_s);
+                }
+                let options = &shell.broker.options;
+                let grant = Grant {
+                    window_default: options.window_default,
+                    window_max: options.window_max,
+                    incarnation: random_incarnation(),
+                };
+                shell.look(|view| translate::service_frame(self, frame, grant, view, out));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_outcome(
+        &mut self,
+        token: Token,
+        result: Result<Outcome, Failed>,
+        shell: &Shell,
+        out: &mut Out,
+    ) {
+        if self.is_welcomed() {
+            self.on_raised(token, result, out);
+        } else {
+            shell.look(|view| Self::on_outcome(self, token, result, view, out));
+        }
+    }
+
+    fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Out) {
+        match wake {
+            Wake::Client | Wake::All => Self::on_wake(self, view, out),
+            // Of another service, or of an event: nothing of this session.
+            Wake::Service(_) | Wake::Event(_) => {}
+        }
+    }
+
+    fn on_time(&mut self, view: View<'_>, out: &mut Out) {
+        Self::on_time(self, view, out);
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        Self::next_deadline(self)
+    }
+
+    fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {
+        Self::close(self, reason, detail, out);
+    }
+
+    fn encode(&self, message: &ToService, shell: &Shell) -> Bytes {
+        let frame = translate::service_message(message, shell.terms());
+        count(&frame, shell);
+        shell.codec.encode(&frame).into()
+    }
+
+    fn encode_closing(&self, closing: Closing, shell: &Shell) -> Bytes {
+        shell.codec.encode(&ServiceMessage::Closing(closing)).into()
+    }
+
+    fn interests(&self) -> impl Iterator<Item = EventKey> {
+        std::iter::empty()
+    }
+
+    fn on_ended(&self) -> Option<Command> {
+        Self::on_ended(self)
+    }
+}
+
+fn count(frame: &ServiceMessage, shell: &Shell) {
+    let metrics = shell.metrics();
+    let failed = |code: Code| metrics.raise_failed(code);
+    match frame {
+        ServiceMessage::Accepted(accepted) if accepted.duplicate => metrics.duplicate.inc(),
+        ServiceMessage::Accepted(accepted) if accepted.ignored => metrics.ignored.inc(),
+        ServiceMessage::Accepted(_) => metrics.accepted.inc(),
+        ServiceMessage::Rejected(rejected) => failed(rejected.code),
+        ServiceMessage::Refused(refused) => failed(refused.code),
+        ServiceMessage::Welcome(_) | ServiceMessage::State(_) | ServiceMessage::Closing(_) => {}
+    }
+}

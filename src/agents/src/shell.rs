@@ -1,0 +1,209 @@
+//! What the actors of clients and services have in common: the link to the peer, the look at the
+//! state, the patience with a silent peer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ackord_machine::session::{Keepalive, KeepaliveAct, View};
+use ackord_machine::site::SiteName;
+use ackord_replica::PartitionHandle;
+use ackord_wire::Codec;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::agent::AgentSetup;
+use crate::arbiter::Arbiter;
+use crate::broker::Inner;
+use crate::connection::{Connection, Outbound};
+use crate::hub::{SessionId, SharedIndex, Who};
+use crate::metrics::Metrics;
+use crate::notice::Notice;
+use crate::outcomes::Outcomes;
+use crate::translate::Terms;
+
+/// Counts a session as long as it lives.
+pub(crate) struct Counted {
+    broker: Arc<Inner>,
+    kind: &'static str,
+}
+
+impl Counted {
+    /// Takes a place for a session; `None` when there is none left.
+    pub fn take(broker: &Arc<Inner>, kind: &'static str) -> Option<Self> {
+        let max = broker.options.sessions_max;
+        let take = |count: usize| (count < max).then_some(count + 1);
+        broker.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
+        broker.metrics.sessions.with_label_values(&[kind]).inc();
+        broker.metrics.opened.with_label_values(&[kind]).inc();
+        Some(Self { broker: broker.clone(), kind })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.broker.metrics.sessions.with_label_values(&[self.kind]).dec();
+        self.broker.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.broker.session_ended.notify_waiters();
+    }
+}
+
+/// How long a peer may be silent.
+enum Patience {
+    /// It has not said hello; milliseconds until it must.
+    Hello(u64),
+    /// It is pinged.
+    Alive(Keepalive),
+}
+
+/// See the head of this file.
+pub(crate) struct Shell {
+    pub broker: Arc<Inner>,
+    pub arbiter: Rc<Arbiter>,
+    pub partition: PartitionHandle,
+    pub index: SharedIndex,
+    pub notice: Rc<Notice>,
+    pub outcomes: Outcomes,
+    pub site: SiteName,
+    pub who: Who,
+    pub id: SessionId,
+    pub codec: Codec,
+    pub peer: Box<str>,
+    keepalive_s: u32,
+    patience: Patience,
+    pub outbox: mpsc::Sender<Outbound>,
+    /// Room for the last word: the close gets out however full the outbox is.
+    last_word: Option<mpsc::OwnedPermit<Outbound>>,
+    _counted: Counted,
+}
+
+/// Whether the outbox took something.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It did.
+    Taken,
+    /// It is full.
+    Full,
+    /// The front has gone.
+    Gone,
+}
+
+impl Shell {
+    pub fn new(setup: AgentSetup, notice: Rc<Notice>) -> Self {
+        let AgentSetup { broker, arbiter, partition, connection, who, counted } = setup;
+        let Connection { site, codec, outbox, peer, principal: _, token: _ } = connection;
+        let index = arbiter.index(&partition);
+        let id = arbiter.next_session();
+        index.borrow_mut().enter(&site, id, &who, &notice);
+        let hello_ms = broker.options.hello_timeout.as_millis() as u64;
+        Self {
+            id,
+            index,
+            outcomes: Outcomes::default(),
+            keepalive_s: broker.options.keepalive_s_default,
+            patience: Patience::Hello(broker.now_ms() + hello_ms),
+            last_word: outbox.clone().try_reserve_owned().ok(),
+            broker,
+            arbiter,
+            partition,
+            notice,
+            site,
+            who,
+            codec,
+            peer,
+            outbox,
+            _counted: counted,
+        }
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.broker.metrics
+    }
+
+    /// What the welcome says besides what the session knows.
+    pub fn terms(&self) -> Terms<'_> {
+        Terms { keepalive_s: self.keepalive_s, addresses: &self.broker.options.addresses }
+    }
+
+    /// Looks at the state as applied here.
+    pub fn look<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
+        let (now_ms, stamp) = (self.broker.now_ms(), self.partition.now());
+        self.partition.read(|state| look(View::new(state, &self.site, now_ms, stamp)))
+    }
+
+    /// The peer said hello and asked for this interval between pings.
+    pub fn on_hello(&mut self, keepalive_s: Option<u32>) {
+        let options = &self.broker.options;
+        let wanted = keepalive_s.unwrap_or(options.keepalive_s_default);
+        self.keepalive_s = wanted.clamp(options.keepalive_s_min, options.keepalive_s_max);
+        let interval_ms = self.keepalive_s.saturating_mul(1000);
+        self.patience = Patience::Alive(Keepalive::new(interval_ms, self.broker.now_ms()));
+    }
+
+    /// The peer gave a sign of life.
+    pub fn on_heard(&mut self) {
+        match &mut self.patience {
+            Patience::Alive(keepalive) => keepalive.on_heard(self.broker.now_ms()),
+            Patience::Hello(_) => {}
+        }
+    }
+
+    /// Pings a silent peer. What to say when it was silent for too long.
+    pub fn on_time(&mut self) -> Option<&'static str> {
+        let now_ms = self.broker.now_ms();
+        match &mut self.patience {
+            Patience::Hello(deadline_ms) => (*deadline_ms <= now_ms).then_some("no hello"),
+            Patience::Alive(keepalive) => match keepalive.on_time(now_ms) {
+                KeepaliveAct::Wait => None,
+                KeepaliveAct::GiveUp => Some("silent for two intervals"),
+                KeepaliveAct::Ping => {
+                    // A full outbox is a peer that does not read: the silence will tell.
+                    let _full = self.outbox.try_send(Outbound::Ping);
+                    None
+                }
+            },
+        }
+    }
+
+    /// Sets the session's timer to its own deadline or the end of patience.
+    pub fn arm(&self, deadline_ms: Option<u64>) {
+        let patience_ms = match &self.patience {
+            Patience::Hello(deadline_ms) => *deadline_ms,
+            Patience::Alive(keepalive) => keepalive.deadline(),
+        };
+        let deadline_ms = deadline_ms.map_or(patience_ms, |at| at.min(patience_ms));
+        self.arbiter.timers.arm(&self.notice, deadline_ms);
+    }
+
+    /// Hands a frame to the front if there is room; it is encoded only then.
+    pub fn try_send(&self, frame: impl FnOnce() -> Bytes) -> Room {
+        match self.outbox.try_reserve() {
+            Ok(permit) => {
+                let frame = frame();
+                self.metrics().sent(frame.len());
+                permit.send(Outbound::Frame(frame));
+                Room::Taken
+            }
+            Err(TrySendError::Full(())) => Room::Full,
+            Err(TrySendError::Closed(())) => Room::Gone,
+        }
+    }
+
+    /// The last word: there is always room for it.
+    pub fn send_close(&mut self, number: u16, reason: &str) {
+        if let Some(permit) = self.last_word.take() {
+            permit.send(Outbound::Close { number, reason: reason.to_owned() });
+        }
+    }
+
+    /// The session ends: nobody wakes it any more.
+    pub fn leave(&self, events: &[ackord_machine::site::EventKey]) {
+        let mut index = self.index.borrow_mut();
+        for event in events {
+            index.unsubscribe(&self.site, self.id, *event);
+        }
+        index.leave(&self.site, self.id, &self.who);
+        self.arbiter.timers.disarm(&self.notice);
+    }
+}
