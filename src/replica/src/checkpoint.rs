@@ -70,7 +70,16 @@ pub(crate) struct CheckpointSignal {
 struct Asked {
     dirty: bool,
     urgent: bool,
-    stop: bool,
+    stop: Option<Stop>,
+}
+
+/// How the checkpointer thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// After it wrote everything that is left.
+    Written,
+    /// As it is: the log has what is missing.
+    Now,
 }
 
 impl CheckpointSignal {
@@ -91,20 +100,20 @@ impl CheckpointSignal {
         }
     }
 
-    /// Ends the thread after a last pass.
-    pub(crate) fn stop(&self) {
-        self.asked.lock().stop = true;
+    /// Ends the thread.
+    pub(crate) fn stop(&self, how: Stop) {
+        self.asked.lock().stop = Some(how);
         self.arrived.notify_one();
     }
 
     /// Waits until there is something to write and `interval` has passed or a partition has many
-    /// rows, but at least `pause`. False when asked to stop.
-    fn wait(&self, interval: Duration, pause: Duration) -> bool {
+    /// rows, but at least `pause`. Says how to stop when asked to.
+    fn wait(&self, interval: Duration, pause: Duration) -> Option<Stop> {
         let mut asked = self.asked.lock();
         let started = Instant::now();
         loop {
-            if asked.stop {
-                return false;
+            if asked.stop.is_some() {
+                return asked.stop;
             }
             let least = if asked.urgent { pause } else { interval.max(pause) };
             let waited = started.elapsed();
@@ -115,7 +124,7 @@ impl CheckpointSignal {
             } else {
                 asked.dirty = false;
                 asked.urgent = false;
-                return true;
+                return None;
             }
         }
     }
@@ -129,7 +138,10 @@ pub(crate) fn run(
 ) {
     shared.fatal.guard_thread();
     let mut pause = Duration::ZERO;
-    while shared.checkpoints.wait(shared.options.checkpoint_interval, pause) {
+    let stop = loop {
+        if let Some(stop) = shared.checkpoints.wait(shared.options.checkpoint_interval, pause) {
+            break stop;
+        }
         let started = Instant::now();
         let mut left = false;
         for partition in partitions {
@@ -148,19 +160,29 @@ pub(crate) fn run(
             pause = pause.max(RETRY_PAUSE);
             shared.checkpoints.dirtied(true, 0);
         }
-    }
-    for partition in partitions {
-        pass(partition);
+    };
+    match stop {
+        Stop::Written => {
+            for partition in partitions {
+                let _held = partition.checkpoint.lock();
+                write_or_fail(partition);
+            }
+        }
+        Stop::Now => {}
     }
 }
 
 /// Writes a partition's checkpoint. False when there is something left to write.
-fn pass(partition: &Arc<Partition>) -> bool {
+fn pass(partition: &Partition) -> bool {
+    // Not while a snapshot is being made from it: the next pass has this one's rows too.
+    partition.checkpoint.try_lock().is_some_and(|_held| write_or_fail(partition))
+}
+
+/// As [`write`]; a failure other than a full disk is the node's end.
+fn write_or_fail(partition: &Partition) -> bool {
     if partition.stopped() {
         return true;
     }
-    // A snapshot is being made from it: the next pass has this one's rows too.
-    let Some(_held) = partition.checkpoint.try_lock() else { return false };
     match write(partition) {
         Ok(done) => done,
         Err(StoreError::NoSpace(what)) => {
@@ -169,10 +191,8 @@ fn pass(partition: &Arc<Partition>) -> bool {
         }
         Err(StoreError::Closed) => true,
         Err(error) => {
-            partition
-                .shared
-                .fatal
-                .raise(&format!("checkpoint of partition {}: {error}", partition.number));
+            let text = format!("checkpoint of partition {}: {error}", partition.number);
+            partition.shared.fatal.raise(&text);
             true
         }
     }

@@ -15,7 +15,7 @@ use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::checkpoint::{self, CheckpointSignal};
+use crate::checkpoint::{self, CheckpointSignal, Stop};
 use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
 use crate::fatal::Fatal;
@@ -45,7 +45,8 @@ pub(crate) struct Hooks {
 }
 
 /// A running node. Dropping it without [`Node::shutdown`] is like killing the process: nothing
-/// acknowledged is lost, the next start takes longer.
+/// acknowledged is lost, the next start takes longer. The data directory is closed when the node
+/// and every [`PartitionHandle`] of it are gone.
 pub struct Node {
     shared: Arc<Shared>,
     partitions: Vec<Arc<Partition>>,
@@ -152,12 +153,19 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         let Some(running) = self.running.lock().take() else { return };
-        for partition in &self.partitions {
-            partition.queue.close();
+        self.partitions.iter().for_each(|partition| partition.queue.close());
+        self.shared.checkpoints.stop(Stop::Now);
+        // Waits only for what a thread is in the middle of, so that the store closes with the last
+        // handle.
+        let Running { runtime, checkpointer, proposers } = running;
+        drop(proposers);
+        let ended = on_thread("ackord-stop", move || {
+            runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
+            checkpointer.join().is_ok()
+        });
+        if !matches!(ended, Ok(true)) {
+            tracing::warn!("the node's threads did not end in order");
         }
-        self.shared.checkpoints.stop();
-        // Never waits: this may be a thread of another runtime.
-        running.runtime.shutdown_background();
     }
 }
 
@@ -357,7 +365,7 @@ fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
             }
         }
     });
-    shared.checkpoints.stop();
+    shared.checkpoints.stop(Stop::Written);
     if checkpointer.join().is_err() {
         tracing::error!("the checkpointer panicked");
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ackord_machine::site::{Effect, Outcome, RowKey, State, apply, decode_batch};
 use ackord_store::{GroupId, Store};
-use openraft::{BasicNode, EntryPayload, Membership};
+use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 
 use crate::checkpoint::CheckpointSignal;
@@ -164,6 +164,8 @@ impl Partition {
             };
             if let EntryPayload::Membership(membership) = &entry.payload {
                 applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                let leading = self.raft.get().is_some_and(|raft| raft.is_leader());
+                self.set_ticking(&applied, leading);
             }
             applied.last = Some(entry.log_id);
             applied.log_bytes += entry_bytes(entry);
@@ -173,9 +175,6 @@ impl Partition {
         };
         self.shared.counters.entries_applied.add(1);
         self.shared.counters.commands_applied.add(outcomes.len() as u64);
-        if let EntryPayload::Membership(membership) = &entry.payload {
-            self.set_ticking(self.alone(membership));
-        }
         self.publish(&effects);
         Ok(Outcomes(outcomes))
     }
@@ -195,28 +194,22 @@ impl Partition {
         self.effects.publish(effects);
     }
 
-    /// Whether this node is the only member.
-    fn alone(&self, membership: &Membership<NodeId, BasicNode>) -> bool {
-        membership.voter_ids().eq([self.shared.node]) && membership.learner_ids().next().is_none()
-    }
-
-    /// A group whose only member is this node needs no heartbeats and no election timer: sixteen
-    /// idle groups would wake eight hundred times a second for nothing.
-    fn set_ticking(&self, alone: bool) {
+    /// A group that has this node as its only member and leader needs no heartbeats and no
+    /// election timer: sixteen idle groups would wake eight hundred times a second for nothing.
+    /// Called under the lock, so that the last word is about the last membership.
+    fn set_ticking(&self, applied: &Applied, leading: bool) {
+        let membership = applied.membership.membership();
+        let alone = membership.voter_ids().eq([self.shared.node])
+            && membership.learner_ids().next().is_none();
         if let Some(raft) = self.raft.get() {
-            let leads = raft.is_leader();
-            raft.runtime_config().tick(!(alone && leads));
+            raft.runtime_config().tick(!(alone && leading));
         }
     }
 
     /// Called when this node came to lead the group or ceased to.
     pub(crate) fn leads(&self, leading: bool) {
         self.clock.set_leading(leading);
-        let alone = {
-            let applied = self.applied.read();
-            self.alone(applied.membership.membership())
-        };
-        self.set_ticking(alone);
+        self.set_ticking(&self.applied.read(), leading);
         self.queue.wake.notify_one();
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn newest(partition: &Partition) -> io::Result<Option<Snapshot>> {
 }
 
 /// Writes a snapshot and then lets raft take it as its own. One at a time; a full disk only puts
-/// it off.
+/// it off, and so does a log that is behind what was applied.
 pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle) {
     if partition.stopped() || partition.snapshot_pending.swap(true, Ordering::AcqRel) {
         return;
@@ -82,8 +82,8 @@ pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle
                     }
                 });
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                tracing::warn!(partition = partition.number, %error, "no space for a snapshot");
+            Err(error) if put_off(error.kind()) => {
+                tracing::warn!(partition = partition.number, %error, "a snapshot is put off");
             }
             Err(error) => {
                 let text = format!("snapshot of partition {}: {error}", partition.number);
@@ -94,11 +94,16 @@ pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle
     });
 }
 
+fn put_off(kind: io::ErrorKind) -> bool {
+    kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::WouldBlock
+}
+
 /// Writes a snapshot of the state as applied now.
 pub(crate) fn build(partition: &Arc<Partition>) -> io::Result<Snapshot> {
     let held = partition.checkpoint.lock();
     if !checkpoint::write(partition).map_err(other)? {
-        tracing::debug!(partition = partition.number, "the snapshot is of what is durable here");
+        let text = "what is applied is not durable here yet";
+        return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
     }
     let home = partition.shared.store.snapshots(partition.group);
     let (meta, mut rows) = rows_to_keep(partition)?;

@@ -256,6 +256,19 @@ async fn given_a_state_at_its_capacity_when_raising_then_over_capacity_and_other
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_disk_below_its_reserve_when_raising_then_disk_full_and_other_commands_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { disk_reserve_bytes: 1 << 60, ..options(dir.path()) };
+    let node = Node::start(options).unwrap();
+    let mut publisher = Publisher::create(&node, "plant", 1000).await;
+    assert_eq!(publisher.send(8).map(drop), Err(ProposeError::DiskFull));
+    assert_eq!(node.counters().refused_disk_full, 1);
+    let delete = admin(&publisher.site, 9, AdminAction::DeleteSite);
+    assert_eq!(propose(&publisher.at, delete).await, Ok(Outcome::Done));
+    node.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_something_that_expires_when_it_is_due_then_the_replica_removes_it_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { lifetime_ms_min: 1, ..Limits::default() };
