@@ -1,0 +1,54 @@
+//! The demonstrations end as they should: they verify themselves.
+
+use crate::support::{ackord, end, run, run_with};
+
+#[test]
+fn the_first_demonstration_brings_standard_input_to_a_subscriber_that_was_away() {
+    let input: String = (1..=50).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+
+    let ended = run_with(&["demo", "--exit", "--json"], &input).expect(0);
+
+    let numbers: Vec<u64> =
+        ended.lines().iter().map(|line| line["args"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    assert!(ended.err.contains("all of them, in order, each once"), "{}", ended.err);
+    run_with(&["demo", "--exit"], "").expect(2);
+}
+
+#[test]
+fn the_boiler_and_its_followers_go_on_where_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let boiler = || {
+        let mut command = ackord(&["demo", "boiler", "--json", "--every", "10ms"]);
+        command.args(["--readings", "10", "--data"]).arg(dir.path());
+        end(command, "").expect(0).lines()
+    };
+    let handled = |lines: &[serde_json::Value], role: &str, event: &str| -> Vec<u64> {
+        let mine = lines.iter().filter(|line| line["role"] == role);
+        let events = mine.map(|line| &line["handled"]).filter(|handled| handled["event"] == event);
+        events.map(|handled| handled["args"]["n"].as_u64().unwrap()).collect()
+    };
+
+    let first = boiler();
+    assert_eq!(handled(&first, "panel", "reading"), (1..=10).collect::<Vec<_>>());
+    assert_eq!(handled(&first, "phone", "notice"), [5, 10]);
+    let second = boiler();
+    assert_eq!(handled(&second, "panel", "reading"), (11..=20).collect::<Vec<_>>());
+    assert_eq!(handled(&second, "phone", "notice"), [15, 20]);
+}
+
+#[test]
+fn each_benchmark_verifies_its_own_result() {
+    let check = |words: &[&str]| {
+        let words: Vec<&str> = ["bench"].iter().chain(words).copied().collect();
+        let report = run(&words).expect(0).lines().remove(0);
+        assert!(!report["verified"].as_array().unwrap().is_empty(), "{report}");
+        assert_eq!(report["failures"].as_array().unwrap().len(), 0, "{report}");
+        assert!(report["events"].as_u64().unwrap() > 0, "{report}");
+    };
+    check(&["publish", "--publishers", "2", "--window", "8", "--seconds", "1", "--json"]);
+    check(&["deliver", "--subscriptions", "6", "--subscribers", "3", "--backlog", "20", "--json"]);
+    check(&["idle", "--subscribers", "20", "--seconds", "1", "--json"]);
+    let more = run(&["bench", "publish", "--nodes", "3"]).expect(2);
+    assert!(more.err.contains("--nodes 3"), "{}", more.err);
+}

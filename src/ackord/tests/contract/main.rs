@@ -1,0 +1,12 @@
+//! The command-line contract of `docs/cli.md`, with the real binary: what scripts rely on.
+//!
+//! Every command that waits for something has a time limit of its own on its command line, so no
+//! scenario can wait for ever.
+
+mod administration;
+mod brokers;
+mod demos;
+mod help;
+mod raising;
+mod subscribing;
+mod support;
