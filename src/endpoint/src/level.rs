@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::cpl::ClientPersistence;
+use crate::spl::ServicePersistence;
+
 /// The least capacity in memory, bytes.
 pub const SPL1_BYTES_MIN: u64 = 4 * 1024;
 /// The capacity in memory by default, bytes.
@@ -10,12 +13,6 @@ pub const SPL1_BYTES_DEFAULT: u64 = 16 * 1024;
 pub const SPL2_BYTES_MIN: u64 = 8 * 1024;
 /// The capacity in a file by default, bytes.
 pub const SPL2_BYTES_DEFAULT: u64 = 1024 * 1024;
-
-/// Keeps raised events until they are acknowledged.
-pub trait ServicePersistence: Send {}
-
-/// Keeps the last handled position of every subscription.
-pub trait ClientPersistence: Send {}
 
 /// Where a service keeps its events until they are acknowledged.
 pub enum ServiceLevel {

@@ -1,16 +1,29 @@
 //! The Rust SDK of Ackord: [`ServiceEndpoint`] raises events, [`ClientEndpoint`] handles them.
 //!
-//! Layers, from the inside out: pure machines (`publish`, `subscribe`, `reconnect`) decide
-//! everything and touch neither clock, network nor disk; stores (`spl`, `cpl`) make decisions
+//! Layers, from the inside out: pure machines ([`publish`], [`subscribe`], [`reconnect`]) decide
+//! everything and touch neither clock, network nor disk; stores ([`spl`], [`cpl`]) make decisions
 //! durable; the two endpoints put both on a tokio task and a WebSocket.
 //!
 //! Deliberately absent: any type of the broker beyond its wire format, and any thread or task per
 //! event on the way from `raise` to the socket.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod cpl;
+pub mod entropy;
+pub mod publish;
+pub mod reconnect;
+pub mod spl;
+pub mod subscribe;
+
+mod disk;
 mod error;
 mod event;
 pub mod level;
+mod link;
+mod log;
 mod notice;
+mod options;
 
 mod client;
 mod service;
@@ -20,8 +33,10 @@ pub use ackord_wire::structure::{Category, Structure};
 pub use ackord_wire::{Code, Codec, Payload};
 
 pub use client::{ClientBuilder, ClientEndpoint};
+pub use cpl::ClientPersistence;
 pub use error::{Error, RaiseError};
 pub use event::{Delivery, Event, Flow, HandlerError, Outcome, Subscription};
-pub use level::{ClientLevel, ClientPersistence, ServiceLevel, ServicePersistence};
+pub use level::{ClientLevel, ServiceLevel};
 pub use notice::{ClientNotice, RenewReason, ResetReason, ServiceNotice};
-pub use service::{ServiceBuilder, ServiceEndpoint};
+pub use service::{Raised, ServiceBuilder, ServiceEndpoint};
+pub use spl::ServicePersistence;
