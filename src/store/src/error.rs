@@ -77,10 +77,7 @@ impl StoreError {
         {
             return StoreError::NoSpace(what);
         }
-        StoreError::Io {
-            what,
-            reason: error.to_string(),
-        }
+        StoreError::Io { what, reason: error.to_string() }
     }
 }
 
@@ -171,16 +168,11 @@ impl OpenError {
     }
 
     pub(crate) fn io(what: impl Into<String>, error: &std::io::Error) -> Self {
-        OpenError::Io {
-            what: what.into(),
-            reason: error.to_string(),
-        }
+        OpenError::Io { what: what.into(), reason: error.to_string() }
     }
 
     pub(crate) fn damaged(place: impl Into<String>, finding: impl Into<String>) -> Self {
-        OpenError::Damaged {
-            findings: vec![Damage::at(place, finding)],
-        }
+        OpenError::Damaged { findings: vec![Damage::at(place, finding)] }
     }
 }
 

@@ -1,495 +1,595 @@
-//! The store's handle. This first version keeps everything in memory.
+//! The handle of an open data directory: what the rest of the node calls.
+//!
+//! Requests change the group in memory under its lock and queue up for the writer in that
+//! order; answers come from the writer thread. The threads end when the last handle is closed
+//! or dropped.
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::{
-    Damage, Done, Entry, GroupId, Identity, LogState, Mark, OpenError, StoreError, StoreOptions,
-};
+use crate::checkpoint::{Checkpoint, CheckpointStore};
+use crate::error::{OpenError, StoreError};
+use crate::group::{Group, cost};
+use crate::high_water::GROUPS_MAX;
+use crate::janitor;
+use crate::log::Engine;
+use crate::log::reader::{Reader, fetch};
+use crate::open;
+use crate::options::StoreOptions;
+use crate::queue::{Queued, Request};
+use crate::record::{EXTRA_BYTES_MAX, EntryRecord, VOTE_BYTES_MAX};
+use crate::shared::{Shared, StoreCounters};
+use crate::snapshot::Snapshots;
+use crate::types::{Done, Entry, GroupId, Identity, LogState, Mark};
+use crate::writer::{Writer, compact_slot};
 
-/// What the store has done since it was opened. Only ever grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreCounters {
-    /// Syncs of the log.
-    pub syncs: u64,
-    /// Writes to the log, each one batch.
-    pub writes: u64,
-    /// Bytes written to the log.
-    pub bytes: u64,
-    /// Entries appended.
-    pub entries: u64,
-    /// Requests (appends, votes, truncations, purges) made durable.
-    pub requests: u64,
-    /// Writes of the high-water file.
-    pub high_water_writes: u64,
-    /// Reads that had to go to the disk.
-    pub cold_reads: u64,
-    /// Checkpoint batches made durable.
-    pub checkpoint_writes: u64,
-    /// Snapshots written or received, and verified.
-    pub snapshots: u64,
-}
+/// What a request without entries costs in the queue.
+const META_COST_BYTES: u64 = 512;
 
-#[derive(Default)]
-struct Group {
-    state: LogState,
-    entries: BTreeMap<u64, Entry>,
-    checkpoint: Option<(Bytes, BTreeMap<Bytes, Bytes>)>,
-    snapshots: Vec<(SnapshotInfo, Vec<Bytes>)>,
-}
-
-struct Inner {
-    groups: Mutex<BTreeMap<GroupId, Group>>,
-    appended: AtomicU64,
-}
-
-/// The open data directory of one node. Cheap to clone.
+/// The open data directory of one node. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) shared: Arc<Shared>,
+    running: Arc<Running>,
 }
 
-/// How [`Store::recover`] treats what it finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecoverMode {
-    /// Look and report; change nothing.
-    Inspect,
-    /// Make the directory open again with what is left. What is lost is lost.
-    AcceptLoss,
+/// What has to be stopped in order.
+struct Running {
+    shared: Arc<Shared>,
+    reader: Reader,
+    checkpoints: Arc<CheckpointStore>,
+    parts: Mutex<Option<Parts>>,
 }
 
-/// What one group keeps and loses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupReport {
-    /// The group.
-    pub group: GroupId,
-    /// The last entry known to have been durable.
-    pub durable: Option<Mark>,
-    /// The last entry that can be kept.
-    pub kept: Option<Mark>,
-    /// The last purged entry.
-    pub purged: Option<Mark>,
+struct Parts {
+    writer: JoinHandle<()>,
+    janitor: JoinHandle<()>,
+    engine: Arc<Engine>,
+    lock: File,
 }
 
-/// What [`Store::recover`] found and did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// What is wrong; empty when the directory opens as it is.
-    pub findings: Vec<Damage>,
-    /// Per group, what is kept.
-    pub groups: Vec<GroupReport>,
-    /// Whether the directory was changed.
-    pub changed: bool,
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|error| OpenError::io("start a thread", &error))
 }
 
 impl Store {
-    /// Opens a data directory, creating it when missing, and verifies everything in its log.
-    pub fn open(_options: StoreOptions) -> Result<Store, OpenError> {
-        Ok(Store {
-            inner: Arc::new(Inner {
-                groups: Mutex::default(),
-                appended: AtomicU64::new(0),
+    /// Opens a data directory, creating it when missing. Every entry in its log is read and
+    /// verified, and the end of every log compared with the high-water file.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] lists what is wrong; the directory is left as it was and
+    /// [`Store::recover`] says what can be kept.
+    pub fn open(options: StoreOptions) -> Result<Store, OpenError> {
+        let opened = open::open(&options)?;
+        let shared = Arc::new(Shared::new(
+            options,
+            (opened.identity, opened.salt),
+            opened.groups,
+            opened.last_sequence,
+            opened.water,
+            opened.files,
+        ));
+        janitor::look_at_disk(&shared);
+        let writer = Writer::new(
+            shared.clone(),
+            opened.engine.clone(),
+            opened.last_number,
+            opened.last_sequence,
+        );
+        let writer = spawn("store-write", move || writer.run())?;
+        let janitor = {
+            let (shared, engine) = (shared.clone(), opened.engine.clone());
+            spawn("store-tidy", move || janitor::run(&shared, &engine))?
+        };
+        let checkpoints = Arc::new(CheckpointStore::new(shared.clone()));
+        let store = Store {
+            running: Arc::new(Running {
+                shared: shared.clone(),
+                reader: opened.reader,
+                checkpoints,
+                parts: Mutex::new(Some(Parts {
+                    writer,
+                    janitor,
+                    engine: opened.engine,
+                    lock: opened.lock,
+                })),
             }),
-        })
+            shared,
+        };
+        for group in opened.stale {
+            store.compact_again(group);
+        }
+        Ok(store)
     }
-    /// Says what is wrong with a directory no process has open and, when asked, makes it open again.
-    pub fn recover(_dir: &Path, _mode: RecoverMode) -> Result<RecoveryReport, OpenError> {
-        Ok(RecoveryReport {
-            findings: Vec::new(),
-            groups: Vec::new(),
-            changed: false,
-        })
-    }
+
     /// Whose directory this is.
     pub fn identity(&self) -> Identity {
-        Identity {
-            cluster: [0; 16],
-            node: 1,
-        }
+        self.shared.identity
     }
-    /// The groups that have anything in the log.
+
+    /// The groups the log knows.
     pub fn groups(&self) -> Vec<GroupId> {
-        self.inner.groups.lock().keys().copied().collect()
+        self.shared.groups.read().keys().copied().collect()
     }
-    /// What a group's log looks like, unsynced appends included.
+
+    /// What a group's log looks like, unsynced requests included.
     pub fn log_state(&self, group: GroupId) -> LogState {
-        self.inner
-            .groups
-            .lock()
-            .entry(group)
-            .or_default()
-            .state
-            .clone()
+        let cell = self.shared.groups.read().get(&group).cloned();
+        cell.map(|cell| cell.lock().state()).unwrap_or_default()
     }
-    /// Appends entries; they are readable when this returns and `done` is called once they are
-    /// durable. Waits while the writer's queue is full.
-    pub fn append(&self, group: GroupId, entries: Vec<Entry>, done: Done) {
-        self.inner
-            .appended
-            .fetch_add(entries.len() as u64, Ordering::Relaxed);
-        {
-            let mut groups = self.inner.groups.lock();
-            let g = groups.entry(group).or_default();
-            for e in entries {
-                g.state.last = Some(e.mark);
-                g.entries.split_off(&e.mark.index);
-                g.entries.insert(e.mark.index, e);
-            }
+
+    fn cell(&self, group: GroupId) -> Result<Arc<Mutex<Group>>, StoreError> {
+        if let Some(cell) = self.shared.groups.read().get(&group) {
+            return Ok(cell.clone());
         }
-        done(Ok(()));
+        let mut groups = self.shared.groups.write();
+        if groups.len() >= GROUPS_MAX {
+            let text = format!("more than {GROUPS_MAX} groups");
+            return Err(StoreError::Invalid(text));
+        }
+        let cell = groups.entry(group).or_insert_with(|| Arc::new(Mutex::new(Group::new())));
+        Ok(cell.clone())
     }
+
+    /// Appends entries behind the last one; entries that stand in the way are truncated first.
+    /// They are readable when this returns; `done` is called once they are durable. Waits while
+    /// the writer's queue is full ([`Store::has_room`]).
+    pub fn append(&self, group: GroupId, entries: Vec<Entry>, done: Done) {
+        let Some(first) = entries.first().map(|entry| entry.mark.index) else {
+            done(Ok(()));
+            return;
+        };
+        let last = self.log_state(group).last;
+        if last.is_some_and(|last| last.index >= first) {
+            self.truncate_from(group, first, Box::new(|_| ()));
+        }
+        let bytes = entries.iter().map(cost).sum();
+        self.submit(group, bytes, done, |group_id, cell, sequence| {
+            let appended = cell.append(group_id, sequence, entries)?;
+            self.shared.recent_bytes.fetch_add(bytes, Ordering::Relaxed);
+            Ok(Some(Request::Append { entries: appended.entries, drops_all: appended.drops_all }))
+        });
+    }
+
     /// Whether an append would be taken without waiting.
     pub fn has_room(&self) -> bool {
-        true
+        self.shared.queue.would_take(0)
     }
+
     /// Saves a vote; `done` is called once it is in the log and in the high-water file.
     pub fn save_vote(&self, group: GroupId, vote: Bytes, done: Done) {
-        self.inner
-            .groups
-            .lock()
-            .entry(group)
-            .or_default()
-            .state
-            .vote = Some(vote);
-        done(Ok(()));
+        if vote.len() > VOTE_BYTES_MAX {
+            let text = format!("a vote of {} bytes", vote.len());
+            done(Err(StoreError::Invalid(text)));
+            return;
+        }
+        self.submit(group, META_COST_BYTES, done, |_, cell, sequence| {
+            cell.meta.vote = Some(vote);
+            cell.meta.sequence = sequence;
+            Ok(Some(Request::Meta { meta: cell.meta.clone(), compact_to: None, is_vote: true }))
+        });
     }
-    /// Remembers how far the log is committed. A hint, written along with something else.
-    pub fn save_committed(&self, group: GroupId, committed: Option<Mark>) {
-        self.inner
-            .groups
-            .lock()
-            .entry(group)
-            .or_default()
-            .state
-            .committed = committed;
-    }
+
     /// Saves a few opaque bytes for a group.
     pub fn save_extra(&self, group: GroupId, extra: Bytes, done: Done) {
-        self.inner
-            .groups
-            .lock()
-            .entry(group)
-            .or_default()
-            .state
-            .extra = Some(extra);
-        done(Ok(()));
+        if extra.len() > EXTRA_BYTES_MAX {
+            let text = format!("an extra of {} bytes", extra.len());
+            done(Err(StoreError::Invalid(text)));
+            return;
+        }
+        self.submit(group, META_COST_BYTES, done, |_, cell, sequence| {
+            cell.meta.extra = Some(extra);
+            cell.meta.sequence = sequence;
+            Ok(Some(meta_request(cell, None)))
+        });
     }
-    /// Removes every entry from `index` on.
+
+    /// Remembers how far the log is committed: a hint, written when the high-water file is next
+    /// refreshed. After a restart it may be older or gone.
+    pub fn save_committed(&self, group: GroupId, committed: Option<Mark>) {
+        let cell = self.shared.groups.read().get(&group).cloned();
+        let Some(cell) = cell else {
+            return;
+        };
+        cell.lock().committed = committed;
+        let mut high = self.shared.water.lock();
+        if let Some(facts) = high.water.groups.get_mut(&group) {
+            facts.committed = committed;
+            high.dirty = true;
+        }
+    }
+
+    /// Removes every entry from `index` on. Removing what is not there is done at once.
     pub fn truncate_from(&self, group: GroupId, index: u64, done: Done) {
-        {
-            let mut groups = self.inner.groups.lock();
-            let g = groups.entry(group).or_default();
-            g.entries.split_off(&index);
-            g.state.last = g
-                .entries
-                .values()
-                .next_back()
-                .map(|e| e.mark)
-                .or(g.state.purged);
-        }
-        done(Ok(()));
+        self.submit_prepared(group, done, |cell, known| {
+            let Some(last) = cell.last.filter(|last| last.index >= index) else {
+                return Ok(Step::Nothing);
+            };
+            if let Some(purged) = cell.purged()
+                && purged.index >= index
+            {
+                return Err(StoreError::Purged { group, purged });
+            }
+            debug_assert!(last.index >= index);
+            let before = if index <= cell.first {
+                None
+            } else {
+                match head_at(cell, index - 1, known) {
+                    Some(head) => Some(head),
+                    None => return Ok(Step::Look(index - 1)),
+                }
+            };
+            let sequence = self.shared.next_sequence();
+            let freed = cell.truncate(index, before, sequence);
+            self.shared.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
+            Ok(Step::Go(sequence, meta_request(cell, None)))
+        });
     }
-    /// Removes every entry up to and including `mark`; when the log ends before it, or has
-    /// another entry there, the whole log is dropped and goes on after `mark`.
+
+    /// Removes every entry up to and including `mark`. When the log ends before it, or has
+    /// another entry there, the whole log is dropped and goes on behind `mark`. Purging what is
+    /// purged is done at once.
     pub fn purge_to(&self, group: GroupId, mark: Mark, done: Done) {
-        {
-            let mut groups = self.inner.groups.lock();
-            let g = groups.entry(group).or_default();
-            g.entries = g.entries.split_off(&(mark.index + 1));
-            g.state.purged = Some(mark);
-            g.state.last = g
-                .entries
-                .values()
-                .next_back()
-                .map(|e| e.mark)
-                .or(g.state.purged);
-        }
-        done(Ok(()));
+        self.submit_prepared(group, done, |cell, known| {
+            if cell.purged().is_some_and(|purged| purged.index >= mark.index) {
+                return Ok(Step::Nothing);
+            }
+            let is_within = cell.last.is_some_and(|last| last.index >= mark.index);
+            let head = if !is_within {
+                None
+            } else if mark.index < cell.first {
+                let text = format!("group {group} begins at {}", cell.first);
+                return Err(StoreError::Invalid(text));
+            } else {
+                match head_at(cell, mark.index, known) {
+                    Some(head) => Some(head),
+                    None => return Ok(Step::Look(mark.index)),
+                }
+            };
+            let sequence = self.shared.next_sequence();
+            let freed = match head {
+                Some((found, digest)) if found == mark => cell.purge(mark, digest, sequence),
+                Some(_) | None => cell.reset(mark, sequence),
+            };
+            self.shared.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
+            let slot = compact_slot(mark.index);
+            Ok(Step::Go(sequence, meta_request(cell, Some(slot))))
+        });
     }
-    /// Reads entries of `range`, at least one and then as many as fit into `bytes_max`.
+
+    /// Forgets a group: its vote, its log and its place in the high-water file. Its checkpoint
+    /// and snapshots are the caller's to remove.
+    pub fn remove_group(&self, group: GroupId, done: Done) {
+        self.submit(group, META_COST_BYTES, done, |_, cell, _| {
+            let freed = cell.recent.drain(..).map(|recent| cost(&recent.entry)).sum();
+            self.shared.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
+            let epoch = cell.epoch + 1;
+            *cell = Group::new();
+            cell.epoch = epoch;
+            Ok(Some(Request::Remove))
+        });
+    }
+
+    /// Asks the engine again to forget what is purged: it may have lost that with an old file.
+    fn compact_again(&self, group: GroupId) {
+        let done: Done = Box::new(|_| ());
+        self.submit(group, META_COST_BYTES, done, |_, cell, sequence| {
+            let slot = cell.purged().map(|mark| compact_slot(mark.index));
+            cell.meta.sequence = sequence;
+            Ok(Some(meta_request(cell, slot)))
+        });
+    }
+
+    /// Reserves room, changes the group and queues the request, in the order of the group's lock.
+    fn submit(
+        &self,
+        group: GroupId,
+        bytes: u64,
+        done: Done,
+        change: impl FnOnce(GroupId, &mut Group, u64) -> Result<Option<Request>, StoreError>,
+    ) {
+        let cell = match self.shared.queue.reserve(bytes).and_then(|()| self.cell(group)) {
+            Ok(cell) => cell,
+            Err(error) => {
+                done(Err(error));
+                return;
+            }
+        };
+        let mut locked = cell.lock();
+        let sequence = self.shared.next_sequence();
+        match change(group, &mut locked, sequence) {
+            Ok(Some(request)) => self.push(&locked, group, sequence, request, bytes, done),
+            Ok(None) => {
+                drop(locked);
+                self.shared.queue.release(1, bytes);
+                done(Ok(()));
+            }
+            Err(error) => {
+                drop(locked);
+                self.shared.queue.release(1, bytes);
+                done(Err(error));
+            }
+        }
+    }
+
+    fn push(
+        &self,
+        locked: &MutexGuard<'_, Group>,
+        group: GroupId,
+        sequence: u64,
+        request: Request,
+        bytes: u64,
+        done: Done,
+    ) {
+        self.shared.queue.push(Queued { group, sequence, request, last: locked.last, bytes, done });
+    }
+
+    /// As [`Self::submit`], for changes that may have to look at an entry on disk first, which
+    /// is done without the lock.
+    fn submit_prepared(
+        &self,
+        group: GroupId,
+        done: Done,
+        mut change: impl FnMut(&mut Group, Option<&EntryRecord>) -> Result<Step, StoreError>,
+    ) {
+        let outcome = self.shared.queue.reserve(META_COST_BYTES);
+        let cell = match outcome.and_then(|()| self.cell(group)) {
+            Ok(cell) => cell,
+            Err(error) => {
+                done(Err(error));
+                return;
+            }
+        };
+        let mut known: Option<(u64, EntryRecord)> = None;
+        let result = loop {
+            let mut locked = cell.lock();
+            let usable = known.as_ref().filter(|(epoch, _)| *epoch == locked.epoch);
+            match change(&mut locked, usable.map(|(_, record)| record)) {
+                Ok(Step::Go(sequence, request)) => {
+                    self.push(&locked, group, sequence, request, META_COST_BYTES, done);
+                    return;
+                }
+                Ok(Step::Nothing) => break Ok(()),
+                Ok(Step::Look(index)) => {
+                    let epoch = locked.epoch;
+                    drop(locked);
+                    match self.cold(group, (index, index + 1), 0) {
+                        Ok(records) => {
+                            known = records.into_iter().next().map(|record| (epoch, record));
+                        }
+                        Err(error) => break Err(error),
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.shared.queue.release(1, META_COST_BYTES);
+        done(result);
+    }
+
+    /// Reads entries of the disk, on the reader's thread.
+    fn cold(
+        &self,
+        group: GroupId,
+        range: (u64, u64),
+        bytes_max: u64,
+    ) -> Result<Vec<EntryRecord>, StoreError> {
+        let salt = self.shared.salt;
+        let counter = &self.shared.counters.cold_reads;
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.running.reader.run(move |engine| fetch(engine, salt, group, range, bytes_max))?
+    }
+
+    /// Reads entries of `range`: at least one, then as many as fit into `bytes_max`. Entries of
+    /// unfinished appends are read like any other.
+    ///
+    /// # Errors
+    /// [`StoreError::Purged`] when the range begins too early, [`StoreError::NoSuchEntry`] when
+    /// it begins or ends too late.
     pub fn read(
         &self,
         group: GroupId,
         range: Range<u64>,
         bytes_max: u64,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut left = bytes_max;
-        let mut out = Vec::new();
-        for e in self
-            .inner
-            .groups
-            .lock()
-            .entry(group)
-            .or_default()
-            .entries
-            .range(range)
-            .map(|(_, e)| e)
-        {
-            if !out.is_empty() && e.data.len() as u64 > left {
-                break;
-            }
-            left = left.saturating_sub(e.data.len() as u64);
-            out.push(e.clone());
+        if range.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(out)
+        let missing = |index| StoreError::NoSuchEntry { group, index };
+        let cell = self.shared.groups.read().get(&group).cloned();
+        let cell = cell.ok_or_else(|| missing(range.start))?;
+        loop {
+            let (epoch, cold_end) = {
+                let locked = cell.lock();
+                if let Some(purged) = locked.purged().filter(|mark| mark.index >= range.start) {
+                    return Err(StoreError::Purged { group, purged });
+                }
+                let end = locked.last.map_or(0, |last| last.index.saturating_add(1));
+                if range.end > end || locked.is_empty() {
+                    return Err(missing(end.max(range.start)));
+                }
+                if range.start < locked.first {
+                    return Err(missing(range.start));
+                }
+                if locked.recent_from() <= range.start {
+                    return Ok(take_recent(&locked, range, bytes_max, Vec::new()));
+                }
+                (locked.epoch, locked.recent_from().min(range.end))
+            };
+            let found = self.cold(group, (range.start, cold_end), bytes_max);
+            let locked = cell.lock();
+            if locked.epoch != epoch {
+                continue;
+            }
+            let entries: Vec<Entry> = found?
+                .into_iter()
+                .map(|record| Entry { mark: record.mark, data: record.data })
+                .collect();
+            let reached = range.start + entries.len() as u64;
+            if reached < cold_end || reached < locked.recent_from() {
+                return Ok(entries);
+            }
+            return Ok(take_recent(&locked, reached..range.end, bytes_max, entries));
+        }
     }
+
     /// What the store has done so far.
     pub fn counters(&self) -> StoreCounters {
-        StoreCounters {
-            entries: self.inner.appended.load(Ordering::Relaxed),
-            ..StoreCounters::default()
-        }
+        self.shared.snapshot_counters()
     }
-    /// Groups that should be checkpointed and purged because they hold back old log files.
+
+    /// Groups that hold back old log files and should be checkpointed and purged; named once.
     pub fn take_laggards(&self) -> Vec<GroupId> {
-        Vec::new()
+        let mut laggards = self.shared.laggards.lock();
+        std::mem::take(&mut *laggards).into_iter().collect()
     }
-    /// Bytes left on the disk, as of the last look.
+
+    /// Bytes left on the disk, as of the last look, at most half a second ago.
     pub fn free_bytes(&self) -> u64 {
-        u64::MAX
+        self.shared.free_bytes.load(Ordering::Relaxed)
     }
-    /// Whether the disk has more left than the reserve: if not, admit nothing new.
+
+    /// Whether the disk has more left than the reserve. When not: take no new events, but go on
+    /// acknowledging, reading and purging.
     pub fn admits(&self) -> bool {
-        true
+        self.free_bytes() > self.shared.options.reserve_bytes
     }
-    /// Why the store failed, if it did.
+
+    /// Why the store failed, if it did. Then the process must stop.
     pub fn fatal(&self) -> Option<Arc<str>> {
-        None
+        self.shared.fatal()
     }
-    /// Finishes everything queued, then writes the high-water file last. Idempotent.
-    pub fn close(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+
     /// The checkpoint of a group.
     pub fn checkpoint(&self, group: GroupId) -> Checkpoint {
-        Checkpoint {
-            store: self.clone(),
-            group,
-        }
+        Checkpoint::new(self.running.checkpoints.clone(), group)
     }
+
     /// The snapshots of a group.
     pub fn snapshots(&self, group: GroupId) -> Snapshots {
-        Snapshots {
-            store: self.clone(),
-            group,
-        }
+        Snapshots::new(self.shared.clone(), group)
+    }
+
+    /// Makes everything queued durable, ends the threads and writes the high-water file last.
+    /// Later requests are refused. Must not be called from a `done`.
+    ///
+    /// # Errors
+    /// When the store had failed or fails doing this: then the next open is as after a crash.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.running.stop()
+    }
+
+    /// Makes the next sync of the log fail, to test what happens then.
+    #[doc(hidden)]
+    pub fn inject_sync_failure(&self) {
+        let flag = &self.shared.health().fail_next_sync;
+        flag.store(true, Ordering::Release);
     }
 }
 
-/// The checkpoint of one group: a cache of snapshot and log, never trusted alone.
-#[derive(Clone)]
-pub struct Checkpoint {
-    store: Store,
-    group: GroupId,
+/// What a prepared change found.
+enum Step {
+    Go(u64, Request),
+    Nothing,
+    /// The entry at this index must be read first.
+    Look(u64),
 }
 
-/// A verified checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// What was given to the last [`Checkpoint::write`].
-    pub meta: Bytes,
-    /// Every row.
-    pub rows: Vec<(Bytes, Bytes)>,
+fn meta_request(cell: &Group, compact_to: Option<u64>) -> Request {
+    Request::Meta { meta: cell.meta.clone(), compact_to, is_vote: false }
 }
 
-impl Checkpoint {
-    /// Reads and verifies the whole checkpoint. `None`: there is none. An error: rebuild from
-    /// snapshot and log, after [`Self::reset`].
-    pub fn load(&self) -> Result<Option<Loaded>, StoreError> {
-        let groups = self.store.inner.groups.lock();
-        Ok(groups
-            .get(&self.group)
-            .and_then(|g| g.checkpoint.as_ref())
-            .map(|(meta, rows)| Loaded {
-                meta: meta.clone(),
-                rows: rows.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            }))
+/// Mark and digest of an entry, from memory or from what was read.
+fn head_at(cell: &Group, index: u64, known: Option<&EntryRecord>) -> Option<(Mark, u32)> {
+    if let Some(recent) = cell.recent_at(index) {
+        return Some((recent.entry.mark, recent.digest));
     }
-    /// Writes one atomic batch, durable on return. Bounded by [`CHECKPOINT_BATCH_BYTES_MAX`].
-    pub fn write(
-        &self,
-        meta: Bytes,
-        puts: Vec<(Bytes, Bytes)>,
-        deletes: Vec<Bytes>,
-    ) -> Result<(), StoreError> {
-        self.fill(puts)?;
-        let mut groups = self.store.inner.groups.lock();
-        let c = groups
-            .entry(self.group)
-            .or_default()
-            .checkpoint
-            .get_or_insert_default();
-        for d in deletes {
-            c.1.remove(&d);
-        }
-        c.0 = meta;
-        Ok(())
-    }
-    /// Adds rows to a checkpoint that was reset and has no meta yet, in batches of any number;
-    /// nothing of it counts before the [`Self::write`] that follows.
-    pub fn fill(&self, puts: Vec<(Bytes, Bytes)>) -> Result<(), StoreError> {
-        let mut groups = self.store.inner.groups.lock();
-        groups
-            .entry(self.group)
-            .or_default()
-            .checkpoint
-            .get_or_insert_default()
-            .1
-            .extend(puts);
-        Ok(())
-    }
-    /// Forgets the group's checkpoint, durably.
-    pub fn reset(&self) -> Result<(), StoreError> {
-        self.store
-            .inner
-            .groups
-            .lock()
-            .entry(self.group)
-            .or_default()
-            .checkpoint = None;
-        Ok(())
-    }
+    let record = known.filter(|record| record.mark.index == index)?;
+    Some((record.mark, record.digest))
 }
 
-/// The most bytes of keys and values of one checkpoint batch.
-pub const CHECKPOINT_BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// The snapshots of one group.
-#[derive(Clone)]
-pub struct Snapshots {
-    store: Store,
-    group: GroupId,
-}
-
-/// A snapshot that was read back and verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotInfo {
-    /// The name its creator gave it.
-    pub id: String,
-    /// What its creator said about it.
-    pub meta: Bytes,
-    /// How many records it has.
-    pub records: u64,
-    /// The size of its file, which is what is sent to others.
-    pub bytes: u64,
-}
-
-impl Snapshots {
-    /// Begins a snapshot.
-    pub fn create(&self, id: &str) -> Result<SnapshotWriter, StoreError> {
-        Ok(SnapshotWriter {
-            store: self.store.clone(),
-            group: self.group,
-            id: id.to_owned(),
-            records: Vec::new(),
-        })
-    }
-    /// The verified snapshots, newest first.
-    pub fn list(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
-        let groups = self.store.inner.groups.lock();
-        Ok(groups
-            .get(&self.group)
-            .map(|g| g.snapshots.iter().rev().map(|s| s.0.clone()).collect())
-            .unwrap_or_default())
-    }
-    /// Opens a verified snapshot for reading. `None`: there is none of that name.
-    pub fn open(&self, id: &str) -> Result<Option<SnapshotReader>, StoreError> {
-        let groups = self.store.inner.groups.lock();
-        Ok(groups
-            .get(&self.group)
-            .and_then(|g| g.snapshots.iter().find(|s| s.0.id == id))
-            .map(|s| SnapshotReader {
-                info: s.0.clone(),
-                records: s.1.clone().into_iter(),
-            }))
-    }
-    /// Begins or resumes receiving a snapshot from another node.
-    pub fn receive(&self, id: &str) -> Result<SnapshotReceiver, StoreError> {
-        Ok(SnapshotReceiver {
-            id: id.to_owned(),
-            bytes: Vec::new(),
-        })
-    }
-}
-
-/// A snapshot being written. Dropped without [`Self::finish`] it leaves nothing.
-pub struct SnapshotWriter {
-    store: Store,
-    group: GroupId,
-    id: String,
-    records: Vec<Bytes>,
-}
-
-impl SnapshotWriter {
-    /// Adds a record.
-    pub fn put(&mut self, record: &[u8]) -> Result<(), StoreError> {
-        self.records.push(Bytes::copy_from_slice(record));
-        Ok(())
-    }
-    /// Makes it durable, reads it back, and drops all but the newest two.
-    pub fn finish(self, meta: &[u8]) -> Result<SnapshotInfo, StoreError> {
-        let info = SnapshotInfo {
-            id: self.id,
-            meta: Bytes::copy_from_slice(meta),
-            records: self.records.len() as u64,
-            bytes: 0,
+fn take_recent(
+    locked: &Group,
+    range: Range<u64>,
+    bytes_max: u64,
+    mut entries: Vec<Entry>,
+) -> Vec<Entry> {
+    let mut bytes: u64 = entries.iter().map(|entry| entry.data.len() as u64).sum();
+    for index in range {
+        let Some(recent) = locked.recent_at(index) else {
+            break;
         };
-        let mut groups = self.store.inner.groups.lock();
-        groups
-            .entry(self.group)
-            .or_default()
-            .snapshots
-            .push((info.clone(), self.records));
-        Ok(info)
+        bytes += recent.entry.data.len() as u64;
+        if bytes > bytes_max && !entries.is_empty() {
+            break;
+        }
+        entries.push(recent.entry.clone());
+    }
+    entries
+}
+
+impl Running {
+    fn stop(&self) -> Result<(), StoreError> {
+        let Some(parts) = self.parts.lock().take() else {
+            return self.outcome();
+        };
+        self.shared.queue.close();
+        join(parts.writer);
+        *self.shared.stopping.lock() = true;
+        self.shared.stopped.notify_all();
+        join(parts.janitor);
+        self.reader.stop();
+        self.checkpoints.close();
+        let engine = parts.engine;
+        // Dropping the engine shortens and syncs its last files, and panics when it cannot.
+        if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
+            self.shared.fail("closing the log failed");
+        }
+        if let Some(failure) = self.shared.health().failure() {
+            self.shared.fail(&failure);
+        }
+        self.outcome()?;
+        let mut high = self.shared.water.lock();
+        high.water.clean = true;
+        let written = high.write_both();
+        drop(parts.lock);
+        written.map_err(|error| StoreError::io("write the high-water file", &error))
+    }
+
+    fn outcome(&self) -> Result<(), StoreError> {
+        match self.shared.fatal() {
+            Some(reason) => Err(StoreError::Fatal(reason)),
+            None => Ok(()),
+        }
     }
 }
 
-/// An open snapshot.
-pub struct SnapshotReader {
-    info: SnapshotInfo,
-    records: std::vec::IntoIter<Bytes>,
-}
-
-impl SnapshotReader {
-    /// What it is.
-    pub fn info(&self) -> &SnapshotInfo {
-        &self.info
-    }
-    /// The next record; `None` at the end.
-    pub fn next_record(&mut self) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.records.next())
-    }
-    /// Raw bytes of the file, for sending it to another node: at most `bytes_max` from `offset`,
-    /// empty at the end.
-    pub fn read_raw(&self, _offset: u64, _bytes_max: u64) -> Result<Bytes, StoreError> {
-        Ok(Bytes::new())
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the store was not closed gracefully");
+        }
     }
 }
 
-/// A snapshot being received. What arrived stays when it is dropped, so it can be resumed.
-pub struct SnapshotReceiver {
-    id: String,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotReceiver {
-    /// How many bytes are here: the offset to go on from.
-    pub fn received(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-    /// Takes the bytes at `offset`, which must be [`Self::received`]; 0 starts over.
-    pub fn write(&mut self, _offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-    /// Verifies it and makes it durable; a snapshot that does not verify is removed.
-    pub fn finish(self) -> Result<SnapshotInfo, StoreError> {
-        Err(StoreError::Damaged(self.id))
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store panicked");
     }
 }
