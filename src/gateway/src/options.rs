@@ -34,7 +34,8 @@ pub struct GatewayLimits {
     pub body_bytes_max: usize,
     /// Messages that a session may have queued towards its socket.
     pub outbox_messages: usize,
-    /// Until the head of a request has arrived.
+    /// Until the head of a connection's first request has arrived. Judged by a clock that is read
+    /// twice a second, so at least 1 s.
     pub head_deadline: Duration,
     /// Until its body has arrived, from the head on.
     pub body_deadline: Duration,

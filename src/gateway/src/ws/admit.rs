@@ -1,6 +1,6 @@
 //! Who may open a WebSocket: decided from the head of the request, before anything is upgraded.
 
-use ackord_machine::site::{Principal, Receiver, TokenId};
+use ackord_machine::site::{Principal, Receiver, Refusal, Site, TokenId};
 use ackord_wire::{Code, Codec, Problem};
 use actix_http::RequestHead;
 use actix_http::header::{self, HeaderMap};
@@ -40,7 +40,7 @@ pub fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Problem>
     let (principal, token) = identify(context, &head.headers, &site, endpoint)?;
     let codec = subprotocol(&head.headers)?;
     verify_handshake(head).map_err(|error| handshake_problem(&error))?;
-    context.broker.accepts().map_err(|code| full(code))?;
+    context.broker.accepts().map_err(full)?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
@@ -73,9 +73,7 @@ fn identify(
                 "a service needs its token: `Authorization: Bearer <token>`",
             )
             .field("Authorization")),
-            // An unknown site and one that is closed to guests are told apart by nobody.
-            Endpoint::Client if admits_stateless(context, site) => Ok((None, None)),
-            Endpoint::Client => Err(denied("clients without a token are not admitted here")),
+            Endpoint::Client => guest(context, site).map(|()| (None, None)),
         };
     };
     if authority::is_node_admin(context, text) {
@@ -98,10 +96,25 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     authority::bearer(headers)
 }
 
-fn admits_stateless(context: &Context, site: &str) -> bool {
-    let admits =
-        context.broker.read_site(site, |site, _| site.admits(&Receiver::Stateless).is_ok());
-    admits.unwrap_or(false)
+/// Whether a client without a token is let in. An unknown site and one that is closed to guests
+/// are told apart by nobody.
+fn guest(context: &Context, site: &str) -> Result<(), Problem> {
+    let admits = |site: &Site, _| match site.admits(&Receiver::Stateless) {
+        Ok(()) => Ok(()),
+        Err(Refusal::SiteBlank) => Err(Code::SiteBlank),
+        Err(_) => Err(Code::AccessDenied),
+    };
+    match context.broker.read_site(site, admits).unwrap_or(Err(Code::AccessDenied)) {
+        Ok(()) => Ok(()),
+        Err(Code::SiteBlank) => {
+            let problem = Problem::new(Code::SiteBlank, "the site has no structure yet");
+            Err(problem.retry_after(RETRY_AFTER_S))
+        }
+        Err(code) => {
+            let problem = Problem::new(code, "clients without a token are not admitted here");
+            Err(problem.field("Authorization"))
+        }
+    }
 }
 
 /// The first subprotocol offered that is one of ours.
