@@ -30,7 +30,7 @@ fn every_command_describes_itself_in_text_and_in_json() {
             let words: Vec<&str> = words.iter().chain(more).copied().collect();
             run(&words).expect(0)
         };
-        assert_eq!(of(&["--help", "--json"]).lines(), [description.clone()], "{name}");
+        assert_eq!(of(&["--help", "--json"]).lines(), std::slice::from_ref(description), "{name}");
         let text = of(&["--help"]).out;
         assert!(text.contains("Usage: ackord"), "{name}: {text}");
         for argument in description["arguments"].as_array().unwrap() {

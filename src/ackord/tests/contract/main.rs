@@ -3,6 +3,9 @@
 //! Every command that waits for something has a time limit of its own on its command line, so no
 //! scenario can wait for ever.
 
+// A scenario that cannot go on has nothing better to do than to panic.
+#![allow(clippy::unwrap_used)]
+
 mod administration;
 mod brokers;
 mod demos;
