@@ -237,7 +237,7 @@ impl ClientSession {
                 self.open_when_applied(view, out);
             }
             Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
             Ok(_) if self.receiver == Receiver::Stateless => {
                 self.stage = Stage::Attached;
@@ -355,7 +355,7 @@ impl ClientSession {
                 self.look_at_all(view, out);
             }
             Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
             Ok(other) => self.contradiction("commit", &other, out),
             // A cursor never falls, so repeating a commit of unknown fate does no harm.
@@ -501,6 +501,11 @@ impl ClientSession {
                     self.close(CloseReason::Replaced, detail, out);
                     return false;
                 }
+                Some(row) if row.epoch < self.epoch => {
+                    let detail = "the client was deleted and created again";
+                    self.close(CloseReason::NotRegistered, detail, out);
+                    return false;
+                }
                 Some(_) => {}
             }
         }
@@ -524,7 +529,7 @@ impl ClientSession {
                 false
             }
             Err(refusal) => {
-                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
                 false
             }
         }

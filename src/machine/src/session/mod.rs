@@ -37,7 +37,7 @@ pub use service::{ServiceHello, ServiceSession};
 pub use set::{set_hash, set_text};
 pub use subscriptions::{ListMode, SubscribeItem};
 
-use super::site::{Command, Limits, Refusal, Site, SiteName, Stamp, State, TokenId};
+use super::site::{Command, Epoch, Limits, Refusal, Site, SiteName, Stamp, State, TokenId};
 
 /// Names one thing that a session waits for; never reused within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,12 +159,14 @@ fn credential_holds(credential: Option<&TokenId>, view: View<'_>) -> bool {
     credential.is_none_or(|id| view.site.is_some_and(|site| site.token(id.as_str()).is_some()))
 }
 
-/// The close that a refusal of a session's own command means, if it ends the session.
-fn close_of(refusal: &Refusal) -> CloseReason {
+/// The close that a refusal of a session's own command means. An epoch below the session's own is
+/// that of an account that was deleted and created again.
+fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
     match refusal {
         Refusal::UnknownSite | Refusal::UnknownService | Refusal::UnknownClient => {
             CloseReason::NotRegistered
         }
+        Refusal::StaleEpoch { newest } if *newest < own => CloseReason::NotRegistered,
         Refusal::StaleEpoch { .. } => CloseReason::Replaced,
         Refusal::AccessDenied => CloseReason::AccessDenied,
         Refusal::StalePosition | Refusal::WrongStore => CloseReason::SiteRebuilt,

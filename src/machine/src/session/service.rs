@@ -374,7 +374,7 @@ impl ServiceSession {
             | Refusal::AccessDenied
             | Refusal::Invalid(_)
             | Refusal::Conflict { .. } => {
-                return self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                return self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
         }
         let cause = RefusedRaise::Refusal(refusal);
@@ -394,7 +394,7 @@ impl ServiceSession {
                 self.open_when_applied(view, out);
             }
             Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
             Ok(other) => {
                 let detail = format!("unexpected answer to attach: {other:?}");
@@ -477,6 +477,11 @@ impl ServiceSession {
             Some(row) if row.epoch > self.epoch => {
                 let detail = format!("a newer session, epoch {}, took over", row.epoch);
                 self.close(CloseReason::Replaced, detail, out);
+                false
+            }
+            Some(row) if row.epoch < self.epoch => {
+                let detail = "the service was deleted and created again";
+                self.close(CloseReason::NotRegistered, detail, out);
                 false
             }
             Some(_) => self.credential_holds(view, out),

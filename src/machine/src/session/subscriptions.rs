@@ -15,6 +15,8 @@ use crate::site::{
     SubscriptionRequest, SubscriptionRow,
 };
 
+use crate::site::limits::SUBSCRIBE_ITEMS_MAX;
+
 use super::client::{ClientSession, Out};
 use super::lane::{Lane, LaneSetup};
 use super::message::{AcceptedSubscription, RefusedSubscription, ToClient};
@@ -24,8 +26,6 @@ use super::{
     refusal_detail,
 };
 
-/// Subscriptions in one list at most.
-pub const LIST_ITEMS_MAX: usize = 1000;
 /// Requests about subscriptions that may wait in a session.
 pub const REQUESTS_WAITING_MAX: usize = 8;
 
@@ -127,8 +127,8 @@ impl ClientSession {
         if !self.is_open() && !self.awaits_set() {
             return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
         }
-        if request.items.len() > LIST_ITEMS_MAX {
-            let detail = format!("at most {LIST_ITEMS_MAX} subscriptions in a list");
+        if request.items.len() > SUBSCRIBE_ITEMS_MAX {
+            let detail = format!("at most {SUBSCRIBE_ITEMS_MAX} subscriptions in a list");
             return self.close(CloseReason::LimitReached, detail, out);
         }
         // The first of several with one name stands.
@@ -200,7 +200,7 @@ impl ClientSession {
                 }
             }
             Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal), refusal_detail(&refusal), out);
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
             Ok(_) if stateless => {
                 requests.tries = 0;
@@ -284,7 +284,7 @@ impl ClientSession {
 
     fn refuse(&mut self, name: &EventName, refusal: Refusal, into: &mut Vec<RefusedSubscription>) {
         let reported = &mut self.requests_mut().refused;
-        if reported.len() < LIST_ITEMS_MAX && reported.insert(name.clone()) {
+        if reported.len() < SUBSCRIBE_ITEMS_MAX && reported.insert(name.clone()) {
             into.push(RefusedSubscription { name: name.clone(), refusal });
         }
     }
@@ -300,7 +300,7 @@ impl ClientSession {
                 Ok(_) if request.mode == SubscribeMode::Remove => {}
                 Ok((event, category)) => {
                     listed.insert(event);
-                    let resumed = self.take_position(site, item, event, category, view);
+                    let resumed = self.take_position(site, item, event, category);
                     accepted.extend(self.accepted(event, resumed));
                 }
                 Err(_) if request.mode == SubscribeMode::Remove => {}
@@ -324,7 +324,6 @@ impl ClientSession {
         item: &SubscribeItem,
         event: EventKey,
         category: Category,
-        view: View<'_>,
     ) -> Option<bool> {
         let request = &item.request;
         let row = SubscriptionRow {
@@ -362,7 +361,6 @@ impl ClientSession {
             ack_timeout_ms,
             attempts_max: request.max_attempts,
         });
-        debug_assert!(view.site.is_some());
         resumed
     }
 

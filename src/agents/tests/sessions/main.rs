@@ -1,0 +1,6 @@
+//! Sessions on a real node, over in-memory frame streams: no sockets, no sleeps.
+
+mod delivery;
+mod lifecycle;
+mod support;
+mod translation;
