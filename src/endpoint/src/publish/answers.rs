@@ -22,6 +22,7 @@ impl Publish {
         match message {
             ServiceMessage::Welcome(welcome) => self.welcomed(&welcome),
             ServiceMessage::Accepted(accepted) => {
+                self.answered();
                 let outcome = Outcome {
                     instance_id: accepted.instance_id,
                     duplicate: accepted.duplicate,
@@ -52,6 +53,7 @@ impl Publish {
         }
         self.continues = None;
         self.send_next = self.backlog.base();
+        self.last = welcome.last;
         if welcome.last.saturating_add(1) < self.backlog.base() {
             return self.renew(Some(RenewReason::MarksLost));
         }
@@ -107,7 +109,13 @@ impl Publish {
         }
     }
 
+    /// One transmission less is in flight.
+    fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
     fn rejected(&mut self, rejected: Rejected) {
+        self.answered();
         let Rejected { seq, code, detail, .. } = rejected;
         if code == Code::SequenceReused {
             return self.reused(seq);
@@ -116,6 +124,7 @@ impl Publish {
     }
 
     fn refused(&mut self, now_ms: u64, refused: Refused) {
+        self.answered();
         let Refused { seq, code, expected, retry_after_ms, .. } = refused;
         if code == Code::SequenceReused {
             return self.reused(seq);

@@ -151,6 +151,11 @@ pub struct Publish {
     args_bytes_max: usize,
     /// The next number to be sent, or sent again.
     send_next: u64,
+    /// Transmissions on this connection that are not answered: at most a window of them.
+    unanswered: usize,
+    /// What the last welcome said to be decided. Numbers above it that this connection did not
+    /// carry are undecided for certain.
+    last: u64,
     pause_until_ms: u64,
     refusals: u32,
     /// A new uid is needed as soon as everything numbered is decided.
@@ -188,6 +193,8 @@ impl Publish {
             session: Session::Down,
             args_bytes_max: ARGS_BYTES_CEILING,
             send_next: 1,
+            unanswered: 0,
+            last: 0,
             pause_until_ms: 0,
             refusals: 0,
             renewal: None,
@@ -329,6 +336,7 @@ impl Publish {
     pub fn connected(&mut self, now_ms: u64) {
         self.session = Session::Greeting { since_ms: now_ms };
         self.presented = true;
+        self.unanswered = 0;
         for slot in &mut self.backlog.slots {
             slot.outstanding = 0;
         }
@@ -387,6 +395,7 @@ impl Publish {
             Session::Online if self.resend_ms().is_some_and(|due_ms| now_ms >= due_ms) => {
                 // Everything from the first unanswered one on: the broker takes numbers in order.
                 self.backlog.slots.iter_mut().for_each(|slot| slot.outstanding = 0);
+                self.unanswered = 0;
                 self.send_next = self.backlog.base();
             }
             Session::Down | Session::Greeting { .. } | Session::Parked | Session::Online => {}
@@ -503,8 +512,7 @@ impl Publish {
 
     /// Does what can be done now: renews, numbers, sends, persists.
     fn pump(&mut self, now_ms: u64) {
-        let settling = self.renewal.is_some() || self.probing;
-        if settling && !self.backlog.slots.iter().any(backlog::Slot::undecided) {
+        if (self.renewal.is_some() || self.probing) && !self.has_doubt() {
             self.probing = false;
             if let Some(reason) = self.renewal {
                 self.renew(Some(reason));
@@ -525,10 +533,24 @@ impl Publish {
         }
     }
 
+    /// Whether a number is held whose fate only an answer can tell. The others keep their place
+    /// in the order under a new uid.
+    fn has_doubt(&self) -> bool {
+        if self.session == Session::Down || matches!(self.session, Session::Greeting { .. }) {
+            return self.backlog.slots.iter().any(backlog::Slot::undecided);
+        }
+        let mut numbered = self.backlog.slots.iter().zip(self.backlog.base()..);
+        numbered.any(|(slot, seq)| slot.undecided() && (slot.outstanding > 0 || seq <= self.last))
+    }
+
     fn transmit(&mut self, now_ms: u64) {
-        let in_flight = |slot: &backlog::Slot| slot.undecided() && slot.outstanding > 0;
-        while self.send_next <= self.backlog.counter() && self.backlog.sendable(self.send_next) {
-            if self.probing && self.backlog.slots.iter().any(in_flight) {
+        let in_flight_max = if self.probing { 1 } else { self.window };
+        let end = match self.renewal {
+            Some(_) => self.last.min(self.backlog.counter()),
+            None => self.backlog.counter(),
+        };
+        while self.send_next <= end && self.backlog.sendable(self.send_next) {
+            if self.unanswered >= in_flight_max {
                 return;
             }
             let (seq, codec) = (self.send_next, self.options.codec);
@@ -538,6 +560,7 @@ impl Publish {
             };
             slot.outstanding += 1;
             slot.sent_ms = now_ms;
+            self.unanswered += 1;
             if let Some(held) = &slot.held {
                 let frame = raise_frame(seq, held, codec);
                 self.outputs.push_back(PublishOutput::Send(frame));
