@@ -19,6 +19,8 @@ pub mod subscribe;
 mod disk;
 mod error;
 mod event;
+#[cfg(test)]
+mod faults;
 pub mod level;
 mod link;
 mod log;

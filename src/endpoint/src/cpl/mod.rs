@@ -67,6 +67,8 @@
 //! ```
 
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub use file::FileStore;
 

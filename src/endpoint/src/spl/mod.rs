@@ -71,7 +71,9 @@
 //! ```
 
 mod file;
-pub(crate) mod record;
+mod record;
+#[cfg(test)]
+mod store_tests;
 
 use std::fmt;
 use std::str::FromStr;

@@ -33,7 +33,7 @@ fn run(seed: u64, mut world: World, restarts: bool) {
                 {
                     let delivery = &world.running[&lane];
                     let key = (delivery.event.clone(), delivery.instance_id);
-                    if dice.next_u64() % 5 == 0 {
+                    if dice.next_u64().is_multiple_of(5) {
                         *unfinished.entry(key).or_default() += 1;
                         world.returns(lane, Err(HandlerError::new("no")));
                     } else {
@@ -45,7 +45,7 @@ fn run(seed: u64, mut world: World, restarts: bool) {
                 world.step_store();
             }
             82..88 if world.connected => {
-                let sent = world.broker.deliver(dice.next_u64() % 2 == 0);
+                let sent = world.broker.deliver(dice.next_u64().is_multiple_of(2));
                 world.down.extend(sent);
             }
             88..90 => world.disconnect(),

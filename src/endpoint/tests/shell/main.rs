@@ -1,0 +1,7 @@
+//! The endpoints over real sockets, against a broker that a test directs.
+#![allow(clippy::unwrap_used)]
+
+mod broker;
+mod client;
+mod service;
+mod told;
