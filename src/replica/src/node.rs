@@ -287,7 +287,7 @@ async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String
     let node = partition.shared.node;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     if !raft.is_initialized().await.map_err(|error| text(&error))? {
-        let members = BTreeMap::from([(node, BasicNode::default())]);
+        let members = BTreeMap::from([(node, BasicNode::new(""))]);
         raft.initialize(members).await.map_err(|error| text(&error))?;
     }
     let purgeable = {
@@ -295,7 +295,12 @@ async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String
         let reading = tokio::task::spawn_blocking(move || snapshot::purgeable(&partition));
         reading.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?
     };
-    if !raft.voter_ids().eq([node]) {
+    // The metrics may not show yet what was just founded or restored.
+    let alone = raft
+        .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node]))
+        .await
+        .map_err(|error| text(&error))?;
+    if !alone {
         tokio::spawn(catch_up(partition.clone(), raft.clone()));
     } else {
         raft.trigger().elect(false).await.map_err(|error| text(&error))?;
