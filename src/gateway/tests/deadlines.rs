@@ -58,6 +58,20 @@ async fn a_body_that_does_not_arrive_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_asked_for_is_not_waited_for() {
+    let node = short().await;
+    for head in [
+        "PUT /v1/sites/demo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n",
+        "GET /healthz/live HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n",
+        "GET /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+    ] {
+        let answer = answer(&node, head.as_bytes()).await;
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_above_the_limit_is_refused_announced_or_not() {
     let node = short().await;
     let request = || node.request("PUT".parse().unwrap(), "/v1/sites/demo").bearer_auth(ADMIN);

@@ -1,9 +1,13 @@
 //! The body of a request: read against a size and a deadline, decoded with the path of what is
 //! wrong in it. Called only once its sender is known to be allowed to send it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ackord_wire::{Code, Problem};
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
@@ -21,7 +25,7 @@ pub struct BodyLimits {
 
 /// Reads a body. `announced` is its `Content-Length`.
 pub async fn read(
-    mut payload: Payload,
+    payload: &mut Payload,
     announced: Option<usize>,
     limits: BodyLimits,
 ) -> Result<Bytes, Problem> {
@@ -49,6 +53,34 @@ pub async fn read(
         let detail = format!("the body did not arrive within {:?}", limits.deadline);
         Err(Problem::new(Code::IdleTimeout, detail).field("body"))
     })
+}
+
+/// The body of an answer, beside what is left of the request's.
+struct Beside {
+    answer: BoxBody,
+    _rest: Payload,
+}
+
+impl MessageBody for Beside {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.answer.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.answer).poll_next(context)
+    }
+}
+
+/// Keeps what is left of a request's body until the answer has left. If the body has not arrived
+/// as a whole by then, the connection is closed: its rest would be waited for without a deadline
+/// if it were dropped before.
+pub fn keep_beside(answer: HttpResponse, rest: Payload) -> HttpResponse {
+    answer.map_body(|_, answer| BoxBody::new(Beside { answer, _rest: rest }))
 }
 
 /// Decodes a JSON body; an empty one is `{}`.

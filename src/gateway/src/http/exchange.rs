@@ -23,7 +23,7 @@ use crate::context::Context;
 pub struct Exchange<'a> {
     pub context: &'a Arc<Context>,
     request: &'a HttpRequest,
-    payload: web::Payload,
+    payload: &'a mut web::Payload,
 }
 
 /// A request whose sender may do what it asks for.
@@ -32,11 +32,15 @@ pub struct Allowed<'a> {
     pub caller: Caller,
     pub query: Query,
     request: &'a HttpRequest,
-    payload: Option<web::Payload>,
+    payload: &'a mut web::Payload,
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(context: &'a Arc<Context>, request: &'a HttpRequest, payload: web::Payload) -> Self {
+    pub fn new(
+        context: &'a Arc<Context>,
+        request: &'a HttpRequest,
+        payload: &'a mut web::Payload,
+    ) -> Self {
         Self { context, request, payload }
     }
 
@@ -74,7 +78,7 @@ impl<'a> Exchange<'a> {
             caller,
             query: Query::parse(self.request.query_string(), known)?,
             request: self.request,
-            payload: Some(self.payload),
+            payload: self.payload,
         })
     }
 }
@@ -98,10 +102,7 @@ impl Allowed<'_> {
             BodyLimits { bytes_max: limits.body_bytes_max, deadline: limits.body_deadline };
         let announced =
             self.header(header::CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
-        match self.payload.take() {
-            Some(payload) => body::read(payload, announced, limits).await,
-            None => Ok(web::Bytes::new()),
-        }
+        body::read(self.payload, announced, limits).await
     }
 
     /// The idempotency key of the request, from `Idempotency-Key` or `Request-Id`.

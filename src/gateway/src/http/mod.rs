@@ -35,7 +35,7 @@ pub const RETRY_AFTER_S: u32 = 1;
 pub async fn handle(
     context: Arc<Context>,
     request: HttpRequest,
-    payload: web::Payload,
+    mut payload: web::Payload,
 ) -> HttpResponse {
     let started = Instant::now();
     let route = Route::parse(request.path());
@@ -46,7 +46,7 @@ pub async fn handle(
         None => refuse(&nothing_here(request.path()), &[]),
         Some(route) => match method_problem(route, request.method()) {
             Some(problem) => refuse(&problem, route.methods()),
-            None => match answer(&context, route, &request, payload).await {
+            None => match answer(&context, route, &request, &mut payload).await {
                 Ok(answer) => answer.into_response(),
                 Err(problem) => refuse(&problem, &[]),
             },
@@ -65,7 +65,7 @@ pub async fn handle(
         micros = elapsed.as_micros(),
         "answered a request"
     );
-    response
+    body::keep_beside(response, payload)
 }
 
 /// The node has as many connections as it may.
@@ -94,7 +94,7 @@ async fn answer(
     context: &Arc<Context>,
     route: &Route,
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut web::Payload,
 ) -> Result<Answer, Problem> {
     let exchange = Exchange::new(context, request, payload);
     match route {
