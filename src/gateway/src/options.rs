@@ -39,6 +39,8 @@ pub struct GatewayLimits {
     pub head_deadline: Duration,
     /// Until its body has arrived, from the head on.
     pub body_deadline: Duration,
+    /// Until a read has been confirmed to reflect everything acknowledged before it.
+    pub read_deadline: Duration,
     /// Until an idle connection without a session is closed.
     pub keep_alive: Duration,
     /// Until what is written to a WebSocket has left for the peer.
@@ -58,6 +60,7 @@ impl Default for GatewayLimits {
             outbox_messages: 8,
             head_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(20),
+            read_deadline: Duration::from_secs(5),
             keep_alive: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),
             close_deadline: Duration::from_secs(2),

@@ -239,10 +239,15 @@ async fn a_full_node_says_so_and_takes_more_when_there_is_room() {
     let limits = GatewayLimits { connections_max: 3, ..GatewayLimits::default() };
     let node = Running::start_with(limits, BrokerOptions::default()).await;
     node.demo().await;
-    // The requests of `demo` left one idle connection.
-    let first = node.socket(CLIENT, None, JSON).await.unwrap();
-    let second = node.socket(CLIENT, None, JSON).await.unwrap();
-    let refused = node.socket(CLIENT, None, JSON).await.err().unwrap();
+    // The requests of `demo` left an idle connection or two.
+    let mut guests = Vec::new();
+    let refused = loop {
+        match node.socket(CLIENT, None, JSON).await {
+            Ok(guest) => guests.push(guest),
+            Err(refused) => break refused,
+        }
+    };
+    assert!((1..=3).contains(&guests.len()), "{} guests", guests.len());
     refused.is_problem(503, "busy", None);
     assert!(refused.headers.contains_key("retry-after"));
     let mut other = tokio::net::TcpStream::connect(&node.base[7..]).await.unwrap();
@@ -250,7 +255,7 @@ async fn a_full_node_says_so_and_takes_more_when_there_is_room() {
     let mut answer = String::new();
     other.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    drop((first, second));
+    drop(guests);
     // The connections end when the node has noticed: then there is room again.
     while node.socket(CLIENT, None, JSON).await.is_err() {}
     node.stop().await;

@@ -4,6 +4,7 @@
 //! type of the steps makes the order hard to get wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{AdminAction, Incarnation, Outcome, RequestId, Site, SiteName, Stamp};
@@ -18,6 +19,9 @@ use super::authority::{Caller, Need};
 use super::body::{self, BodyLimits};
 use super::query::{Consistency, Query, Window};
 use crate::context::Context;
+
+/// Until an unconfirmed read is tried again.
+const CONFIRM_RETRY: Duration = Duration::from_millis(20);
 
 /// A request whose sender is not known yet.
 pub struct Exchange<'a> {
@@ -158,21 +162,42 @@ impl Allowed<'_> {
         site: &str,
         look: impl FnOnce(&Site, Stamp) -> R,
     ) -> Result<R, Problem> {
+        if self.query.consistency()? == Consistency::Linearizable {
+            self.confirm(site).await?;
+        }
+        self.context.broker.read_site(site, look).ok_or_else(|| not_found("site", site))
+    }
+
+    /// Waits until reads of the site reflect everything acknowledged before now.
+    pub async fn confirm(&self, site: &str) -> Result<(), Problem> {
         let broker = &self.context.broker;
-        let found = match self.query.consistency()? {
-            Consistency::Local => broker.read_site(site, look),
-            Consistency::Linearizable => {
-                broker.read_site_linearizable(site, look).await.map_err(unreadable)?
-            }
-        };
-        found.ok_or_else(|| not_found("site", site))
+        confirm(self.context, || broker.read_site_linearizable(site, |_, _| ())).await.map(drop)
+    }
+
+    /// As [`Allowed::confirm`], for all sites.
+    pub async fn confirm_all(&self) -> Result<(), Problem> {
+        let broker = &self.context.broker;
+        confirm(self.context, || broker.read_all_linearizable(|_| ())).await
     }
 }
 
-/// A read that cannot be confirmed now.
-pub fn unreadable(code: Code) -> Problem {
-    let detail = "the state cannot be confirmed now; `?consistency=local` reads it unconfirmed";
-    Problem::new(code, detail).retry_after(RETRY_AFTER_S)
+/// Repeats a linearizing read until it is confirmed: a change of leader takes a moment.
+async fn confirm<R, F>(context: &Context, read: impl Fn() -> F) -> Result<R, Problem>
+where
+    F: Future<Output = Result<R, Code>>,
+{
+    let trying = async {
+        loop {
+            match read().await {
+                Ok(done) => return done,
+                Err(_) => tokio::time::sleep(CONFIRM_RETRY).await,
+            }
+        }
+    };
+    tokio::time::timeout(context.limits.read_deadline, trying).await.map_err(|_| {
+        let detail = "the state cannot be confirmed now; `?consistency=local` reads it unconfirmed";
+        Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S)
+    })
 }
 
 /// A refusal of the broker.

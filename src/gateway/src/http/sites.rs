@@ -10,7 +10,7 @@ use actix_web::http::Method;
 
 use super::answer::Answer;
 use super::authority::Need;
-use super::exchange::{Allowed, Exchange, incarnation, unreadable};
+use super::exchange::{Allowed, Exchange, incarnation};
 use super::query::Consistency;
 use crate::convert;
 
@@ -35,13 +35,10 @@ pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
             first.pop_last();
         }
     };
-    let broker = &allowed.context.broker;
-    match allowed.query.consistency()? {
-        Consistency::Local => broker.read_all(gather),
-        Consistency::Linearizable => {
-            broker.read_all_linearizable(gather).await.map_err(unreadable)?;
-        }
+    if allowed.query.consistency()? == Consistency::Linearizable {
+        allowed.confirm_all().await?;
     }
+    allowed.context.broker.read_all(gather);
     let more = first.len() > window.limit;
     let items: Vec<resource::Site> = first.into_values().take(window.limit).collect();
     let next = items.last().filter(|_| more).map(|site| site.name.clone());
@@ -68,10 +65,10 @@ pub async fn one(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
 async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
     let bytes = allowed.bytes().await?;
     let body: SiteBody = super::body::decode(&bytes)?;
+    allowed.confirm(name).await?;
     let broker = &allowed.context.broker;
-    let read =
-        broker.read_site_linearizable(name, |site, _| convert::settings_out(site.settings()));
-    let Some(settings) = read.await.map_err(unreadable)? else {
+    let known = broker.read_site(name, |site, _| convert::settings_out(site.settings()));
+    let Some(settings) = known else {
         // Only the node's administrator gets here: nobody else can have a token of it.
         let settings = convert::settings_in(&body.apply_to(&SiteSettings::default()));
         let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
