@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod raiser;
 pub mod raw;
 pub mod seed;
+pub mod sim;
 pub mod site;
 pub mod wait;
 pub mod wiretap;
