@@ -20,5 +20,5 @@ pub use code::{CloseCode, Code};
 pub use codec::{Codec, DecodeError};
 pub use frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 pub use payload::Payload;
-pub use shared::{EventBody, SharedEvent};
 pub use problem::Problem;
+pub use shared::{EventBody, SharedEvent};

@@ -37,7 +37,9 @@ impl Payload {
             let raw = std::str::from_utf8(&payload.data)
                 .ok()
                 .filter(|text| text.trim() != "null")
-                .and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
+                .and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok())
+                // Space around it would be lost: opaque bytes arrive as they were.
+                .filter(|raw| raw.get().len() == payload.data.len());
             if let Some(raw) = raw {
                 return (None, Some(raw), None);
             }
