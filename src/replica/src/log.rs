@@ -83,12 +83,8 @@ impl LogStorage {
         self.durable.clone()
     }
 
-    /// The end of the node, unless it is only being closed.
     fn failed(&self, what: &str, error: StoreError) -> io::Error {
-        if !matches!(error, StoreError::Closed) {
-            self.fatal.raise(&format!("{what} of group {}: {error}", self.group));
-        }
-        io::Error::other(error)
+        failed(&self.fatal, self.group, what, error)
     }
 
     /// Waits for a request that raft wants to be durable before it goes on.
@@ -114,20 +110,34 @@ impl LogStorage {
 
     /// Entries from the beginning of `range`, as many as fit into `bytes_max` but at least one,
     /// unless the log holds none of it.
-    fn read(&self, range: Range<u64>, bytes_max: u64) -> io::Result<Vec<RaftEntry>> {
+    fn read(&self, mut range: Range<u64>, bytes_max: u64) -> io::Result<Vec<RaftEntry>> {
         loop {
             let held = self.held(&range);
             if held.is_empty() {
                 return Ok(Vec::new());
             }
+            let start = held.start;
             match self.store.read(self.group, held, bytes_max) {
                 Ok(entries) => return entries.iter().map(decode_entry).collect(),
+                // The log does not begin at 0 although nothing was purged. No group of ours is
+                // like that, and applying refuses to skip an entry.
+                Err(StoreError::NoSuchEntry { index, .. }) if index == start => {
+                    range.start = start + 1;
+                }
                 // Purged or cut off between the two calls: what is held has become less.
                 Err(StoreError::Purged { .. } | StoreError::NoSuchEntry { .. }) => {}
                 Err(error) => return Err(self.failed("reading the log", error)),
             }
         }
     }
+}
+
+/// The end of the node, unless it is only being closed.
+fn failed(fatal: &Fatal, group: GroupId, what: &str, error: StoreError) -> io::Error {
+    if !matches!(error, StoreError::Closed) {
+        fatal.raise(&format!("{what} of group {group}: {error}"));
+    }
+    io::Error::other(error)
 }
 
 fn range_of(range: &impl RangeBounds<u64>) -> Range<u64> {
@@ -245,13 +255,17 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             return Ok(());
         };
         let next = last.mark.index + 1;
-        let log = self.clone();
+        // Without the store: it must not be dropped by its own thread.
+        let (durable, fatal, group) = (self.durable.clone(), self.fatal.clone(), self.group);
         let mut done: Done = Box::new(move |result| match result {
             Ok(()) => {
-                log.durable.reach(next);
+                durable.reach(next);
                 callback.io_completed(Ok(()));
             }
-            Err(error) => callback.io_completed(Err(log.failed("appending to the log", error))),
+            Err(error) => {
+                let error = failed(&fatal, group, "appending to the log", error);
+                callback.io_completed(Err(error));
+            }
         });
         if let Some(hook) = &self.on_sync {
             done = hook(done);

@@ -23,7 +23,7 @@ use crate::handle::PartitionHandle;
 use crate::log::{LogStorage, SyncHook};
 use crate::network::Network;
 use crate::options::NodeOptions;
-use crate::partition::{Partition, Shared};
+use crate::partition::{Continuity, Partition, Shared};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
 use crate::restore::{Source, restore};
@@ -85,6 +85,7 @@ impl Node {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
+            continuity: Continuity::Required,
             options,
             store,
             fatal,

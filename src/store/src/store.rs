@@ -24,7 +24,7 @@ use crate::log::reader::{Reader, fetch};
 use crate::open;
 use crate::options::StoreOptions;
 use crate::queue::{Queued, Request};
-use crate::record::{EXTRA_BYTES_MAX, EntryRecord, VOTE_BYTES_MAX};
+use crate::record::{DIGEST_START, EXTRA_BYTES_MAX, EntryRecord, VOTE_BYTES_MAX};
 use crate::shared::{Shared, StoreCounters};
 use crate::snapshot::Snapshots;
 use crate::types::{Done, Entry, GroupId, Identity, LogState, Mark};
@@ -253,6 +253,9 @@ impl Store {
             let is_within = cell.last.is_some_and(|last| last.index >= mark.index);
             let head = if !is_within {
                 None
+            } else if mark.index.saturating_add(1) == cell.first && cell.purged().is_none() {
+                // The log never held anything before it: only the mark is new.
+                Some((mark, DIGEST_START))
             } else if mark.index < cell.first {
                 let text = format!("group {group} begins at {}", cell.first);
                 return Err(StoreError::Invalid(text));

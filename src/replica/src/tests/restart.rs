@@ -101,14 +101,15 @@ async fn given_a_purged_log_when_started_then_checkpoint_or_snapshot_give_the_sa
     assert_eq!(before, session(snapshotting(dir.path()), async |_| {}).await, "older snapshot");
 }
 
-/// Flips a byte in the middle of every file whose path names the snapshot.
+/// Flips a byte in the middle of every file whose name has the snapshot's, in hexadecimal.
 fn spoil(dir: &Path, id: &str) {
+    let id: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut spoilt = 0;
     let mut left = vec![dir.to_path_buf()];
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.to_string_lossy().contains(id) {
+        } else if path.to_string_lossy().contains(&id) {
             let mut bytes = std::fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;

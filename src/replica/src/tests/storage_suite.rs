@@ -12,7 +12,7 @@ use crate::checkpoint::CheckpointSignal;
 use crate::counters::Counters;
 use crate::fatal::Fatal;
 use crate::log::LogStorage;
-use crate::partition::{Applied, Partition, Shared};
+use crate::partition::{Applied, Continuity, Partition, Shared};
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
 
@@ -29,6 +29,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
+            continuity: Continuity::AsGiven,
             options,
             store,
             fatal,
