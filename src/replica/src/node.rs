@@ -35,6 +35,8 @@ use crate::types::Raft;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a stop waits for tasks that do not end by themselves.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How often a start looks whether the limits are set.
+const LIMITS_INTERVAL: Duration = Duration::from_millis(2);
 /// Log entries that go to another node in one message.
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
 
@@ -99,6 +101,7 @@ impl Node {
                 Some(runtime.spawn(proposer::run(partition.clone(), raft)))
             })
             .collect();
+        runtime.block_on(wait_for_limits(&shared, &partitions))?;
         let checkpointer = {
             let (shared, partitions) = (shared.clone(), partitions.clone());
             let handle = runtime.handle().clone();
@@ -248,6 +251,21 @@ async fn start_partition(
     tokio::spawn(follow_leadership(partition.clone(), raft.clone()));
     bootstrap(&partition, &raft).await.map_err(|detail| not_ready(number, detail))?;
     Ok(partition)
+}
+
+/// Waits until every partition judges by the configured limits: who meets a started node must not
+/// be judged by those of an earlier start.
+async fn wait_for_limits(shared: &Shared, partitions: &[Arc<Partition>]) -> Result<(), StartError> {
+    let deadline = tokio::time::Instant::now() + shared.options.start_timeout;
+    for partition in partitions {
+        while *partition.applied.read().state.limits() != shared.options.limits {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(not_ready(partition.number, "its limits to be set".to_owned()));
+            }
+            tokio::time::sleep(LIMITS_INTERVAL).await;
+        }
+    }
+    Ok(())
 }
 
 fn not_restored(partition: u32, detail: String) -> StartError {
