@@ -4,6 +4,7 @@
 //! error. Whether a value makes sense is judged by [`super::decide`], not here.
 
 use bytes::Bytes;
+use postcard::ser_flavors::{AllocVec, Flavor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,8 +47,15 @@ fn encode(value: &impl Serialize) -> Bytes {
     // Cannot fail: a Vec takes any number of bytes, and no type of ours has sequences of unknown
     // length or a serializer of its own, the only other errors that postcard knows.
     #[allow(clippy::expect_used)]
-    let bytes = postcard::to_extend(value, vec![FORMAT_VERSION]).expect("encodes into a Vec");
+    let bytes = versioned(value).expect("encodes into a Vec");
     Bytes::from(bytes)
+}
+
+/// Through the flavor that copies slices whole: arguments are most of what is encoded.
+fn versioned(value: &impl Serialize) -> postcard::Result<Vec<u8>> {
+    let mut bytes = AllocVec::new();
+    bytes.try_push(FORMAT_VERSION)?;
+    postcard::serialize_with_flavor(value, bytes)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {

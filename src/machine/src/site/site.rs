@@ -204,7 +204,7 @@ impl Site {
     }
 
     /// Services whose id sorts after `after`, by id: the next page.
-    pub fn services_after(&self, after: &str) -> impl Iterator<Item = &ServiceRow> {
+    pub fn services_after(&self, after: &str) -> impl Iterator<Item = &ServiceRow> + use<'_> {
         let range = self.services.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
@@ -215,7 +215,7 @@ impl Site {
     }
 
     /// The marks of a service's stores, by uid.
-    pub fn stores(&self, service: &str) -> impl Iterator<Item = &StoreRow> {
+    pub fn stores(&self, service: &str) -> impl Iterator<Item = &StoreRow> + use<'_> {
         let stores = self.services.get(service).into_iter().flat_map(|rows| rows.stores.values());
         stores.filter_map(|rows| rows.row.as_ref())
     }
@@ -236,7 +236,7 @@ impl Site {
     }
 
     /// Clients whose id sorts after `after`, by id: the next page.
-    pub fn clients_after(&self, after: &str) -> impl Iterator<Item = &ClientRow> {
+    pub fn clients_after(&self, after: &str) -> impl Iterator<Item = &ClientRow> + use<'_> {
         let range = self.clients.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.filter_map(|(_, rows)| rows.row.as_ref())
     }
@@ -252,7 +252,7 @@ impl Site {
     }
 
     /// Users whose id sorts after `after`, by id: the next page.
-    pub fn users_after(&self, after: &str) -> impl Iterator<Item = &UserRow> {
+    pub fn users_after(&self, after: &str) -> impl Iterator<Item = &UserRow> + use<'_> {
         let range = self.users.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
@@ -268,7 +268,7 @@ impl Site {
     }
 
     /// Tokens whose id sorts after `after`, by id: the next page.
-    pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> {
+    pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> + use<'_> {
         let range = self.tokens.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
     }
@@ -284,7 +284,10 @@ impl Site {
     }
 
     /// A client's subscriptions, by event number.
-    pub fn subscriptions(&self, client: &ClientId) -> impl Iterator<Item = &SubscriptionRow> {
+    pub fn subscriptions(
+        &self,
+        client: &ClientId,
+    ) -> impl Iterator<Item = &SubscriptionRow> + use<'_> {
         self.clients.get(client).into_iter().flat_map(|rows| rows.subscriptions.values())
     }
 
@@ -319,7 +322,7 @@ impl Site {
         &self,
         event: EventKey,
         service: &ServiceId,
-    ) -> impl Iterator<Item = &Arc<Instance>> {
+    ) -> impl Iterator<Item = &Arc<Instance>> + use<'_> {
         self.queue_rows(event, service).into_iter().flat_map(BTreeMap::values)
     }
 

@@ -1,0 +1,15 @@
+//! The site machine from outside: a scenario per rule, and properties over random histories.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod accounts;
+mod apply;
+mod clients;
+mod coalescing;
+mod encoding;
+mod properties;
+mod raising;
+mod stores;
+mod structures;
+mod time;
+mod world;
