@@ -19,6 +19,10 @@ pub use bench::{BenchCommand, BenchOptions};
 
 use crate::duration;
 
+/// What is logged when nothing is said. openraft warns of messages that a change of leader
+/// overtook, which is its daily business.
+const LOG_DEFAULT: &str = "warn,openraft=error";
+
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]
 #[command(
@@ -46,7 +50,7 @@ pub struct Cli {
         long,
         global = true,
         env = "ACKORD_LOG",
-        default_value = "warn",
+        default_value = LOG_DEFAULT,
         value_name = "FILTER",
         display_order = 901
     )]

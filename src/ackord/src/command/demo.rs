@@ -92,15 +92,15 @@ fn show(lines: &[String], format: Format) -> Result<Scene, Failure> {
     let dir = Dir::new()?;
     let data = dir.0.join("broker");
     let (store, state) = (dir.0.join("raise.spl"), dir.0.join("subscribe.cpl"));
-    say(format_args!("$ {me} dev --data {}", data.display()));
+    let step = |command: String, comment: &str| say(format_args!("$ {command:44}  # {comment}"));
+    step(format!("{me} dev"), "a broker; its data is in a temporary directory");
     let (broker, ready) = Process::broker(&data, &[])?;
-    say(format_args!("  a broker runs at {}", ready.urls.join(" ")));
 
-    say(format_args!("$ {me} subscribe reading --count 0     # subscribes, and goes offline"));
+    step(format!("{me} subscribe reading --count 0"), "subscribes, and goes offline");
     let left = subscribe(&ready, &state, 0, format)?;
     expect(left.is_empty(), "a subscriber that only subscribes got events")?;
 
-    say(format_args!("$ {me} raise reading < stdin           # nobody is there to receive"));
+    step(format!("{me} raise reading < stdin"), "nobody is there to receive");
     let begun = Instant::now();
     let raised = raise(&ready, &store, lines)?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -108,12 +108,12 @@ fn show(lines: &[String], format: Format) -> Result<Scene, Failure> {
     expect(raised.is_sorted_by(|a, b| a < b), "ids do not increase")?;
     say(format_args!("  {count} events acknowledged in {seconds:.2} s, each synced to disk"));
 
-    say(format_args!("$ kill -9 {}                        # the broker dies", broker.id()));
+    step(format!("kill -9 {}", broker.id()), "the broker dies");
     broker.kill();
-    say(format_args!("$ {me} dev --data {}", data.display()));
+    step(format!("{me} dev"), "and is started again on its data");
     let (broker, ready) = Process::broker(&data, &[])?;
 
-    say(format_args!("$ {me} subscribe reading --count {count}  # comes back"));
+    step(format!("{me} subscribe reading --count {count}"), "the subscriber comes back");
     let begun = Instant::now();
     let received = subscribe(&ready, &state, count, format)?;
     let seconds = begun.elapsed().as_secs_f64();

@@ -81,25 +81,34 @@ fn serve_runs_what_its_configuration_says_and_shows_a_made_token_once() {
 
     let serve = || {
         let mut command = ackord(&["serve", "--config", file, "--json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = Killed(child);
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         (child, serde_json::from_str::<Value>(&line).unwrap())
     };
     let (mut child, ready) = serve();
     let token = ready["admin_token"].as_str().unwrap().to_owned();
     let url = ready["urls"][0].as_str().unwrap();
     run(&["site", "create", "s", "--url", url, "--token", &token]).expect(0);
-    send(child.id(), "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    send(child.0.id(), "TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
 
-    let (mut child, ready) = serve();
+    let (_child, ready) = serve();
     assert_eq!(ready["admin_token"], Value::Null);
     let url = ready["urls"][0].as_str().unwrap();
     let sites = run(&["site", "list", "--url", url, "--token", &token, "--json"]).expect(0).lines();
     assert_eq!(sites[0]["name"], "s");
-    send(child.id(), "TERM");
-    child.wait().unwrap();
+}
+
+/// A process that does not outlive its scenario.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
