@@ -34,21 +34,38 @@ pub struct GatewayLimits {
     pub body_bytes_max: usize,
     /// Messages that a session may have queued towards its socket.
     pub outbox_messages: usize,
-    /// Until the head of a connection's first request has arrived. Judged by a clock that is read
-    /// twice a second, so at least 1 s.
+    /// Until the head of a connection's first request has arrived; at least
+    /// [`GatewayLimits::COARSE_MIN`].
     pub head_deadline: Duration,
     /// Until its body has arrived, from the head on.
     pub body_deadline: Duration,
     /// Until a read has been confirmed to reflect everything acknowledged before it.
     pub read_deadline: Duration,
-    /// Until an idle connection without a session is closed.
+    /// Until an idle connection without a session is closed; at least
+    /// [`GatewayLimits::COARSE_MIN`].
     pub keep_alive: Duration,
     /// Until what is written to a WebSocket has left for the peer.
     pub write_deadline: Duration,
-    /// Until the peer of a closed WebSocket has closed its half.
+    /// Until the peer of a closing connection has closed its half; at least
+    /// [`GatewayLimits::COARSE_MIN`].
     pub close_deadline: Duration,
     /// Until connections that are still open at a stop are dropped.
     pub stop_deadline: Duration,
+}
+
+impl GatewayLimits {
+    /// The shortest of the deadlines that actix-http judges by a clock which it reads twice a
+    /// second: a shorter one can be over before it begins, and then its timer never fires.
+    pub const COARSE_MIN: Duration = Duration::from_secs(1);
+
+    /// These limits with every coarse deadline at least [`GatewayLimits::COARSE_MIN`].
+    pub(crate) fn raised(mut self) -> Self {
+        let coarse = [&mut self.head_deadline, &mut self.keep_alive, &mut self.close_deadline];
+        for deadline in coarse {
+            *deadline = (*deadline).max(Self::COARSE_MIN);
+        }
+        self
+    }
 }
 
 impl Default for GatewayLimits {

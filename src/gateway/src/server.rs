@@ -46,7 +46,7 @@ impl Gateway {
         }
         let addresses =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let context = Arc::new(Context::new(broker, admin_hash, origins, limits));
+        let context = Arc::new(Context::new(broker, admin_hash, origins, limits.raised()));
         let (started, handle) = std::sync::mpsc::sync_channel(1);
         let served = context.clone();
         let thread =

@@ -14,10 +14,9 @@ use tokio::net::TcpStream;
 
 async fn short() -> Running {
     let limits = GatewayLimits {
-        // Judged by a clock that is read twice a second: shorter ones may be over at once.
-        head_deadline: Duration::from_secs(1),
+        head_deadline: GatewayLimits::COARSE_MIN,
         body_deadline: Duration::from_millis(200),
-        close_deadline: Duration::from_millis(200),
+        close_deadline: GatewayLimits::COARSE_MIN,
         body_bytes_max: 1024,
         ..GatewayLimits::default()
     };
