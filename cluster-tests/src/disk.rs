@@ -51,6 +51,11 @@ impl Disk {
         Ok(Self { root: root.canonicalize()?, scratch: scratch.canonicalize()?, deaf: false })
     }
 
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// From now on syncs do nothing: shows what would be lost without them.
     pub fn deafen(&mut self) {
         self.deaf = true;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::disk::Disk;
 use crate::process::{self, Signal};
 use crate::wait;
 
@@ -110,6 +111,13 @@ impl Node {
         Self::launch(Launch { dir: dir.to_owned(), limits, environment: Vec::new() }).await
     }
 
+    /// Starts a node on a disk that can be made to fail.
+    pub async fn start_on(disk: &Disk, limits: &[&str]) -> anyhow::Result<Self> {
+        let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
+        let (dir, environment) = (disk.root().to_owned(), disk.environment()?);
+        Self::launch(Launch { dir, limits, environment }).await
+    }
+
     /// Starts a node in a directory that outlives it.
     pub async fn launch(launch: Launch) -> anyhow::Result<Self> {
         let (process, ready) = start(&launch).await?;
@@ -163,12 +171,17 @@ impl Node {
         Ok(Suspended(self))
     }
 
-    /// Asks the process to end and waits for it; the exit code is the answer.
-    pub async fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
-        self.signal(Signal::Terminate)?;
+    /// The exit code, once the process has ended by itself; `None` is a signal.
+    pub async fn ended(&mut self) -> anyhow::Result<Option<i32>> {
         let mut process = self.process.take().context("the node does not run")?;
         let status = wait::until("the node to end", async || process.try_wait().ok().flatten());
         Ok(status.await.code())
+    }
+
+    /// Asks the process to end and waits for it; the exit code is the answer.
+    pub async fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
+        self.signal(Signal::Terminate)?;
+        self.ended().await
     }
 
     /// Starts the process again on its directory.

@@ -83,7 +83,8 @@ impl Shim {
 
     /// Whether a path lies below the root.
     pub fn inside(&self, path: &[u8]) -> bool {
-        path.starts_with(&self.root)
+        let below = path.strip_prefix(self.root.as_slice());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     }
 
     /// The length of the journal: what a sync that starts now covers. Numbers records, so that

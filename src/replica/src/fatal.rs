@@ -4,6 +4,7 @@
 //! process stops. Supervision is not a safety net here, the other replicas and the log are.
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
@@ -44,8 +45,9 @@ impl Fatal {
         tracing::error!(reason, "the node cannot go on");
         match &self.inner.on_fatal {
             OnFatal::Abort => {
-                // The tracing subscriber may buffer; this is the last chance to say why.
-                eprintln!("ackord: the node cannot go on: {reason}");
+                // The tracing subscriber may buffer; this is the last chance to say why. Standard
+                // error may be gone too: that must not keep the node alive.
+                let _ = writeln!(std::io::stderr(), "ackord: the node cannot go on: {reason}");
                 std::process::abort();
             }
             OnFatal::Call(call) => call(reason),
