@@ -142,8 +142,6 @@ pub struct Publish {
     entropy: Entropy,
     backlog: Backlog,
     uid: StoreUid,
-    /// Whether a broker may know the uid.
-    presented: bool,
     /// The uid that this one goes on from, until the broker has agreed.
     continues: Option<StoreUid>,
     session: Session,
@@ -179,7 +177,6 @@ impl Publish {
         mut entropy: Entropy,
     ) -> Self {
         let findings = std::mem::take(&mut stored.findings);
-        let presented = stored.uid.is_some();
         let uid = stored.uid.unwrap_or_else(|| fresh_uid(&mut entropy));
         let backlog = Backlog::recover(options.capacity_bytes, durable, stored);
         let mut machine = Self {
@@ -188,7 +185,6 @@ impl Publish {
             entropy,
             backlog,
             uid,
-            presented,
             continues: None,
             session: Session::Down,
             args_bytes_max: ARGS_BYTES_CEILING,
@@ -335,7 +331,6 @@ impl Publish {
     /// A connection is open.
     pub fn connected(&mut self, now_ms: u64) {
         self.session = Session::Greeting { since_ms: now_ms };
-        self.presented = true;
         self.unanswered = 0;
         for slot in &mut self.backlog.slots {
             slot.outstanding = 0;
@@ -377,11 +372,10 @@ impl Publish {
             return;
         }
         self.tell(ServiceNotice::FellBack { reason });
-        if self.presented {
-            self.continues = Some(self.uid);
-        }
+        // Also when no broker has seen it: the file may hold its events, and they must not come
+        // again when the process starts over.
+        self.continues = Some(self.uid);
         self.uid = fresh_uid(&mut self.entropy);
-        self.presented = false;
         self.close(Then::Reconnect);
     }
 
@@ -483,7 +477,6 @@ impl Publish {
     /// A new uid: everything held is numbered anew, from 1.
     fn renew(&mut self, reason: Option<RenewReason>) {
         self.uid = fresh_uid(&mut self.entropy);
-        self.presented = false;
         self.continues = None;
         self.renewal = None;
         self.probing = false;

@@ -48,7 +48,9 @@ impl Broker {
     pub fn attach(&mut self, hello: &ServiceHello) -> ServiceMessage {
         if !self.marks.contains_key(&hello.store) {
             let mut mark = Mark::default();
-            if let Some(old) = hello.continues.as_ref().and_then(|old| self.marks.get_mut(old)) {
+            if let Some(old) = &hello.continues {
+                // One that was never attached is retired all the same.
+                let old = self.marks.entry(old.clone()).or_default();
                 mark = old.clone();
                 old.retired = true;
             }

@@ -166,6 +166,19 @@ fn a_retired_file_is_discarded_and_its_events_never_come_late() {
 }
 
 #[test]
+fn a_disk_error_before_the_first_session_retires_the_file_all_the_same() {
+    let mut world = World::spl2();
+    world.raise(event("a")).unwrap();
+    world.step_store();
+    world.raise(event("b")).unwrap();
+    world.break_store();
+    world.settle();
+    world.restart();
+    world.settle();
+    assert_eq!(world.stored(), ["a", "b"], "the file held the first: it does not come again");
+}
+
+#[test]
 fn p15_a_torn_tail_below_the_brokers_mark_takes_a_new_uid_and_swallows_nothing() {
     let mut world = World::spl2();
     online(&mut world);
