@@ -37,6 +37,8 @@ pub(crate) struct Group {
     /// Where the first entry stands; meaningful while there is an entry.
     pub first: u64,
     pub recent: VecDeque<Recent>,
+    /// What `recent` costs.
+    pub held_bytes: u64,
     /// Requests up to this one are durable.
     pub durable_sequence: u64,
     pub epoch: u64,
@@ -122,6 +124,7 @@ impl Group {
             self.last_digest = record::digest(self.last_digest, &entry.mark, data_crc);
             self.last = Some(entry.mark);
             let recent = Recent { digest: self.last_digest, data_crc, sequence, entry };
+            self.held_bytes += cost(&recent.entry);
             self.recent.push_back(recent.clone());
             taken.push(recent);
         }
@@ -173,6 +176,7 @@ impl Group {
         while let Some(recent) = self.recent.pop_back_if(|r| r.entry.mark.index >= index) {
             freed += cost(&recent.entry);
         }
+        self.held_bytes -= freed;
         freed
     }
 
@@ -181,6 +185,7 @@ impl Group {
         while let Some(recent) = self.recent.pop_front_if(|r| r.entry.mark.index <= index) {
             freed += cost(&recent.entry);
         }
+        self.held_bytes -= freed;
         freed
     }
 
@@ -194,6 +199,7 @@ impl Group {
             };
             freed += cost(&recent.entry);
         }
+        self.held_bytes -= freed;
         freed
     }
 }

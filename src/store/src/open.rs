@@ -212,7 +212,7 @@ fn check(options: &StoreOptions, high: HighWater) -> Result<Checked, OpenError> 
     let scan = found.scan;
     for path in &scan.headless {
         // Nothing was ever in it, and the engine would stumble over it.
-        io("set a file aside", set_aside(dir, path, None))?;
+        io("remove an empty log file", durable::remove_file(path))?;
     }
     let high = Arc::new(Mutex::new(high));
     let files = LogFiles::new(
@@ -279,7 +279,7 @@ pub(crate) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         io("write the high-water file", high.write_both())?;
         (high.water.identity, high.water.salt)
     };
-    checked.files.opened();
+    io("tidy the spare files", checked.files.opened())?;
     let verified = checked.verified;
     Ok(Opened {
         lock,
@@ -311,7 +311,10 @@ fn commit(dir: &Path, options: &StoreOptions, scan: &Scan) -> Result<(), OpenErr
             from = cut.from,
             "the log ends in a write that was never completed",
         );
-        io("set a torn tail aside", set_aside(dir, &cut.path, Some(cut)))?;
+        if let Err(error) = set_aside(dir, cut) {
+            // It was never acknowledged; a full disk must not keep the node from starting.
+            tracing::warn!(%error, "a torn tail was not kept aside");
+        }
         let file = io("open a log file", durable::open_file(&cut.path))?;
         io("zero a torn tail", durable::write_zeros(&file, cut.from, cut.to))?;
     }
@@ -335,28 +338,16 @@ fn commit(dir: &Path, options: &StoreOptions, scan: &Scan) -> Result<(), OpenErr
     Ok(())
 }
 
-/// Keeps what is about to be cut, as far as the disk has room; a whole file is moved.
-fn set_aside(dir: &Path, path: &Path, cut: Option<&Cut>) -> std::io::Result<()> {
+/// Keeps what is about to be cut.
+fn set_aside(dir: &Path, cut: &Cut) -> std::io::Result<()> {
     let aside = dir.join(CUT_DIR);
     durable::create_dir(&aside)?;
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    let name = name.to_string_lossy();
-    let Some(cut) = cut else {
-        let target = aside.join(format!("{name}.whole"));
-        std::fs::rename(path, target)?;
-        durable::sync_dir(&aside)?;
-        return match path.parent() {
-            Some(parent) => durable::sync_dir(parent),
-            None => Ok(()),
-        };
-    };
-    let raw = std::fs::read(path)?;
+    let raw = std::fs::read(&cut.path)?;
     let tail = raw.get(cut.from as usize..).unwrap_or(&[]);
     let used = tail.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    let target = aside.join(format!("{name}.from-{}", cut.from));
-    if let Err(error) = durable::replace_file(&target, &tail[..used]) {
-        tracing::warn!(%error, "a torn tail was not kept aside");
-    }
+    let name = cut.path.file_name().unwrap_or(cut.path.as_os_str());
+    let target = aside.join(format!("{}.from-{}", name.to_string_lossy(), cut.from));
+    durable::replace_file(&target, &tail[..used])?;
     drop_oldest(&aside)
 }
 

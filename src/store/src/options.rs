@@ -41,6 +41,9 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// The cache of the checkpoint database.
     pub checkpoint_cache_bytes: u64,
+    /// A checkpoint database larger than this, and four times larger than what is in it, is
+    /// written anew when it is opened.
+    pub checkpoint_rewrite_bytes: u64,
     /// How long opening the checkpoint database may take before it counts as damaged.
     pub checkpoint_open_limit: Duration,
     /// Told once when the store failed.
@@ -63,6 +66,7 @@ impl StoreOptions {
             high_water_interval: Duration::from_millis(150),
             reserve_bytes: 256 * MIB,
             checkpoint_cache_bytes: 32 * MIB,
+            checkpoint_rewrite_bytes: 512 * MIB,
             checkpoint_open_limit: Duration::from_secs(60),
             on_fatal: None,
         }

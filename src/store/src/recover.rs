@@ -26,6 +26,8 @@ use crate::store::Store;
 use crate::types::{Done, Entry, GroupId, Identity, Mark};
 
 const NEW_DIR: &str = "recovered";
+/// Small: the files are completed to their usual size when the directory is opened.
+const LOG_FILE_BYTES: u64 = 256 * 1024;
 /// Entries written at once.
 const ENTRIES_AT_ONCE: usize = 256;
 
@@ -278,6 +280,7 @@ fn rebuild(
     }
     let mut options = StoreOptions::new(&new);
     options.identity = Some(identity);
+    options.log_file_bytes = LOG_FILE_BYTES;
     let store = Store::open(options)?;
     for (group, kept) in kept {
         if let Some(mark) = kept.start {

@@ -146,13 +146,14 @@ impl Shared {
             return;
         }
         let cells: Vec<Arc<Mutex<Group>>> = self.groups.read().values().cloned().collect();
-        for cell in cells {
-            let wanted = excess();
-            if wanted == 0 {
-                return;
+        let share = self.options.recent_bytes_max / (cells.len() as u64).max(1);
+        for kept in [share, 0] {
+            for cell in &cells {
+                let mut group = cell.lock();
+                let wanted = excess().min(group.held_bytes.saturating_sub(kept));
+                let freed = group.evict(wanted);
+                self.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
             }
-            let freed = cell.lock().evict(wanted);
-            self.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }
 

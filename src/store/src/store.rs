@@ -40,8 +40,11 @@ pub struct Store {
     running: Arc<Running>,
 }
 
+/// Stops the store with the last handle.
+struct Running(Arc<Core>);
+
 /// What has to be stopped in order.
-struct Running {
+struct Core {
     shared: Arc<Shared>,
     reader: Reader,
     checkpoints: Arc<CheckpointStore>,
@@ -99,7 +102,7 @@ impl Store {
         };
         let checkpoints = Arc::new(CheckpointStore::new(shared.clone()));
         let store = Store {
-            running: Arc::new(Running {
+            running: Arc::new(Running(Arc::new(Core {
                 shared: shared.clone(),
                 reader: opened.reader,
                 checkpoints,
@@ -109,7 +112,7 @@ impl Store {
                     engine: opened.engine,
                     lock: opened.lock,
                 })),
-            }),
+            }))),
             shared,
         };
         for group in opened.stale {
@@ -280,8 +283,7 @@ impl Store {
     /// and snapshots are the caller's to remove.
     pub fn remove_group(&self, group: GroupId, done: Done) {
         self.submit(group, META_COST_BYTES, done, |_, cell, _| {
-            let freed = cell.recent.drain(..).map(|recent| cost(&recent.entry)).sum();
-            self.shared.recent_bytes.fetch_sub(freed, Ordering::Relaxed);
+            self.shared.recent_bytes.fetch_sub(cell.held_bytes, Ordering::Relaxed);
             let epoch = cell.epoch + 1;
             *cell = Group::new();
             cell.epoch = epoch;
@@ -396,11 +398,12 @@ impl Store {
         let salt = self.shared.salt;
         let counter = &self.shared.counters.cold_reads;
         counter.fetch_add(1, Ordering::Relaxed);
-        self.running.reader.run(move |engine| fetch(engine, salt, group, range, bytes_max))?
+        self.running.0.reader.run(move |engine| fetch(engine, salt, group, range, bytes_max))?
     }
 
     /// Reads entries of `range`: at least one, then as many as fit into `bytes_max`. Entries of
-    /// unfinished appends are read like any other.
+    /// unfinished appends are read like any other. Where a log that was never purged begins
+    /// later than the range, so does what is read.
     ///
     /// # Errors
     /// [`StoreError::Purged`] when the range begins too early, [`StoreError::NoSuchEntry`] when
@@ -408,7 +411,7 @@ impl Store {
     pub fn read(
         &self,
         group: GroupId,
-        range: Range<u64>,
+        mut range: Range<u64>,
         bytes_max: u64,
     ) -> Result<Vec<Entry>, StoreError> {
         if range.is_empty() {
@@ -427,8 +430,10 @@ impl Store {
                 if range.end > end || locked.is_empty() {
                     return Err(missing(end.max(range.start)));
                 }
-                if range.start < locked.first {
-                    return Err(missing(range.start));
+                // Only a log that was never purged has nothing before its first entry.
+                range.start = range.start.max(locked.first);
+                if range.is_empty() {
+                    return Ok(Vec::new());
                 }
                 if locked.recent_from() <= range.start {
                     return Ok(take_recent(&locked, range, bytes_max, Vec::new()));
@@ -481,7 +486,7 @@ impl Store {
 
     /// The checkpoint of a group.
     pub fn checkpoint(&self, group: GroupId) -> Checkpoint {
-        Checkpoint::new(self.running.checkpoints.clone(), group)
+        Checkpoint::new(self.running.0.checkpoints.clone(), group)
     }
 
     /// The snapshots of a group.
@@ -495,7 +500,7 @@ impl Store {
     /// # Errors
     /// When the store had failed or fails doing this: then the next open is as after a crash.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.running.stop()
+        self.running.0.stop()
     }
 
     /// Makes the next sync of the log fail, to test what happens then.
@@ -547,7 +552,7 @@ fn take_recent(
     entries
 }
 
-impl Running {
+impl Core {
     fn stop(&self) -> Result<(), StoreError> {
         let Some(parts) = self.parts.lock().take() else {
             return self.outcome();
@@ -583,9 +588,31 @@ impl Running {
     }
 }
 
+impl Core {
+    /// Whether this is one of the threads that stopping waits for.
+    fn is_own_thread(&self) -> bool {
+        let current = std::thread::current().id();
+        self.parts.lock().as_ref().is_some_and(|parts| {
+            parts.writer.thread().id() == current || parts.janitor.thread().id() == current
+        })
+    }
+
+    fn stop_at_drop(&self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the store was not closed gracefully");
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Err(error) = self.stop() {
+        if !self.0.is_own_thread() {
+            self.0.stop_at_drop();
+            return;
+        }
+        // An answer owned the last handle: the writer cannot wait for itself.
+        let core = self.0.clone();
+        if let Err(error) = spawn("store-close", move || core.stop_at_drop()) {
             tracing::error!(%error, "the store was not closed gracefully");
         }
     }

@@ -133,6 +133,29 @@ fn too_large_batches_are_refused_and_harm_nothing() {
     assert_eq!(loaded(&checkpoint).unwrap().1.len(), 1);
 }
 
+#[test]
+fn a_database_much_larger_than_its_rows_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let checkpoint = store.checkpoint(G);
+    let big = |n: u64| (key(n), Bytes::from(vec![n as u8; 3_000_000]));
+    checkpoint.write(Bytes::new(), (0..4).map(big).collect(), vec![]).unwrap();
+    checkpoint.write(Bytes::new(), vec![(key(9), key(9))], (0..4).map(key).collect()).unwrap();
+    let before = loaded(&checkpoint);
+    drop((checkpoint, store));
+    let size = |dir: &std::path::Path| dir.join("checkpoint/db").metadata().unwrap().len();
+    let large = size(dir.path());
+    let mut options = ackord_store::StoreOptions::small(dir.path());
+    options.checkpoint_rewrite_bytes = 1_000_000;
+    let store = ackord_store::Store::open(options).unwrap();
+    let checkpoint = store.checkpoint(G);
+    assert!(loaded(&checkpoint) == before);
+    assert!(size(dir.path()) < large / 2, "{} of {large}", size(dir.path()));
+    checkpoint.write(Bytes::new(), vec![], vec![key(9)]).unwrap();
+    drop((checkpoint, store));
+    assert_eq!(loaded(&open(dir.path()).checkpoint(G)).unwrap().1.len(), 0);
+}
+
 /// Harms one file of the database; it must load as it was, be refused, or be gone, and always
 /// be usable after a reset.
 fn check(original: &std::path::Path, model: &(Bytes, Rows), random: &mut Random) {

@@ -60,6 +60,9 @@ fn reads_tell_what_is_missing() {
     assert!(store.read(GroupId(9), 0..1, 10).is_err());
     assert_eq!(store.read(G, 5..10, 1).unwrap().len(), 1, "at least one");
     assert_eq!(store.read(G, 5..5, 1).unwrap().len(), 0);
+    append(&store, GroupId(2), 1, 5..10);
+    let late = store.read(GroupId(2), 0..10, u64::MAX).unwrap();
+    assert_eq!(late, entries(GroupId(2), 1, 5..10), "it begins where the log does");
 }
 
 #[test]
@@ -317,6 +320,48 @@ fn a_closed_store_refuses_and_a_failed_one_answers_nothing_well() {
     store.close().unwrap();
     let refused = wait(|done| store.append(G, entries(G, 1, 11..12), done)).unwrap_err();
     assert!(matches!(refused, StoreError::Closed));
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_by_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (sender, answered) = std::sync::mpsc::sync_channel(1);
+    let (dropping, dropped) = std::sync::mpsc::sync_channel(1);
+    let view = store.clone();
+    store.append(
+        G,
+        entries(G, 1, 0..10),
+        Box::new(move |result| {
+            sender.send(result).unwrap();
+            // Until the other handle is gone.
+            dropped.recv().unwrap();
+            drop(view);
+        }),
+    );
+    answered.recv().unwrap().unwrap();
+    drop(store);
+    dropping.send(()).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let store = loop {
+        match Store::open(StoreOptions::small(dir.path())) {
+            Ok(store) => break store,
+            Err(OpenError::Locked(_)) if std::time::Instant::now() < deadline => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(contents(&store, G).len(), 10);
+}
+
+#[test]
+fn a_log_that_begins_late_may_be_purged_before_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, G, 1, 3..10);
+    wait(|done| store.purge_to(G, mark(1, 2), done)).unwrap();
+    assert_eq!(store.log_state(G).purged, Some(mark(1, 2)));
+    drop(store);
+    assert_eq!(contents(&open(dir.path()), G), entries(G, 1, 3..10));
 }
 
 #[test]

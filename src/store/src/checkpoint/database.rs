@@ -25,6 +25,7 @@ use crate::types::GroupId;
 
 const SEAL_FILE: &str = "checkpoint.seal";
 const DAMAGED_DIR: &str = "checkpoint.damaged";
+const FRESH_DIR: &str = "checkpoint.fresh";
 const SEAL_HEAD: &str = "ackord checkpoint seal 1\n";
 
 /// Count and sum of the hashes of a group's rows, and how often they were written.
@@ -98,7 +99,48 @@ impl Database {
         let file = io("open the checkpoint", File::open(dir.join("db")))?;
         if is_new {
             io("sync the checkpoint", sync_new(&dir, &file))?;
+        } else if io("look at the checkpoint", is_wasteful(shared, &db, &file))? {
+            return Database::rewrite(shared, db);
         }
+        Ok(Database {
+            shared: shared.clone(),
+            salt: shared.salt,
+            db,
+            file,
+            tallies: BTreeMap::new(),
+        })
+    }
+
+    /// Copies what is there into a fresh database. A crash in between costs the checkpoint.
+    fn rewrite(shared: &Arc<Shared>, old: sled::Db) -> Result<Database, StoreError> {
+        let dir = shared.dir.join(CHECKPOINT_DIR);
+        let fresh = shared.dir.join(FRESH_DIR);
+        if fresh.exists() {
+            io("remove a checkpoint", std::fs::remove_dir_all(&fresh))?;
+        }
+        let new = config(shared, &fresh).open().map_err(from_sled)?;
+        let mut out = sled::Batch::default();
+        let mut bytes = 0;
+        for item in old.iter() {
+            let (key, value) = item.map_err(from_sled)?;
+            bytes += (key.len() + value.len()) as u64;
+            out.insert(key, value);
+            if bytes > CHECKPOINT_BATCH_BYTES_MAX {
+                new.apply_batch(std::mem::take(&mut out)).map_err(from_sled)?;
+                bytes = 0;
+            }
+        }
+        new.apply_batch(out).map_err(from_sled)?;
+        new.flush().map_err(from_sled)?;
+        let file = io("open the checkpoint", File::open(fresh.join("db")))?;
+        io("sync the checkpoint", sync_new(&fresh, &file))?;
+        drop((old, new));
+        let moved = std::fs::remove_dir_all(&dir)
+            .and_then(|()| std::fs::rename(&fresh, &dir))
+            .and_then(|()| durable::sync_dir(&shared.dir));
+        io("move the checkpoint", moved)?;
+        let db = config(shared, &dir).open().map_err(from_sled)?;
+        let file = io("open the checkpoint", File::open(dir.join("db")))?;
         Ok(Database {
             shared: shared.clone(),
             salt: shared.salt,
@@ -386,6 +428,17 @@ impl Database {
         self.tallies.insert(group, Tally::default());
         Ok(())
     }
+}
+
+/// Whether the database takes far more space than its rows.
+fn is_wasteful(shared: &Shared, db: &sled::Db, file: &File) -> std::io::Result<bool> {
+    let size = file.metadata()?.len();
+    if size <= shared.options.checkpoint_rewrite_bytes {
+        return Ok(false);
+    }
+    let rows = db.iter().filter_map(Result::ok);
+    let live: u64 = rows.map(|(key, value)| (key.len() + value.len()) as u64).sum();
+    Ok(size / 4 > live)
 }
 
 /// Syncs what sled creates and never syncs.

@@ -103,7 +103,7 @@ impl CheckpointStore {
             }
             State::Unopened => {}
         }
-        match Database::open(&self.shared) {
+        match database::guarded(|| Database::open(&self.shared)) {
             Ok(database) => {
                 inner.state = State::Open(Box::new(database));
                 Ok(())

@@ -219,15 +219,11 @@ impl LogFiles {
         approved: BTreeMap<PathBuf, u64>,
         water: Arc<Mutex<HighWater>>,
     ) -> io::Result<LogFiles> {
-        let mut next = 0;
-        for path in spare_files(&spare_dir)? {
-            if path.extension().is_some_and(|e| e == SPARE_UNREADY) {
-                std::fs::remove_file(&path)?;
-            }
-            let number = path.file_stem().and_then(|stem| stem.to_str());
-            let number = number.and_then(|stem| stem.parse::<u64>().ok());
-            next = next.max(number.map_or(0, |n| n.saturating_add(1)));
-        }
+        let numbers = spare_files(&spare_dir)?.into_iter().filter_map(|path| {
+            let stem = path.file_stem()?.to_str()?;
+            stem.parse::<u64>().ok()
+        });
+        let next = numbers.max().map_or(0, |last| last.saturating_add(1));
         Ok(LogFiles {
             log_dir,
             spare_dir,
@@ -242,9 +238,15 @@ impl LogFiles {
     }
 
     /// The engine is open and everything it showed was verified: writing may begin.
-    pub fn opened(&self) {
+    pub fn opened(&self) -> io::Result<()> {
         self.approved.lock().clear();
         self.opening.store(false, Ordering::Release);
+        for path in spare_files(&self.spare_dir)? {
+            if path.extension().is_some_and(|e| e == SPARE_UNREADY) {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn handle(&self, file: File, path: &Path) -> LogHandle {
@@ -332,7 +334,12 @@ impl LogFiles {
 
 fn spare_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
         paths.push(entry?.path());
     }
     paths.sort();

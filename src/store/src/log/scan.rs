@@ -36,7 +36,7 @@ pub(crate) struct Scan {
     /// The size of each file that the engine may see.
     pub approved: BTreeMap<PathBuf, u64>,
     pub cuts: Vec<Cut>,
-    /// Last files that were created but never got a head.
+    /// Last files that were created but never got a head, nor anything behind it.
     pub headless: Vec<PathBuf>,
     pub last_number: u64,
     pub last_sequence: u64,
