@@ -237,7 +237,7 @@ async fn events_are_raised_over_http_once_per_key() {
     let again = raise("reading", Some("k"), json, "{\"n\": 1}").await.is(200);
     assert_eq!((&again["instance_id"], &again["duplicate"]), (&first["instance_id"], &json!(true)));
     let reused = raise("reading", Some("k"), json, "{\"n\": 2}").await;
-    reused.is_problem(422, "idempotency-key-reused", None);
+    reused.is_problem(422, "idempotency-key-reused", Some("Idempotency-Key"));
 
     raise("reading", None, "application/octet-stream", "\u{1}raw").await.is(200);
     raise("state", None, json, "7").await.is(200);
@@ -246,11 +246,15 @@ async fn events_are_raised_over_http_once_per_key() {
     assert_eq!(ignored["ignored"], true);
     raise("notice?client=c", None, json, "\"hello\"").await.is(200);
 
-    raise("redaing", None, json, "1").await.is_problem(404, "unknown-event", None);
-    raise("notice", None, json, "1").await.is_problem(422, "client-required", None);
-    raise("reading?null=true", None, "", "").await.is_problem(422, "null-not-allowed", None);
+    raise("redaing", None, json, "1").await.is_problem(404, "unknown-event", Some("{event}"));
+    raise("notice", None, json, "1").await.is_problem(422, "client-required", Some("?client"));
+    raise("reading?null=true", None, "", "").await.is_problem(
+        422,
+        "null-not-allowed",
+        Some("?null"),
+    );
     let long = format!("\"{}\"", "x".repeat(2047));
-    raise("reading", None, json, &long).await.is_problem(413, "arguments-too-large", None);
+    raise("reading", None, json, &long).await.is_problem(413, "arguments-too-large", Some("body"));
     raise("reading", None, json, "{").await.is_problem(422, "invalid", Some("body"));
     raise("reading", None, json, "").await.is_problem(422, "invalid", Some("body"));
     raise("state?null=true", None, json, "1").await.is_problem(422, "invalid", Some("?null"));

@@ -1,5 +1,6 @@
 //! Services, clients and users: the accounts of a site.
 
+use ackord_agents::translate;
 use ackord_machine::site::{self as machine, AdminAction, Site};
 use ackord_wire::resource::{self, ClientBody, ServiceBody, UserBody};
 use ackord_wire::{Code, Problem};
@@ -158,7 +159,7 @@ async fn answer_service(
 ) -> Result<Answer, Problem> {
     let found = allowed.look(site, |site, _| {
         let mut service = service_out(site, site.service(id)?);
-        service.declared = site.declared(id).map(|declared| convert::structure_out(declared));
+        service.declared = site.declared(id).map(|declared| translate::structure_to_wire(declared));
         Some(service)
     });
     found.await?.map(|service| put_answer(&service, known)).ok_or_else(|| not_found("service", id))
@@ -193,7 +194,7 @@ fn service_out(site: &Site, row: &machine::ServiceRow) -> resource::Service {
         id: row.id.to_string(),
         online: row.online,
         epoch: row.epoch.0,
-        parked: site.parked(row).map(convert::parked_out),
+        parked: site.parked(row).map(translate::parked_code),
         declared: None,
         store: row.uid.map(|uid| convert::hex(&uid.0)),
         version: row.version.clone(),

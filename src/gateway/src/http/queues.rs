@@ -1,5 +1,6 @@
 //! Queues and the instances that they retain.
 
+use ackord_agents::translate;
 use ackord_machine::site::{self as machine, InstanceId, Site};
 use ackord_wire::Problem;
 use ackord_wire::resource::{self, Page};
@@ -72,7 +73,7 @@ fn queue_out(site: &Site, event: &machine::EventRow) -> resource::Queue {
     resource::Queue {
         event: event.definition.name.to_string(),
         subscription: event.key.0,
-        category: convert::category_out(event.definition.kind.category()),
+        category: translate::category_to_wire(event.definition.kind.category()),
         retained: site.retained_len(event.key) as u64,
         first_instance_id: site.retained(event.key).next().map(|instance| instance.id.0),
         last_instance_id: site.retained(event.key).last().map(|instance| instance.id.0),

@@ -42,8 +42,15 @@ pub async fn raise(exchange: Exchange<'_>, site: &str, event: &str) -> Result<An
     let key = key.unwrap_or_else(|| convert::hex(&random::<16>()));
     let site = SiteName::from(site);
     let raised = allowed.context.broker.raise_keyed(&site, &service, key, new_event).await;
-    let accepted = raised.map_err(|refusal| {
-        let problem = refused(refusal);
+    let accepted = raised.map_err(|(code, detail)| {
+        let problem = match field_of(code) {
+            // The field is named in front of what is wrong with it, as it is called in frames.
+            Some(field) => {
+                let rule = detail.split_once(": ").map_or(detail.as_str(), |(_, rule)| rule);
+                Problem::new(code, rule).field(field)
+            }
+            None => refused((code, detail)),
+        };
         // Who holds the key may ask again under it and gets the original answer.
         let again = keyed && problem.code == Code::UnknownOutcome;
         if again { problem.retryable(true) } else { problem }
@@ -54,6 +61,21 @@ pub async fn raise(exchange: Exchange<'_>, site: &str, event: &str) -> Result<An
         duplicate: accepted.duplicate,
         ignored: accepted.ignored,
     }))
+}
+
+/// Where the cause of a rejection stands in the request. Of other codes none is the request's.
+fn field_of(code: Code) -> Option<&'static str> {
+    const FIELDS: [(Code, &str); 8] = [
+        (Code::UnknownEvent, "{event}"),
+        (Code::ArgumentsTooLarge, "body"),
+        (Code::NullNotAllowed, "?null"),
+        (Code::ClientRequired, "?client"),
+        (Code::ClientNotAllowed, "?client"),
+        (Code::UnknownClient, "?client"),
+        (Code::LifetimeOutOfRange, "?lifetime_s"),
+        (Code::KeyReused, "Idempotency-Key"),
+    ];
+    FIELDS.iter().find(|(of, _)| *of == code).map(|(_, field)| *field)
 }
 
 fn arguments(content_type: String, body: actix_web::web::Bytes) -> Result<Arguments, Problem> {

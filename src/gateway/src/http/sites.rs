@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ackord_agents::translate;
 use ackord_machine::site::{self as machine, AdminAction};
 use ackord_wire::resource::{self, Page, SiteBody, SiteSettings};
 use ackord_wire::structure::Structure;
@@ -91,7 +92,7 @@ pub async fn structure(exchange: Exchange<'_>, site: &str) -> Result<Answer, Pro
     let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild"])?;
     let rebuild = allowed.query.flag("rebuild")?;
     let bytes = allowed.bytes().await?;
-    let structure = convert::structure_in(super::body::decode::<Structure>(&bytes)?)?;
+    let structure = convert::structure_in(&super::body::decode::<Structure>(&bytes)?)?;
     let request = allowed.request_id("apply", &bytes)?;
     let action = AdminAction::ApplyStructure { structure, rebuild, incarnation: incarnation() };
     allowed.act(site, request, action).await?;
@@ -119,7 +120,7 @@ async fn answer_structure(allowed: &Allowed<'_>, name: &str) -> Result<Answer, P
         Some(resource::SiteStructure {
             hash: site.structure_hash().map(|hash| convert::hex(&hash.0)).unwrap_or_default(),
             incarnation: site.incarnation().0,
-            structure: convert::structure_out(structure),
+            structure: translate::structure_to_wire(structure),
         })
     });
     match found.await? {

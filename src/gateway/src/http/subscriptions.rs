@@ -1,5 +1,6 @@
 //! Subscriptions of stateful clients and their cursors.
 
+use ackord_agents::translate;
 use ackord_machine::site::{
     self as machine, AdminAction, ClientId, EventKey, InstanceId, Receiver, Site,
 };
@@ -145,7 +146,7 @@ fn subscription_out(site: &Site, row: &machine::SubscriptionRow) -> resource::Su
         client: row.client.to_string(),
         event: event.map(|event| event.definition.name.to_string()).unwrap_or_default(),
         subscription: row.event.0,
-        category: convert::category_out(
+        category: translate::category_to_wire(
             event.map_or(machine::Category::Replacing, |event| event.definition.kind.category()),
         ),
         position: convert::position_out(site.incarnation(), row),

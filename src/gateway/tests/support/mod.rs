@@ -186,8 +186,8 @@ pub fn structure() -> Value {
         "service_type": "test", "contract_author": "Ackord", "guests": "guest+stateless",
         "roles": ["operator"],
         "events": [
-            {"name": "reading", "category": "queueing", "lifetime_s": 3600, "size": 100},
-            {"name": "state", "category": "replacing"},
+            {"name": "reading", "category": "queueing", "lifetime_s": 3600, "size": 100, "access": "everyone"},
+            {"name": "state", "category": "replacing", "access": "everyone"},
             {"name": "notice", "category": "private", "lifetime_s": 3600}
         ]
     })
