@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 
 /// What the front knows about a connection that it hands over.
 ///
-/// The outbox should hold few messages (8 is plenty): when it is full the session stops reading
-/// and sending, and closes as a slow consumer after the write deadline.
+/// The outbox should hold few messages (8 is plenty, 2 the least: one place is kept for the close).
+/// When it is full the session stops reading and sending; when it stays full for the write deadline
+/// the session ends as a slow consumer, with a close behind what the outbox holds. A front that is
+/// stuck in a write to such a peer has to give that up by itself.
 #[derive(Debug)]
 pub struct Connection {
     /// The site, as the address names it; it need not exist.

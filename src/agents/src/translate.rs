@@ -67,7 +67,7 @@ pub fn client_frame(
             // A hash that is none equals no set: the client sends its list.
             let none = Digest([0; 32]);
             let set = hello.set.map(|text| digest_from_hex(&text).unwrap_or(none));
-            session.on_hello(set, view, out);
+            session.on_hello(set, out);
         }
         ClientFrame::Subscriptions(list) => {
             let items = list.items.into_iter().map(subscribe_item).collect();
@@ -105,7 +105,7 @@ pub fn service_frame(
 ) {
     match frame {
         ServiceFrame::Hello(hello) => match service_hello(hello, grant) {
-            Ok(hello) => session.on_hello(hello, view, out),
+            Ok(hello) => session.on_hello(hello, out),
             Err(detail) => session.close(CloseReason::Invalid, detail, out),
         },
         ServiceFrame::Raise(raise) => service_raise(session, raise, out),
@@ -342,10 +342,17 @@ fn refused(sequence: Sequence, cause: &RefusedRaise) -> frame::Refused {
             (Code::Busy, "more raises in flight than the window allows".to_owned(), None)
         }
     };
-    // What is out of sequence follows at once; what was refused for want of room waits.
-    let wait = code.retryable() && code != Code::OutOfSequence;
-    let retry_after_ms = wait.then_some(RETRY_AFTER_MS);
+    let retry_after_ms = waits(cause).then_some(RETRY_AFTER_MS);
     frame::Refused { seq: sequence.0, code, detail, expected, retry_after_ms }
+}
+
+/// Whether the same raise may be sent again after a while. What is out of sequence follows at once,
+/// what is parked waits for `state`, the rest needs a new store.
+fn waits(cause: &RefusedRaise) -> bool {
+    match cause {
+        RefusedRaise::WindowFull | RefusedRaise::Failed(_) => true,
+        RefusedRaise::Refusal(refusal) => *refusal == Refusal::OverCapacity,
+    }
 }
 
 fn service_state(parked: Option<Parked>) -> ServiceState {

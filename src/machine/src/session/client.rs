@@ -173,7 +173,7 @@ impl ClientSession {
     }
 
     /// The client opens the session. `set` is the hash of its subscriptions, if it gave one.
-    pub fn on_hello(&mut self, set: Option<Digest>, view: View<'_>, out: &mut Out) {
+    pub fn on_hello(&mut self, set: Option<Digest>, out: &mut Out) {
         match self.stage {
             Stage::New => {}
             Stage::Closed => return,
@@ -186,13 +186,11 @@ impl ClientSession {
             }
         }
         self.requests_mut().set = set;
-        self.begin_opening(view, out);
+        self.begin_opening(out);
     }
 
-    fn begin_opening(&mut self, view: View<'_>, out: &mut Out) {
-        if !self.may_enter(view, out) {
-            return;
-        }
+    /// Whether the client exists and may enter is the log's to say: this replica may lag.
+    fn begin_opening(&mut self, out: &mut Out) {
         let token = self.token();
         self.stage = Stage::Opening { token };
         out.push(match &self.receiver {
@@ -442,7 +440,7 @@ impl ClientSession {
     pub fn on_time(&mut self, view: View<'_>, out: &mut Out) {
         match self.stage {
             Stage::OpeningDelayed { until_ms } if until_ms <= view.now_ms => {
-                self.begin_opening(view, out);
+                self.begin_opening(out);
             }
             Stage::Open | Stage::AwaitingSet => {
                 if self.holds(view, out) {

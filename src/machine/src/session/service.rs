@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - Answers leave in the order in which the raises came, whatever the order of outcomes.
-//! - At most a window of raises is in flight; one more is refused, not queued; a peer that goes on
-//!   to twice the window is closed.
+//! - At most a window of raises is in flight; more are refused, not queued. Their refusals wait
+//!   for the answers before them; a peer that lets too many wait is closed.
 //! - Once a raise is refused without a decision, every later number is refused `out-of-sequence`
 //!   until that number comes again: by the state for those under way, here for those that follow,
 //!   so that they cost no log entry.
@@ -27,6 +27,9 @@ use super::{
 /// Arguments are cut behind this many bytes before they are proposed: no deployment allows more,
 /// so they are rejected all the same, and the log does not carry them.
 pub const ARGS_BYTES_CUT: usize = 65_536 + 1;
+
+/// Raises beyond the window that may wait for their refusal.
+pub const SURPLUS_MAX: usize = 64;
 
 /// What a service says first.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,7 +189,7 @@ impl ServiceSession {
     }
 
     /// The service opens the session.
-    pub fn on_hello(&mut self, hello: ServiceHello, view: View<'_>, out: &mut Out) {
+    pub fn on_hello(&mut self, hello: ServiceHello, out: &mut Out) {
         match self.stage {
             Stage::New => {}
             Stage::Closed => return,
@@ -201,14 +204,11 @@ impl ServiceSession {
         self.uid = hello.uid;
         self.window = hello.window.max(1);
         self.hello = Some(Box::new(hello));
-        self.attach(view, out);
+        self.attach(out);
     }
 
-    fn attach(&mut self, view: View<'_>, out: &mut Out) {
-        let known = view.site.is_some_and(|site| site.service(self.service.as_str()).is_some());
-        if !known {
-            return self.close(CloseReason::NotRegistered, "no such service", out);
-        }
+    /// Whether the service exists is the log's to say: this replica may lag.
+    fn attach(&mut self, out: &mut Out) {
         let Some(hello) = &self.hello else { return };
         let command = Command::AttachService(AttachService {
             site: self.site.clone(),
@@ -237,8 +237,8 @@ impl ServiceSession {
                 return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
             }
         }
-        if self.slots.len() >= 2 * self.window as usize {
-            let detail = format!("more than twice the window of {} in flight", self.window);
+        if self.slots.len() >= self.window as usize + SURPLUS_MAX {
+            let detail = format!("{SURPLUS_MAX} raises more than the window of {}", self.window);
             return self.close(CloseReason::LimitReached, detail, out);
         }
         let token = self.token();
@@ -510,7 +510,7 @@ impl ServiceSession {
         if let Stage::AttachDelayed { until_ms } = self.stage
             && until_ms <= view.now_ms
         {
-            self.attach(view, out);
+            self.attach(out);
         }
     }
 

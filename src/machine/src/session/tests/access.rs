@@ -218,7 +218,7 @@ fn given_frames_out_of_turn_then_the_session_is_closed_as_a_violation() {
 
     let mut world = World::new();
     let mut client = Client::with(&mut world, &["reading"]);
-    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
+    client.tell(&world, |session, _, out| session.on_hello(None, out));
     assert_eq!(client.closed, Some(CloseReason::ProtocolViolation));
 }
 

@@ -213,7 +213,7 @@ impl Client {
     }
 
     pub fn hello(&mut self, world: &mut World, set: Option<Digest>) {
-        self.tell(world, |session, view, out| session.on_hello(set, view, out));
+        self.tell(world, |session, _, out| session.on_hello(set, out));
         self.settle(world);
     }
 

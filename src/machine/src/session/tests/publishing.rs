@@ -30,7 +30,7 @@ impl Service {
             window: 4,
             incarnation: Incarnation(11),
         };
-        self.tell(world, |session, view, out| session.on_hello(hello, view, out));
+        self.tell(world, |session, _, out| session.on_hello(hello, out));
         self.settle(world);
     }
 
@@ -156,9 +156,11 @@ fn given_more_raises_than_the_window_then_the_surplus_is_refused_and_a_flood_clo
             (6, "out-of-sequence")
         ]
     );
-    for sequence in 5..=13 {
+    for sequence in 5..5 + 4 + crate::session::service::SURPLUS_MAX as u64 {
+        assert_eq!(service.closed, None);
         service.raise(&world, sequence);
     }
+    service.raise(&world, 1000);
     assert_eq!(service.closed, Some(CloseReason::LimitReached));
 }
 
@@ -355,7 +357,7 @@ fn given_a_superseded_store_then_the_welcome_says_so_and_its_raises_are_refused(
         window: 4,
         incarnation: Incarnation(11),
     };
-    second.tell(&world, |session, view, out| session.on_hello(hello, view, out));
+    second.tell(&world, |session, _, out| session.on_hello(hello, out));
     second.settle(&mut world);
     let mut old = Service::connected(&mut world);
     assert!(matches!(old.said[0], ToService::Welcome { superseded: true, .. }));

@@ -195,14 +195,14 @@ fn given_an_event_that_the_structure_loses_then_its_subscription_is_reported_as_
 fn given_an_attach_that_is_refused_as_busy_then_it_is_tried_again_and_of_unknown_fate_it_is_not() {
     let mut world = World::new();
     let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
+    client.tell(&world, |session, _, out| session.on_hello(None, out));
     let (token, _) = client.asked.pop_front().expect("the attach was proposed");
     client.answer(&world, token, Err(Failed::Busy));
     client.time_out(&mut world);
     assert!(client.session.is_open());
 
     let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
+    client.tell(&world, |session, _, out| session.on_hello(None, out));
     let (token, _) = client.asked.pop_front().expect("the attach was proposed");
     client.answer(&world, token, Err(Failed::Unknown));
     assert_eq!(client.closed, Some(CloseReason::Unavailable));
@@ -215,7 +215,7 @@ fn given_a_replica_that_lags_then_the_session_opens_once_its_own_attach_is_appli
     drop(Client::with(&mut world, &["reading"]));
     let lagging = World::new();
     let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
+    client.tell(&world, |session, _, out| session.on_hello(None, out));
     let (token, ask) = client.asked.pop_front().expect("the attach was proposed");
     let Ask::Propose(command) = ask else { panic!("{ask:?}") };
     let outcome = world.apply(command);
