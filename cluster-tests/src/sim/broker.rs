@@ -133,8 +133,8 @@ impl Broker {
 
     /// A frame of a service arrived.
     pub fn hear_service(&mut self, link: LinkId, frame: ServiceFrame, now: u64) -> Vec<Act> {
-        self.with_service(link, now, |session, view, out| {
-            translate::service_frame(session, frame, GRANT, view, out);
+        self.with_service(link, now, |session, _, out| {
+            translate::service_frame(session, frame, GRANT, out);
         })
     }
 

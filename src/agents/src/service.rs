@@ -36,26 +36,24 @@ impl Serve for ServiceSession {
         shell: &mut Shell,
         out: &mut Out,
     ) -> Result<(), DecodeError> {
-        match shell.codec.decode(frame)? {
-            ServiceFrame::Raise(raise) => {
-                let (sequence, event) = translate::new_event(raise);
-                let bytes = event.arguments.as_ref().map_or(0, |arguments| arguments.data.len());
-                shell.metrics().raise_bytes.observe(bytes as f64);
-                self.on_raise(sequence, event, out);
+        let frame: ServiceFrame = shell.codec.decode(frame)?;
+        let mut incarnation = Incarnation(0);
+        match &frame {
+            ServiceFrame::Hello(hello) if self.is_new() => {
+                shell.on_hello(hello.keepalive_s);
+                incarnation = random_incarnation();
             }
-            frame @ (ServiceFrame::Hello(_) | ServiceFrame::Goodbye {}) => {
-                if let ServiceFrame::Hello(hello) = &frame
-                    && self.is_new()
-                {
-                    shell.on_hello(hello.keepalive_s);
-                }
-                let options = &shell.broker.options;
-                let grant = Grant {
-                    window_default: options.window_default,
-                    window_max: options.window_max,
-                    incarnation: random_incarnation(),
-                };
-                shell.look(|view| translate::service_frame(self, frame, grant, view, out));
+            ServiceFrame::Hello(_) | ServiceFrame::Raise(_) | ServiceFrame::Goodbye {} => {}
+        }
+        let options = &shell.broker.options;
+        let (window_default, window_max) = (options.window_default, options.window_max);
+        let grant = Grant { window_default, window_max, incarnation };
+        let pushed = out.len();
+        translate::service_frame(self, frame, grant, out);
+        for output in &out[pushed..] {
+            if let Output::Propose { command: Command::Raise(raise), .. } = output {
+                let bytes = raise.event.arguments.as_ref().map_or(0, |given| given.data.len());
+                shell.metrics().raise_bytes.observe(bytes as f64);
             }
         }
         Ok(())

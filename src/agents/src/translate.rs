@@ -95,12 +95,11 @@ pub fn client_frame(
     }
 }
 
-/// Tells a service's session what its peer said.
+/// Tells a service's session what its peer said. That needs no look at the state.
 pub fn service_frame(
     session: &mut ServiceSession,
     frame: ServiceFrame,
     grant: Grant,
-    view: View<'_>,
     out: &mut Vec<Output<ToService>>,
 ) {
     match frame {
@@ -108,19 +107,12 @@ pub fn service_frame(
             Ok(hello) => session.on_hello(hello, out),
             Err(detail) => session.close(CloseReason::Invalid, detail, out),
         },
-        ServiceFrame::Raise(raise) => service_raise(session, raise, out),
+        ServiceFrame::Raise(raise) => {
+            let (sequence, event) = new_event(raise);
+            session.on_raise(sequence, event, out);
+        }
         ServiceFrame::Goodbye {} => session.on_goodbye(out),
     }
-}
-
-/// The frequent part of [`service_frame`]: it needs no look at the state.
-pub fn service_raise(
-    session: &mut ServiceSession,
-    raise: frame::Raise,
-    out: &mut Vec<Output<ToService>>,
-) {
-    let (sequence, event) = new_event(raise);
-    session.on_raise(sequence, event, out);
 }
 
 fn service_hello(hello: frame::ServiceHello, grant: Grant) -> Result<ServiceHello, String> {
