@@ -5,8 +5,11 @@
 //! Invariants: a checkpoint that counts is a consistent cut: rows, last applied entry and
 //! membership of one moment; it never holds more than this node's log holds durably; a cut too
 //! large for one batch does not count until its last batch is written. It is a cache: on doubt it
-//! is discarded and written anew. An idle node does not wake for it.
+//! is discarded and written anew. It takes only a share of a core, so a partition may change
+//! faster than it is written; then it falls behind and snapshot and log do its work. An idle node
+//! does not wake for it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,19 +19,44 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
+use crate::changes::Changes;
 use crate::partition::{Applied, Partition, Shared};
 use crate::snapshot;
 use crate::types::{RaftLogId, StoredMembership, encode_versioned};
 
-/// Bytes after which a batch takes no further row. A row is far below the store's own bound.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes after which a batch takes no further row: with one more still within the store's bound.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rows of one batch.
-const BATCH_ROWS_MAX: usize = 16_384;
+const BATCH_ROWS_MAX: usize = 32_768;
 /// After a checkpoint that took long the next waits this many times as long, so that the log
 /// keeps most of the disk.
 const PAUSE_FACTOR: u32 = 4;
-/// How long to wait after a full disk refused a checkpoint.
+/// The same for writing a whole state anew.
+const REBUILD_PAUSE_FACTOR: u32 = 10;
+/// How long to wait at least before writing a whole state anew again.
+const REBUILD_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// How long to wait when something was left to write.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Rows that a graceful stop writes; with more, replaying the log at the start is faster.
+const STOP_ROWS_MAX: usize = 65_536;
+
+/// When a partition's whole state may be written anew. Its lock is held while the checkpoint is
+/// written, and while a snapshot is made from it.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    rebuild_not_before: Option<Instant>,
+}
+
+impl Pace {
+    fn allows_rebuild(&self) -> bool {
+        self.rebuild_not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    fn rebuilt_in(&mut self, duration: Duration) {
+        let pause = (duration * REBUILD_PAUSE_FACTOR).max(REBUILD_PAUSE_MIN);
+        self.rebuild_not_before = Some(Instant::now() + pause);
+    }
+}
 
 /// What a checkpoint or a snapshot says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,17 +115,19 @@ impl CheckpointSignal {
         Self { rows_max, ..Self::default() }
     }
 
-    /// A partition applied an entry; it now has `rows` changed rows.
-    pub(crate) fn dirtied(&self, was_clean: bool, rows: usize) {
-        if was_clean || rows >= self.rows_max {
-            let mut asked = self.asked.lock();
-            let news = !asked.dirty || (rows >= self.rows_max && !asked.urgent);
-            asked.dirty = true;
-            asked.urgent |= rows >= self.rows_max;
-            if news {
-                self.arrived.notify_one();
-            }
+    /// A partition applied an entry: it had `before` changed rows and has `now`.
+    pub(crate) fn changed(&self, before: usize, now: usize) {
+        let urgent = before < self.rows_max && now >= self.rows_max;
+        if before == 0 && now > 0 || urgent {
+            self.ask(urgent);
         }
+    }
+
+    fn ask(&self, urgent: bool) {
+        let mut asked = self.asked.lock();
+        asked.dirty = true;
+        asked.urgent |= urgent;
+        self.arrived.notify_one();
     }
 
     /// Ends the thread.
@@ -158,32 +188,46 @@ pub(crate) fn run(
         pause = started.elapsed() * PAUSE_FACTOR;
         if left {
             pause = pause.max(RETRY_PAUSE);
-            shared.checkpoints.dirtied(true, 0);
+            shared.checkpoints.ask(false);
         }
     };
     match stop {
-        Stop::Written => {
-            for partition in partitions {
-                let _held = partition.checkpoint.lock();
-                write_or_fail(partition);
-            }
-        }
+        Stop::Written => write_last(partitions),
         Stop::Now => {}
+    }
+}
+
+/// The checkpoints of a graceful stop, those with the fewest changes first.
+fn write_last(partitions: &[Arc<Partition>]) {
+    let mut ordered: Vec<_> = partitions
+        .iter()
+        .map(|partition| (partition.applied.read().changes.rows(), partition))
+        .collect();
+    ordered.sort_by_key(|(rows, _)| *rows);
+    let mut left = STOP_ROWS_MAX;
+    for (rows, partition) in ordered {
+        let Some(after) = left.checked_sub(rows) else { return };
+        left = after;
+        let mut pace = partition.checkpoint.lock();
+        let lost = matches!(partition.applied.read().changes, Changes::Lost);
+        if !lost {
+            write_or_fail(partition, &mut pace);
+        }
     }
 }
 
 /// Writes a partition's checkpoint. False when there is something left to write.
 fn pass(partition: &Partition) -> bool {
     // Not while a snapshot is being made from it: the next pass has this one's rows too.
-    partition.checkpoint.try_lock().is_some_and(|_held| write_or_fail(partition))
+    partition.checkpoint.try_lock().is_some_and(|mut pace| write_or_fail(partition, &mut pace))
 }
 
 /// As [`write`]; a failure other than a full disk is the node's end.
-fn write_or_fail(partition: &Partition) -> bool {
+fn write_or_fail(partition: &Partition, pace: &mut Pace) -> bool {
     if partition.stopped() {
         return true;
     }
-    match write(partition) {
+    match write(partition, pace) {
         Ok(done) => done,
         Err(StoreError::NoSpace(what)) => {
             tracing::warn!(partition = partition.number, what, "no space for a checkpoint");
@@ -204,47 +248,59 @@ struct Cut {
     rows: Vec<(RowKey, Option<Row>)>,
 }
 
-/// Writes what changed since the last checkpoint. The caller holds the partition's checkpoint
-/// lock. False when the log does not hold the newest entries durably yet.
-pub(crate) fn write(partition: &Partition) -> Result<bool, StoreError> {
+/// Writes what changed since the last checkpoint. False when there is something left: the log does
+/// not hold the newest entries durably yet, or the whole state has to be written and was lately.
+pub(crate) fn write(partition: &Partition, pace: &mut Pace) -> Result<bool, StoreError> {
     let cut = {
         let mut applied = partition.applied.write();
-        if applied.dirty.is_empty() && !applied.advanced {
-            return Ok(true);
+        match &applied.changes {
+            Changes::None => return Ok(true),
+            Changes::Applied | Changes::Rows(_) | Changes::Lost => {}
         }
-        if let Some(last) = &applied.last
-            && !partition.durable.covers(last.index())
-        {
+        if !durable(partition, &applied) {
             return Ok(false);
         }
-        let dirty = std::mem::take(&mut applied.dirty);
-        applied.advanced = false;
+        let keys = match std::mem::take(&mut applied.changes) {
+            Changes::None | Changes::Applied => HashSet::new(),
+            Changes::Rows(keys) => keys,
+            Changes::Lost => {
+                applied.changes = Changes::Lost;
+                drop(applied);
+                return rebuild_at_pace(partition, pace);
+            }
+        };
         // Applying waits, readers do not.
         let applied = RwLockWriteGuard::downgrade(applied);
-        let rows = dirty
-            .into_iter()
-            .map(|key| {
-                let row = applied.state.row(&key);
-                (key, row)
-            })
-            .collect();
-        Cut { meta: Meta::of(&applied), rows }
+        let row_of = |key| {
+            let row = applied.state.row(&key);
+            (key, row)
+        };
+        Cut { meta: Meta::of(&applied), rows: keys.into_iter().map(row_of).collect() }
     };
-    let checkpoint = partition.shared.store.checkpoint(partition.group);
-    let written = write_cut(&checkpoint, &cut);
-    if let Err(error) = written {
-        if !matches!(error, StoreError::Damaged(_)) {
-            let mut applied = partition.applied.write();
-            applied.dirty.extend(cut.rows.into_iter().map(|(key, _)| key));
-            applied.advanced = true;
-            return Err(error);
+    match write_cut(&partition.shared.store.checkpoint(partition.group), &cut) {
+        Ok(()) => {
+            partition.shared.counters.checkpoints.add(1);
+            partition.shared.counters.checkpoint_rows.add(cut.rows.len() as u64);
+            Ok(true)
         }
-        tracing::warn!(partition = partition.number, %error, "the checkpoint is damaged, writing it anew");
-        rebuild(partition).map(drop)?;
+        Err(StoreError::Damaged(what)) => {
+            tracing::warn!(partition = partition.number, what, "the checkpoint is damaged");
+            partition.applied.write().changes = Changes::Lost;
+            rebuild_at_pace(partition, pace)
+        }
+        Err(error) => {
+            let keys: HashSet<_> = cut.rows.into_iter().map(|(key, _)| key).collect();
+            let changes = if keys.is_empty() { Changes::Applied } else { Changes::Rows(keys) };
+            let rows_max = partition.shared.options.changed_rows_max();
+            partition.applied.write().changes.put_back(changes, rows_max);
+            Err(error)
+        }
     }
-    partition.shared.counters.checkpoints.add(1);
-    partition.shared.counters.checkpoint_rows.add(cut.rows.len() as u64);
-    Ok(true)
+}
+
+/// Whether this node's log holds what was applied.
+pub(crate) fn durable(partition: &Partition, applied: &Applied) -> bool {
+    applied.last.is_none_or(|last| partition.durable.covers(last.index()))
 }
 
 fn write_cut(checkpoint: &Checkpoint, cut: &Cut) -> Result<(), StoreError> {
@@ -274,15 +330,35 @@ fn write_cut(checkpoint: &Checkpoint, cut: &Cut) -> Result<(), StoreError> {
     checkpoint.write(complete, puts, deletes)
 }
 
-/// Discards the checkpoint and writes the whole state. The caller holds the partition's
-/// checkpoint lock. Applying waits while the rows are gathered: this is not the usual way.
-/// Returns what it wrote.
-pub(crate) fn rebuild(partition: &Partition) -> Result<(Meta, Vec<Row>), StoreError> {
+fn rebuild_at_pace(partition: &Partition, pace: &mut Pace) -> Result<bool, StoreError> {
+    if !pace.allows_rebuild() {
+        return Ok(false);
+    }
+    rebuild(partition, pace).map(|()| true)
+}
+
+/// Discards the checkpoint and writes the whole state. Applying waits while the rows are gathered.
+pub(crate) fn rebuild(partition: &Partition, pace: &mut Pace) -> Result<(), StoreError> {
+    let started = Instant::now();
+    let cut = {
+        let mut applied = partition.applied.write();
+        applied.changes = Changes::None;
+        all_rows(&RwLockWriteGuard::downgrade(applied))
+    };
+    let written = write_all(partition, &cut);
+    if written.is_err() {
+        partition.applied.write().changes = Changes::Lost;
+    }
+    pace.rebuilt_in(started.elapsed());
+    partition.shared.counters.checkpoint_rebuilds.add(1);
+    written
+}
+
+fn write_all(partition: &Partition, (meta, rows): &(Meta, Vec<Row>)) -> Result<(), StoreError> {
     let checkpoint = partition.shared.store.checkpoint(partition.group);
     checkpoint.reset()?;
-    let (meta, rows) = cut_all(partition);
     let (mut puts, mut bytes) = (Vec::new(), 0);
-    for row in &rows {
+    for row in rows {
         if bytes >= BATCH_BYTES_MAX || puts.len() >= BATCH_ROWS_MAX {
             checkpoint.fill(std::mem::take(&mut puts))?;
             bytes = 0;
@@ -293,16 +369,11 @@ pub(crate) fn rebuild(partition: &Partition) -> Result<(Meta, Vec<Row>), StoreEr
     }
     checkpoint.fill(puts)?;
     checkpoint.write(meta.encode()?, Vec::new(), Vec::new())?;
-    partition.shared.counters.checkpoint_rebuilds.add(1);
     partition.shared.counters.checkpoint_rows.add(rows.len() as u64);
-    Ok((meta, rows))
+    Ok(())
 }
 
-/// Every row of one moment, after which nothing counts as changed.
-fn cut_all(partition: &Partition) -> (Meta, Vec<Row>) {
-    let mut applied = partition.applied.write();
-    applied.dirty.clear();
-    applied.advanced = false;
-    let applied = RwLockWriteGuard::downgrade(applied);
-    (Meta::of(&applied), applied.state.rows().collect())
+/// Every row of one moment.
+pub(crate) fn all_rows(applied: &Applied) -> (Meta, Vec<Row>) {
+    (Meta::of(applied), applied.state.rows().collect())
 }

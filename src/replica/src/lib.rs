@@ -5,6 +5,7 @@
 //! openraft stays inside this crate. What is agreed on is decided by `ackord_machine::site`; what
 //! the disk keeps is `ackord_store`'s. Nothing here interprets a command.
 
+mod changes;
 mod checkpoint;
 mod clock;
 mod counters;

@@ -233,8 +233,7 @@ async fn start_partition(
                 .snapshot_log_bytes
                 .store(restored.snapshot_log_bytes, Ordering::Relaxed);
             if restored.source == Source::Snapshot {
-                let _held = partition.checkpoint.lock();
-                checkpoint::rebuild(&partition)
+                checkpoint::rebuild(&partition, &mut partition.checkpoint.lock())
                     .map_err(|error| not_restored(number, error.to_string()))?;
             }
             Ok(Arc::new(partition))

@@ -58,7 +58,8 @@ pub struct NodeOptions {
     pub tick_rows_max: u32,
     /// Changed rows are written to the checkpoint at least this often.
     pub checkpoint_interval: Duration,
-    /// So many changed rows are written without waiting for the interval.
+    /// So many changed rows are written without waiting for the interval. Eight times as many are
+    /// too many to be taken down: the partition then changes faster than it can be written.
     pub checkpoint_rows_max: usize,
     /// A snapshot is taken when the log since the last one outgrows the larger of this and the
     /// state, bytes.
@@ -98,6 +99,11 @@ impl NodeOptions {
             start_timeout: Duration::from_secs(60),
             on_fatal: OnFatal::Abort,
         }
+    }
+
+    /// Changed rows of a partition that are taken down for its next checkpoint.
+    pub(crate) fn changed_rows_max(&self) -> usize {
+        self.checkpoint_rows_max.saturating_mul(8)
     }
 
     /// Checks that the options make sense together.

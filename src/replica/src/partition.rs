@@ -1,21 +1,21 @@
 //! One partition on this node: its applied state, and what the parts around it share.
 //!
-//! Invariants: state, last applied entry, membership and the set of changed rows change together
+//! Invariants: state, last applied entry, membership and what changed since the checkpoint change together
 //! under one lock, so whoever holds it sees a consistent cut; effects and outcomes leave only
 //! after the lock is released, so whoever is woken can read what woke them.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ackord_machine::site::{Effect, Outcome, RowKey, State, apply, decode_batch};
+use ackord_machine::site::{Effect, Outcome, State, apply, decode_batch};
 use ackord_store::{GroupId, Store};
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 
-use crate::checkpoint::CheckpointSignal;
+use crate::changes::Changes;
+use crate::checkpoint::{CheckpointSignal, Pace};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::fatal::Fatal;
@@ -56,10 +56,8 @@ pub(crate) struct Applied {
     pub(crate) membership: StoredMembership,
     /// Bytes of log applied since the partition exists: a snapshot is due by its growth.
     pub(crate) log_bytes: u64,
-    /// Rows that differ from the checkpoint.
-    pub(crate) dirty: HashSet<RowKey>,
-    /// Whether `last` differs from the checkpoint's.
-    pub(crate) advanced: bool,
+    /// What the checkpoint has not.
+    pub(crate) changes: Changes,
 }
 
 /// A partition's copies of state that are read on hot paths without its lock.
@@ -88,8 +86,7 @@ pub(crate) struct Partition {
     pub(crate) in_flight: InFlight,
     pub(crate) gauges: Gauges,
     pub(crate) durable: Arc<Durable>,
-    /// Held while the checkpoint is written, and while a snapshot is made from it.
-    pub(crate) checkpoint: Mutex<()>,
+    pub(crate) checkpoint: Mutex<Pace>,
     /// Whether a snapshot was asked for and is not done.
     pub(crate) snapshot_pending: AtomicBool,
     /// Set once, before anything is proposed.
@@ -123,7 +120,7 @@ impl Partition {
                 snapshot_log_bytes: AtomicU64::new(0),
             },
             durable,
-            checkpoint: Mutex::new(()),
+            checkpoint: Mutex::default(),
             snapshot_pending: AtomicBool::new(false),
             raft: OnceLock::new(),
             caught_up: AtomicBool::new(false),
@@ -160,18 +157,22 @@ impl Partition {
             },
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
+        let rows_max = self.shared.options.changed_rows_max();
         let (outcomes, effects) = {
             let mut applied = self.applied.write();
             self.assert_next(&applied, entry)?;
             let (outcomes, effects) = match &batch {
                 Some(batch) => {
                     let result = apply(&mut applied.state, batch);
-                    let was_clean = applied.dirty.is_empty();
-                    applied.dirty.extend(result.dirty);
-                    self.shared.checkpoints.dirtied(was_clean, applied.dirty.len());
+                    let were = applied.changes.rows();
+                    applied.changes.note(result.dirty, rows_max);
+                    self.shared.checkpoints.changed(were, applied.changes.rows());
                     (result.outcomes, result.effects)
                 }
-                None => (Vec::new(), Vec::new()),
+                None => {
+                    applied.changes.note(Vec::new(), rows_max);
+                    (Vec::new(), Vec::new())
+                }
             };
             if let EntryPayload::Membership(membership) = &entry.payload {
                 applied.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
@@ -180,7 +181,6 @@ impl Partition {
             }
             applied.last = Some(entry.log_id);
             applied.log_bytes += entry_bytes(entry);
-            applied.advanced = true;
             self.observe(&applied);
             (outcomes, effects)
         };

@@ -184,7 +184,7 @@ async fn given_another_number_of_partitions_when_started_then_it_refuses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn given_a_checkpoint_that_is_written_when_nothing_changes_then_it_is_not_written_again() {
+async fn given_changes_when_the_interval_passes_then_a_checkpoint_is_written_without_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     session(options(dir.path()), async |node| {
         drop(Publisher::create(node, "plant", 50).await);
