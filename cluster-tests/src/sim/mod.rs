@@ -11,8 +11,10 @@
 
 mod broker;
 mod client;
+mod faults;
 mod link;
 mod oracle;
+mod scene;
 mod service;
 mod world;
 

@@ -9,11 +9,7 @@ use ackord_endpoint::cpl::PositionChange;
 use ackord_endpoint::publish::{PublishOutput, StoreBatch, Then};
 use ackord_endpoint::subscribe::SubscribeOutput;
 use ackord_endpoint::{Delivery, Event, Flow, HandlerError};
-use ackord_machine::site::{
-    Access, AdminAction, ClientId, Command, EventDefinition, EventName, GuestSupport, Incarnation,
-    InstanceId, Kind as EventKind, Receiver, RequestId, RoleName, ServiceId, SiteName,
-    SiteSettings, Structure, UserId,
-};
+use ackord_machine::site::{Receiver, SiteName};
 use ackord_wire::Payload;
 use ackord_wire::frame::{ServiceFrame, ServiceMessage};
 
@@ -21,6 +17,7 @@ use super::broker::{Act, Broker, LinkId, Mistakes, Say};
 use super::client::{ClientHost, Kind};
 use super::link::{Frame, Links, Peer};
 use super::oracle::{Oracle, Violation};
+use super::scene::{SITE, addressee, client_id, service_id, setup};
 use super::service::ServiceHost;
 use crate::seed::Seed;
 
@@ -47,7 +44,7 @@ pub struct Report {
 
 /// What is going to happen.
 #[derive(Debug)]
-enum Happening {
+pub(super) enum Happening {
     Arrive(LinkId, Box<Frame>),
     BrokerLearnsCut(LinkId),
     PeerLearnsCut(LinkId),
@@ -88,57 +85,28 @@ impl Ord for Due {
     }
 }
 
-struct World {
-    now: u64,
-    seed: Seed,
+/// See the module.
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) seed: Seed,
     agenda: BinaryHeap<Reverse<Due>>,
     order: u64,
-    calm_from: u64,
-    broker: Broker,
-    write_due: bool,
-    broker_timer: Option<u64>,
-    links: Links,
-    services: Vec<ServiceHost>,
+    pub(super) calm_from: u64,
+    pub(super) broker: Broker,
+    pub(super) write_due: bool,
+    pub(super) broker_timer: Option<u64>,
+    pub(super) links: Links,
+    pub(super) services: Vec<ServiceHost>,
     /// The batch that is on its way to a service's store.
-    keeping: Vec<Option<StoreBatch>>,
-    clients: Vec<ClientHost>,
-    saving: Vec<Option<Vec<PositionChange>>>,
+    pub(super) keeping: Vec<Option<StoreBatch>>,
+    pub(super) clients: Vec<ClientHost>,
+    pub(super) saving: Vec<Option<Vec<PositionChange>>>,
     to_raise: u64,
-    requests: u64,
-    oracle: Oracle,
-    faults: [u64; 5],
+    pub(super) requests: u64,
+    pub(super) oracle: Oracle,
+    pub(super) faults: [u64; 5],
     /// Says on standard error what happens: `ACKORD_TEST_TRACE=1`.
-    trace: bool,
-}
-
-const SITE: &str = "world";
-
-fn service_id(index: usize) -> ServiceId {
-    ServiceId::from(format!("service-{index}"))
-}
-
-fn client_id(index: usize) -> ClientId {
-    ClientId::from(format!("client-{index}"))
-}
-
-fn structure() -> Structure {
-    let event = |name: &str, kind| EventDefinition { name: EventName::from(name), kind };
-    let queueing = |size, access| EventKind::Queueing { lifetime_s: 86_400, size, access };
-    let roles = Access::Roles(vec![RoleName::from("watcher")]);
-    Structure {
-        service_type: "simulated".to_owned(),
-        contract_author: "nobody".to_owned(),
-        guests: GuestSupport::GuestAndStateless,
-        roles: vec![RoleName::from("watcher")],
-        owner_role: None,
-        events: vec![
-            event("reading", queueing(1000, Access::Everyone)),
-            event("burst", queueing(3, Access::Everyone)),
-            event("alarm", queueing(1000, roles)),
-            event("state", EventKind::Replacing { access: Access::Everyone }),
-            event("notice", EventKind::Private { lifetime_s: 86_400 }),
-        ],
-    }
+    pub(super) trace: bool,
 }
 
 /// Runs the world of one seed.
@@ -213,12 +181,12 @@ impl World {
         world
     }
 
-    fn at(&mut self, at: u64, what: Happening) {
+    pub(super) fn at(&mut self, at: u64, what: Happening) {
         self.order += 1;
         self.agenda.push(Reverse(Due { at, order: self.order, what }));
     }
 
-    fn later(&mut self, low: u64, high: u64, what: Happening) {
+    pub(super) fn later(&mut self, low: u64, high: u64, what: Happening) {
         let at = self.now + self.seed.between(low, high);
         self.at(at, what);
     }
@@ -302,7 +270,7 @@ impl World {
         }
     }
 
-    fn act(&mut self, acts: Vec<Act>) {
+    pub(super) fn act(&mut self, acts: Vec<Act>) {
         for act in acts {
             match act {
                 Act::Write if !self.write_due => {
@@ -654,145 +622,6 @@ impl World {
         self.later(1, 20, Happening::Connect(peer));
     }
 
-    fn fault(&mut self) {
-        if self.now >= self.calm_from {
-            let grant = self.roles(vec![RoleName::from("watcher")]);
-            let acts = self.broker.propose(grant);
-            return self.act(acts);
-        }
-        self.later(20, 600, Happening::Fault);
-        match self.seed.between(0, 10) {
-            0 | 1 => self.broker_crashes(),
-            2 | 3 => self.service_crashes(),
-            4 | 5 => self.client_crashes(),
-            6 => self.administration(),
-            _ => self.cut_one(),
-        }
-    }
-
-    fn say(&self, what: &str) {
-        if self.trace {
-            eprintln!("{:>6} {what}", self.now);
-        }
-    }
-
-    fn broker_crashes(&mut self) {
-        if !self.broker.up {
-            return;
-        }
-        self.faults[0] += 1;
-        self.say("the broker crashes");
-        self.broker.crash(&mut self.seed);
-        self.write_due = false;
-        self.broker_timer = None;
-        for link in self.links.all() {
-            if let Some((_, peer_at)) = self.links.cut(link, self.now, &mut self.seed) {
-                self.at(peer_at, Happening::PeerLearnsCut(link));
-            }
-        }
-        self.later(5, 400, Happening::BrokerStarts);
-    }
-
-    fn service_crashes(&mut self) {
-        let index = self.seed.between(0, self.services.len() as u64) as usize;
-        if self.services[index].machine.is_none() {
-            return;
-        }
-        self.faults[1] += 1;
-        self.say(&format!("service {index} crashes"));
-        let link = self.services[index].link;
-        let torn = self.seed.between(0, 4) == 0;
-        let on_its_way = self.keeping[index].take();
-        if torn {
-            self.faults[2] += 1;
-            // What was there before the last batches may come back, and so may what they held.
-            let host = &mut self.services[index];
-            let before = host.held();
-            host.crash(on_its_way, true, &mut self.seed);
-            let after = host.held();
-            self.oracle.torn(before.union(&after).cloned().collect());
-        } else {
-            self.services[index].crash(on_its_way, false, &mut self.seed);
-        }
-        self.abandon(link);
-        self.later(5, 400, Happening::Starts(Peer::Service(index)));
-    }
-
-    fn client_crashes(&mut self) {
-        let index = self.seed.between(0, self.clients.len() as u64) as usize;
-        if self.clients[index].machine.is_none() {
-            return;
-        }
-        self.faults[3] += 1;
-        self.say(&format!("client {index} crashes"));
-        let link = self.clients[index].link;
-        let on_its_way = self.saving[index].take();
-        let host = &mut self.clients[index];
-        host.crash(on_its_way, &mut self.seed);
-        for event in ["reading", "state", "burst", "alarm", "notice"] {
-            let stored = host.stored(event);
-            self.oracle.client_crashed(index, event, host.kind, stored);
-        }
-        self.abandon(link);
-        self.later(5, 400, Happening::Starts(Peer::Client(index)));
-    }
-
-    /// The process behind a connection is gone; the broker learns of it some time later.
-    fn abandon(&mut self, link: Option<LinkId>) {
-        if let Some(link) = link
-            && let Some((broker_at, _)) = self.links.cut(link, self.now, &mut self.seed)
-        {
-            self.at(broker_at, Happening::BrokerLearnsCut(link));
-        }
-    }
-
-    fn cut_one(&mut self) {
-        let links = self.links.all();
-        if links.is_empty() {
-            return;
-        }
-        self.faults[4] += 1;
-        let link = links[self.seed.between(0, links.len() as u64) as usize];
-        if let Some((broker_at, peer_at)) = self.links.cut(link, self.now, &mut self.seed) {
-            self.at(broker_at, Happening::BrokerLearnsCut(link));
-            self.at(peer_at, Happening::PeerLearnsCut(link));
-        }
-    }
-
-    fn administration(&mut self) {
-        if !self.broker.up {
-            return;
-        }
-        let command = match self.seed.between(0, 3) {
-            0 => self.roles(Vec::new()),
-            1 => self.roles(vec![RoleName::from("watcher")]),
-            _ => {
-                let client = self.seed.between(0, self.clients.len() as u64) as usize;
-                let event = EventName::from("reading");
-                // Back only: what an administrator skips is nobody's loss.
-                let cursor = self.broker.state().site(SITE).and_then(|site| {
-                    let key = site.event_named("reading")?.key;
-                    site.subscription(&client_id(client), key).map(|row| row.cursor.0)
-                });
-                let after = InstanceId(self.seed.between(0, cursor.unwrap_or(0) + 1));
-                self.admin(AdminAction::Seek { client: client_id(client), event, after })
-            }
-        };
-        let acts = self.broker.propose(command);
-        self.act(acts);
-    }
-
-    fn roles(&mut self, roles: Vec<RoleName>) -> Command {
-        self.admin(AdminAction::UpdateUser { id: UserId::from("user"), roles })
-    }
-
-    fn admin(&mut self, action: AdminAction) -> Command {
-        self.requests += 1;
-        let mut id = [0xff; 16];
-        id[..8].copy_from_slice(&self.requests.to_be_bytes());
-        Command::Admin { request: RequestId(id), site: SiteName::from(SITE), action }
-    }
-
     fn finish(mut self) -> Report {
         if self.oracle.violations.is_empty() {
             let describe = |host: &ClientHost| {
@@ -821,40 +650,4 @@ impl World {
 
 fn text(payload: Option<&Payload>) -> String {
     payload.map(|p| String::from_utf8_lossy(&p.data).into_owned()).unwrap_or_default()
-}
-
-/// The client that a private event's text names.
-fn addressee(text: &str) -> usize {
-    let digits = text.rsplit('c').next().unwrap_or_default().trim_end_matches('"');
-    digits.parse().unwrap_or(usize::MAX)
-}
-
-/// The commands that make the site with its accounts.
-fn setup(services: usize, clients: usize) -> Vec<Command> {
-    let site = SiteName::from(SITE);
-    let settings = SiteSettings {
-        multi_service: services > 1,
-        constructible: false,
-        guests_allowed: true,
-        stateless_guests_allowed: true,
-    };
-    let user = UserId::from("user");
-    let roles = vec![RoleName::from("watcher")];
-    let (incarnation, rebuild) = (Incarnation(5), false);
-    let mut actions = vec![
-        AdminAction::CreateSite { settings, incarnation },
-        AdminAction::ApplyStructure { structure: structure(), rebuild, incarnation },
-        AdminAction::CreateUser { id: user.clone(), roles },
-    ];
-    actions.extend((0..services).map(|i| AdminAction::CreateService { id: service_id(i) }));
-    actions.extend(
-        (0..clients)
-            .map(|i| AdminAction::CreateClient { id: client_id(i), user: Some(user.clone()) }),
-    );
-    let command = |(number, action): (usize, AdminAction)| Command::Admin {
-        request: RequestId([number as u8; 16]),
-        site: site.clone(),
-        action,
-    };
-    actions.into_iter().enumerate().map(command).collect()
 }
