@@ -53,11 +53,12 @@ impl Changes {
         }
     }
 
-    /// How many rows are taken down.
+    /// How many rows there are to write; as many as can be when that is not known.
     pub(crate) fn rows(&self) -> usize {
         match self {
+            Self::None | Self::Applied => 0,
             Self::Rows(rows) => rows.len(),
-            Self::None | Self::Applied | Self::Lost => 0,
+            Self::Lost => usize::MAX,
         }
     }
 }
@@ -88,9 +89,16 @@ mod tests {
         changes.note(keys(0..100), 100);
         assert_eq!(changes.rows(), 100);
         changes.note(keys(100..101), 100);
-        assert_eq!(changes, Changes::Lost);
+        assert_eq!((&changes, changes.rows()), (&Changes::Lost, usize::MAX));
         changes.note(keys(0..1), 100);
         assert_eq!(changes, Changes::Lost);
+    }
+
+    #[test]
+    fn given_one_entry_with_more_than_the_bound_when_noted_then_there_is_something_to_write() {
+        let mut changes = Changes::default();
+        changes.note(keys(0..101), 100);
+        assert!(changes.rows() > 0);
     }
 
     #[test]
