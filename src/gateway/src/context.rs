@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ackord_agents::Broker;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::options::GatewayLimits;
@@ -18,6 +19,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Cancelled when the front stops: not ready any more, sockets are closed.
     pub stopping: CancellationToken,
+    /// The tasks of the open WebSockets.
+    pub sockets: TaskTracker,
     connections: AtomicUsize,
 }
 
@@ -35,6 +38,7 @@ impl Context {
             limits,
             metrics: Metrics::new(),
             stopping: CancellationToken::new(),
+            sockets: TaskTracker::new(),
             connections: AtomicUsize::new(0),
         }
     }

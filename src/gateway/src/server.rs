@@ -13,6 +13,7 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{fn_service, map_config};
 use actix_web::{App, HttpRequest, dev::AppConfig, web};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::options::{Error, GatewayOptions};
@@ -80,6 +81,9 @@ impl Gateway {
     pub async fn stop(mut self) {
         self.context.broker.shutdown().await;
         self.context.stopping.cancel();
+        self.context.sockets.close();
+        // Those that are still open then are dropped with the threads that serve them.
+        let _ = timeout(self.context.limits.stop_deadline, self.context.sockets.wait()).await;
         self.server.stop(true).await;
         let Some(thread) = self.thread.take() else { return };
         let (ended, end) = oneshot::channel();
@@ -152,8 +156,7 @@ fn server(
                 .upgrade(fn_service(
                     move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
                         let context = on_upgrade.clone();
-                        // Boxed: the dispatcher's task would otherwise be as large for every
-                        // request as for a session.
+                        // Boxed: every connection's task would otherwise have room for it.
                         Box::pin(async move {
                             ws::upgrade(context, request, framed).await;
                             Ok::<(), actix_http::Error>(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ackord_agents::Connection;
 use ackord_machine::site::SiteName;
 use actix_codec::Framed;
-use actix_http::{Request, h1};
+use actix_http::{Extensions, Request, h1};
 use actix_rt::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -22,7 +22,8 @@ use crate::http::too_many_connections;
 use crate::metrics::close_label;
 use crate::route::{Endpoint, Route};
 
-/// Serves a connection from its upgrade request on.
+/// Answers an upgrade request. The session of whoever is let in gets a task of its own, and that
+/// of the HTTP connection, several times as large, ends.
 pub async fn upgrade(
     context: Arc<Context>,
     request: Request,
@@ -40,9 +41,7 @@ pub async fn upgrade(
         if over { Err(too_many_connections(&context)) } else { admit(&context, request.head()) };
     let route = Route::parse(request.path());
     drop(request);
-    let parts = framed.into_parts();
-    let mut socket = parts.io;
-    let mut head = parts.write_buf.to_vec();
+    let (mut socket, input, mut head) = unframe(framed);
     let label = route.as_ref().map_or("none", Route::label);
     match admitted {
         Err(problem) => {
@@ -60,11 +59,19 @@ pub async fn upgrade(
             head.extend_from_slice(&switching(&admitted));
             let written = timeout(context.limits.write_deadline, socket.write_all(&head)).await;
             if matches!(written, Ok(Ok(()))) {
-                serve(context, admitted, socket, &parts.read_buf, peer).await;
+                let tracked = context.sockets.clone();
+                let session = serve(context, admitted, socket, &input, peer, connection);
+                actix_rt::spawn(tracked.track_future(session));
             }
         }
     }
-    drop(connection);
+}
+
+/// The socket, what was read from it behind the request, and what is still to be written. The
+/// buffers of the HTTP connection, several KiB each, end here.
+fn unframe(framed: Framed<TcpStream, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>) {
+    let parts = framed.into_parts();
+    (parts.io, parts.read_buf.to_vec(), parts.write_buf.to_vec())
 }
 
 /// Starts the session and carries its words until the connection ends.
@@ -74,6 +81,7 @@ fn serve(
     socket: TcpStream,
     input: &[u8],
     peer: String,
+    counted: Option<Rc<Extensions>>,
 ) -> impl Future<Output = ()> + 'static {
     let Admitted { site, endpoint, principal, token, codec, accept: _ } = admitted;
     // A frame is written when it is there; waiting for more is the writer's decision.
@@ -108,6 +116,7 @@ fn serve(
         let code = writer.run().await;
         metrics.sockets.with_label_values(&[role]).dec();
         metrics.sockets_closed.with_label_values(&[role, close_label(code)]).inc();
+        drop(counted);
     }
 }
 
@@ -126,7 +135,7 @@ async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
     let telling = async {
         socket.write_all(response).await?;
         socket.shutdown().await?;
-        let mut buffer = [0; 512];
+        let mut buffer = vec![0; 512];
         while socket.read(&mut buffer).await? > 0 {}
         std::io::Result::Ok(())
     };

@@ -1,6 +1,6 @@
 //! The writer of one socket: carries what the session says to the peer, answers pings, and closes.
 //!
-//! Runs in the connection's own task and ends with the connection. Messages that wait together
+//! Runs in a task of its own and ends with the connection. Messages that wait together
 //! are written together. While nothing is to be written it holds no buffer.
 
 use std::future::poll_fn;
@@ -190,7 +190,7 @@ impl Writer {
                 return;
             }
             let mut discarded = 0;
-            let mut buffer = [0; 512];
+            let mut buffer = vec![0; 512];
             while discarded < DISCARD_BYTES_MAX {
                 match poll_fn(|task| self.link.poll_read(task, &mut buffer)).await {
                     Ok(0) | Err(_) => return,
