@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ackord_machine::site::{Row, RowKey, encode_key, encode_row};
@@ -27,7 +28,7 @@ use crate::types::{RaftLogId, StoredMembership, encode_versioned};
 /// Bytes after which a batch takes no further row: with one more still within the store's bound.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rows of one batch.
-const BATCH_ROWS_MAX: usize = 32_768;
+const BATCH_ROWS_MAX: usize = 16_384;
 /// After a checkpoint that took long the next waits this many times as long, so that the log
 /// keeps most of the disk.
 const PAUSE_FACTOR: u32 = 4;
@@ -38,18 +39,26 @@ const REBUILD_PAUSE_MIN: Duration = Duration::from_secs(5);
 /// How long to wait when something was left to write.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Rows that a graceful stop writes; with more, replaying the log at the start is faster.
-const STOP_ROWS_MAX: usize = 65_536;
+const STOP_ROWS_MAX: usize = 16_384;
 
-/// When a partition's whole state may be written anew. Its lock is held while the checkpoint is
+/// Bytes of log between two looks, at least [`RETRY_PAUSE`] apart, up to which a partition counts
+/// as calm.
+const CALM_LOG_BYTES_MAX: u64 = 256 << 10;
+
+/// When a partition's whole state may be written anew: after it calmed down, for what is written
+/// before would be old at once, and not too often. Its lock is held while the checkpoint is
 /// written, and while a snapshot is made from it.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     rebuild_not_before: Option<Instant>,
+    log_bytes_seen: u64,
 }
 
 impl Pace {
-    fn allows_rebuild(&self) -> bool {
-        self.rebuild_not_before.is_none_or(|at| at <= Instant::now())
+    fn allows_rebuild(&mut self, log_bytes: u64) -> bool {
+        let grown = log_bytes.saturating_sub(self.log_bytes_seen);
+        self.log_bytes_seen = log_bytes;
+        grown <= CALM_LOG_BYTES_MAX && self.rebuild_not_before.is_none_or(|at| at <= Instant::now())
     }
 
     fn rebuilt_in(&mut self, duration: Duration) {
@@ -136,6 +145,10 @@ impl CheckpointSignal {
         self.arrived.notify_one();
     }
 
+    fn stopping(&self) -> bool {
+        self.asked.lock().stop.is_some()
+    }
+
     /// Waits until there is something to write and `interval` has passed or a partition has many
     /// rows, but at least `pause`. Says how to stop when asked to.
     fn wait(&self, interval: Duration, pause: Duration) -> Option<Stop> {
@@ -175,6 +188,9 @@ pub(crate) fn run(
         let started = Instant::now();
         let mut left = false;
         for partition in partitions {
+            if shared.checkpoints.stopping() {
+                break;
+            }
             left |= !pass(partition);
             if partition.snapshot_due() {
                 snapshot::start(partition, runtime);
@@ -331,14 +347,16 @@ fn write_cut(checkpoint: &Checkpoint, cut: &Cut) -> Result<(), StoreError> {
 }
 
 fn rebuild_at_pace(partition: &Partition, pace: &mut Pace) -> Result<bool, StoreError> {
-    if !pace.allows_rebuild() {
+    let log_bytes = partition.gauges.log_bytes.load(Ordering::Relaxed);
+    if partition.shared.checkpoints.stopping() || !pace.allows_rebuild(log_bytes) {
         return Ok(false);
     }
-    rebuild(partition, pace).map(|()| true)
+    rebuild(partition, pace)
 }
 
 /// Discards the checkpoint and writes the whole state. Applying waits while the rows are gathered.
-pub(crate) fn rebuild(partition: &Partition, pace: &mut Pace) -> Result<(), StoreError> {
+/// False when it was given up because the node stops.
+pub(crate) fn rebuild(partition: &Partition, pace: &mut Pace) -> Result<bool, StoreError> {
     let started = Instant::now();
     let cut = {
         let mut applied = partition.applied.write();
@@ -346,7 +364,7 @@ pub(crate) fn rebuild(partition: &Partition, pace: &mut Pace) -> Result<(), Stor
         all_rows(&RwLockWriteGuard::downgrade(applied))
     };
     let written = write_all(partition, &cut);
-    if written.is_err() {
+    if !matches!(written, Ok(true)) {
         partition.applied.write().changes = Changes::Lost;
     }
     pace.rebuilt_in(started.elapsed());
@@ -354,12 +372,15 @@ pub(crate) fn rebuild(partition: &Partition, pace: &mut Pace) -> Result<(), Stor
     written
 }
 
-fn write_all(partition: &Partition, (meta, rows): &(Meta, Vec<Row>)) -> Result<(), StoreError> {
+fn write_all(partition: &Partition, (meta, rows): &(Meta, Vec<Row>)) -> Result<bool, StoreError> {
     let checkpoint = partition.shared.store.checkpoint(partition.group);
     checkpoint.reset()?;
     let (mut puts, mut bytes) = (Vec::new(), 0);
     for row in rows {
         if bytes >= BATCH_BYTES_MAX || puts.len() >= BATCH_ROWS_MAX {
+            if partition.shared.checkpoints.stopping() {
+                return Ok(false);
+            }
             checkpoint.fill(std::mem::take(&mut puts))?;
             bytes = 0;
         }
@@ -370,7 +391,7 @@ fn write_all(partition: &Partition, (meta, rows): &(Meta, Vec<Row>)) -> Result<(
     checkpoint.fill(puts)?;
     checkpoint.write(meta.encode()?, Vec::new(), Vec::new())?;
     partition.shared.counters.checkpoint_rows.add(rows.len() as u64);
-    Ok(())
+    Ok(true)
 }
 
 /// Every row of one moment.

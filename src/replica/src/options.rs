@@ -96,7 +96,7 @@ impl NodeOptions {
             disk_reserve_bytes: 512 << 20,
             log_file_bytes: 32 << 20,
             log_purge_bytes: 256 << 20,
-            start_timeout: Duration::from_secs(60),
+            start_timeout: Duration::from_secs(300),
             on_fatal: OnFatal::Abort,
         }
     }

@@ -115,15 +115,21 @@ fn continues(store: &Store, group: GroupId, log: &LogState, last: Option<&RaftLo
 
 /// The state that the checkpoint holds, if there is one that counts.
 fn from_checkpoint(store: &Store, group: GroupId) -> Result<Option<Applied>, StartError> {
-    let reason = match store.checkpoint(group).load() {
-        Ok(None) => return Ok(None),
-        Ok(Some(loaded)) => match absorb(&loaded.meta, &loaded.rows) {
-            Ok(Some(applied)) => return Ok(Some(applied)),
-            Ok(None) => "it was not finished".to_owned(),
+    let mut state = State::new();
+    let mut malformed = None;
+    let loaded = store.checkpoint(group).load_with(|_, row| match decode_row(&row) {
+        Ok(row) => state.absorb(&Write::Put(row)),
+        Err(error) => malformed = Some(error.to_string()),
+    });
+    let reason = match (loaded, malformed) {
+        (Ok(None), _) => return Ok(None),
+        (Ok(Some(meta)), None) => match decode_versioned::<Meta>(&meta, "checkpoint") {
+            Ok(meta) if meta.complete => return Ok(Some(applied_from(meta, state))),
+            Ok(_) => "it was not finished".to_owned(),
             Err(error) => error.to_string(),
         },
-        Err(StoreError::Damaged(what)) => what,
-        Err(error) => {
+        (Ok(Some(_)), Some(what)) | (Err(StoreError::Damaged(what)), _) => what,
+        (Err(error), _) => {
             return Err(StartError::Restore { partition: group.0, detail: error.to_string() });
         }
     };
@@ -132,22 +138,14 @@ fn from_checkpoint(store: &Store, group: GroupId) -> Result<Option<Applied>, Sta
     Ok(None)
 }
 
-fn absorb(meta: &[u8], rows: &[(bytes::Bytes, bytes::Bytes)]) -> std::io::Result<Option<Applied>> {
-    let meta: Meta = decode_versioned(meta, "checkpoint")?;
-    if !meta.complete {
-        return Ok(None);
-    }
-    let mut state = State::new();
-    for (_, row) in rows {
-        state.absorb(&Write::Put(decode_row(row).map_err(std::io::Error::other)?));
-    }
-    Ok(Some(Applied {
+fn applied_from(meta: Meta, state: State) -> Applied {
+    Applied {
         state,
         last: meta.last,
         membership: meta.membership,
         log_bytes: meta.log_bytes,
         ..Applied::default()
-    }))
+    }
 }
 
 fn discard(store: &Store, group: GroupId) -> Result<(), StartError> {

@@ -13,10 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ackord_machine::site::{Effect, Row, State, Write, decode_row, encode_row};
 use ackord_store::{SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots, StoreError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use parking_lot::MutexGuard;
 
 use crate::changes::Changes;
-use crate::checkpoint::{self, Meta, Pace};
+use crate::checkpoint::{self, Meta};
 use crate::partition::{Applied, Partition};
 use crate::types::{RaftLogId, Snapshot, SnapshotMeta, decode_versioned, encode_versioned};
 
@@ -103,76 +102,92 @@ fn put_off(kind: io::ErrorKind) -> bool {
 
 /// Writes a snapshot of the state as applied now.
 pub(crate) fn build(partition: &Arc<Partition>) -> io::Result<Snapshot> {
-    let held = partition.checkpoint.lock();
     let home = partition.shared.store.snapshots(partition.group);
-    let (held, meta, mut rows) = rows_to_keep(partition, held)?;
-    let id = new_id(partition, &meta);
-    let mut writer = RecordWriter::new(home.create(&id).map_err(other)?);
-    rows.try_for_each(|row| writer.put(&row))?;
+    let id = new_id(partition);
+    let written = from_checkpoint(partition, &home, &id)?;
+    let (meta, writer) = match written {
+        Some(written) => written,
+        None => from_memory(partition, &home, &id)?,
+    };
     let info = writer.finish(&encode_versioned(&meta)?)?;
-    drop(held);
     partition.gauges.snapshot_log_bytes.store(meta.log_bytes, Ordering::Relaxed);
     partition.shared.counters.snapshots_built.add(1);
     tracing::info!(partition = partition.number, id, bytes = info.bytes, "snapshot written");
     raft_snapshot(home, &info)
 }
 
-/// Sorts by age and is never used twice, here or on another node.
-fn new_id(partition: &Partition, meta: &Meta) -> String {
-    let (term, index) =
-        meta.last.map_or((0, 0), |last| (last.committed_leader_id().term, last.index()));
+/// Never used twice, here or on another node.
+fn new_id(partition: &Partition) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    format!("{index:020}-{term}-{}-{now}", partition.shared.node)
+    format!("{}-{}-{now}", partition.shared.node, partition.number)
 }
 
-type Rows = Box<dyn Iterator<Item = Bytes>>;
-type Held<'a> = MutexGuard<'a, Pace>;
+fn check_durable(partition: &Partition, applied: &Applied) -> io::Result<()> {
+    if checkpoint::durable(partition, applied) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "the log is behind what was applied"))
+}
 
-/// The checkpoint's rows, brought up to date; those in memory when there is no sound checkpoint or
-/// too much to bring up to date. With the checkpoint's lock while it is needed.
-fn rows_to_keep<'a>(
+/// The checkpoint's rows, brought up to date first. `None` when it is not sound or too much would
+/// have to be brought up to date.
+fn from_checkpoint(
     partition: &Partition,
-    mut held: Held<'a>,
-) -> io::Result<(Option<Held<'a>>, Meta, Rows)> {
-    let late = || io::Error::new(io::ErrorKind::WouldBlock, "the log is behind what was applied");
+    home: &Snapshots,
+    id: &str,
+) -> io::Result<Option<(Meta, RecordWriter)>> {
+    let mut held = partition.checkpoint.lock();
     let few = {
         let applied = partition.applied.read();
-        if !checkpoint::durable(partition, &applied) {
-            return Err(late());
-        }
+        check_durable(partition, &applied)?;
         match &applied.changes {
             Changes::None | Changes::Applied => true,
             Changes::Rows(keys) => keys.len() <= 2 * partition.shared.options.checkpoint_rows_max,
             Changes::Lost => false,
         }
     };
-    if few && checkpoint::write(partition, &mut held).map_err(other)? {
-        let loaded = match partition.shared.store.checkpoint(partition.group).load() {
-            Ok(loaded) => loaded,
-            Err(StoreError::Damaged(what)) => {
-                tracing::warn!(partition = partition.number, what, "the checkpoint is damaged");
-                partition.applied.write().changes = Changes::Lost;
-                None
-            }
-            Err(error) => return Err(other(error)),
-        };
-        if let Some(loaded) = loaded {
-            let meta: Meta = decode_versioned(&loaded.meta, "checkpoint")?;
-            if meta.complete {
-                let rows = loaded.rows.into_iter().map(|(_, row)| row);
-                return Ok((Some(held), meta, Box::new(rows)));
-            }
-        }
+    if !few || !checkpoint::write(partition, &mut held).map_err(other)? {
+        return Ok(None);
     }
-    drop(held);
+    let mut writer = RecordWriter::new(home.create(id).map_err(other)?);
+    let mut failure = None;
+    let loaded = partition.shared.store.checkpoint(partition.group).load_with(|_, row| {
+        if failure.is_none() {
+            failure = writer.put(&row).err();
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    match loaded {
+        Ok(None) => Ok(None),
+        Ok(Some(meta)) => {
+            let meta: Meta = decode_versioned(&meta, "checkpoint")?;
+            Ok(meta.complete.then_some((meta, writer)))
+        }
+        Err(StoreError::Damaged(what)) => {
+            tracing::warn!(partition = partition.number, what, "the checkpoint is damaged");
+            partition.applied.write().changes = Changes::Lost;
+            Ok(None)
+        }
+        Err(error) => Err(other(error)),
+    }
+}
+
+/// The rows in memory, gathered while applying waits and written while it goes on.
+fn from_memory(
+    partition: &Partition,
+    home: &Snapshots,
+    id: &str,
+) -> io::Result<(Meta, RecordWriter)> {
     let (meta, rows) = {
         let applied = partition.applied.read();
-        if !checkpoint::durable(partition, &applied) {
-            return Err(late());
-        }
+        check_durable(partition, &applied)?;
         checkpoint::all_rows(&applied)
     };
-    Ok((None, meta, Box::new(rows.into_iter().map(|row| encode_row(&row)))))
+    let mut writer = RecordWriter::new(home.create(id).map_err(other)?);
+    rows.iter().try_for_each(|row| writer.put(&encode_row(row)))?;
+    Ok((meta, writer))
 }
 
 /// Replaces the state by a snapshot that came from another node.
@@ -206,7 +221,9 @@ pub(crate) fn install(
         *current = applied;
         effects
     };
-    checkpoint::rebuild(partition, &mut pace).map_err(other)?;
+    if !checkpoint::rebuild(partition, &mut pace).map_err(other)? {
+        tracing::info!(partition = partition.number, "stopping: no checkpoint of a snapshot");
+    }
     partition.shared.counters.snapshots_installed.add(1);
     partition.publish(&effects);
     Ok(())
