@@ -10,10 +10,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 /// What a power cut does to changes that no sync covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,20 +148,7 @@ fn library() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    let exe = std::env::current_exe()?;
-    let profile_dir = exe
-        .ancestors()
-        .find(|folder| folder.join("deps").is_dir() && folder.join("build").is_dir())
-        .context("the test does not run from a cargo target directory")?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--offline", "-p", "disk-shim"]);
-    if profile_dir.ends_with("release") {
-        command.arg("--release");
-    }
-    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(profile_dir.join("libdisk_shim.so"))
+    Ok(crate::artifact::build("disk-shim")?.join("libdisk_shim.so"))
 }
 
 struct Record {
@@ -294,7 +280,7 @@ mod tests {
         if deaf {
             disk.deafen();
         }
-        let mut command = Command::new("sh");
+        let mut command = std::process::Command::new("sh");
         command.arg("-c").arg(script).current_dir(&disk.root).env("ROOT", &disk.root);
         command.envs(disk.environment().expect("the shim builds"));
         assert!(command.status().expect("sh runs").success());

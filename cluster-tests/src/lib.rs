@@ -9,6 +9,7 @@
 //! Deliberately absent: any look into the broker's memory or files, except to damage them.
 
 pub mod admin;
+mod artifact;
 pub mod check;
 pub mod cli;
 pub mod disk;

@@ -51,28 +51,10 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 }
 
 fn build() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
-        return Ok(path.into());
+    match std::env::var_os(BINARY_VARIABLE) {
+        Some(path) => Ok(path.into()),
+        None => Ok(crate::artifact::build("ackord")?.join("ackord")),
     }
-    // A test runs as <target>/<profile>/deps/<name>-<hash>.
-    let test = std::env::current_exe()?;
-    let profile_dir = test.parent().and_then(Path::parent).context("no target directory")?;
-    let target_dir = profile_dir.parent().context("no target directory")?;
-    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(name) => name,
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "ackord", "--profile", profile, "--target-dir"])
-        .arg(target_dir)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .stdin(Stdio::null())
-        .status()?;
-    if !status.success() {
-        bail!("cargo build -p ackord failed");
-    }
-    Ok(profile_dir.join("ackord"))
 }
 
 /// How a node is started, each time.
