@@ -182,16 +182,27 @@ impl History {
         self.lock().iter().filter_map(pick).max().unwrap_or(0)
     }
 
+    /// How often handlers of `name` were called, over all its lives.
+    pub fn count_handled(&self, name: &str) -> usize {
+        let is_so =
+            |entry: &&Entry| matches!(entry, Entry::HandlerStarted { by, .. } if by.name == name);
+        self.lock().iter().filter(is_so).count()
+    }
+
     /// Waits until handlers of `name` were called `count` times.
     ///
     /// # Panics
-    /// After [`wait::PATIENCE`].
+    /// When none was called for [`wait::PATIENCE`].
     pub async fn until_handled(&self, name: &str, count: usize) -> Vec<Handled> {
-        let what = format!("{name} to handle {count} instances");
-        wait::until(&what, async || {
-            let handled = self.handled(name);
-            (handled.len() >= count).then_some(handled)
-        })
-        .await
+        let mut so_far = self.count_handled(name);
+        while so_far < count {
+            let what = format!("{name} to handle {count} instances, {so_far} so far");
+            so_far = wait::until(&what, async || {
+                let now = self.count_handled(name);
+                (now > so_far).then_some(now)
+            })
+            .await;
+        }
+        self.handled(name)
     }
 }

@@ -245,6 +245,9 @@ impl Raiser {
 
 impl Drop for Raiser {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{} was told: {:#?}", self.service, self.notices.all());
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -89,7 +89,13 @@ async fn p12_a_full_store_keeps_the_newest() {
     for n in 1..=40 {
         raiser.hand_over(Event::queueing("reading", json(args(n))));
     }
-    let dropped = raiser.notices.count(|n| matches!(n, ServiceNotice::Dropped { .. }));
+    // Each is told of: those that are held and those that were dropped are all.
+    let is_dropped = |notice: &ServiceNotice| matches!(notice, ServiceNotice::Dropped { .. });
+    let dropped = wait::until("every drop to be told", async || {
+        let dropped = raiser.notices.count(is_dropped);
+        (dropped as u64 + raiser.endpoint().pending() == 40).then_some(dropped)
+    })
+    .await;
     assert!((10..40).contains(&dropped), "{dropped} of 40 × 200 bytes in 4096 bytes");
 
     proxy.heal();
@@ -103,9 +109,10 @@ async fn p12_a_full_store_keeps_the_newest() {
 async fn p13_a_failing_disk_costs_nothing_that_is_held() {
     let site = Site::new(broker().await, "p13", &structure(&[queueing("reading", 100)])).await;
     let boiler = site.service("boiler").await;
-    let (dir, scratch) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir());
-    let disk = Disk::new(dir.path(), scratch.expect("a directory").path()).expect("a disk");
-    let store = dir.path().join("store");
+    let both = tempfile::tempdir().expect("a directory");
+    let dir = both.path().join("disk");
+    let disk = Disk::new(&dir, &both.path().join("scratch")).expect("a disk");
+    let store = dir.join("store");
     let proxy = site.proxy().await;
     proxy.cut();
 
@@ -116,7 +123,7 @@ async fn p13_a_failing_disk_costs_nothing_that_is_held() {
     for n in 1..=5 {
         lines.send(format!(r#""held {n}""#)).expect("the tool reads");
     }
-    until_on_disk(dir.path(), "held 5").await;
+    until_on_disk(&dir, "held 5").await;
     disk.inject("eio-write").expect("the disk fails");
     for n in 6..=10 {
         lines.send(format!(r#""held {n}""#)).expect("the tool reads");

@@ -51,8 +51,9 @@ impl Running {
             Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),
             Err(error) => return Err(Failure::new(Exit::Disk, format!("start failed: {error}"))),
         };
-        let options = BrokerOptions { addresses: urls.clone(), ..BrokerOptions::default() };
-        let broker = Broker::new(node.clone(), options);
+        // Endpoints are told of other nodes only: this one they have reached, perhaps through a
+        // link that its own idea of its address does not know of.
+        let broker = Broker::new(node.clone(), BrokerOptions::default());
         let options = GatewayOptions {
             listeners: vec![listener],
             admin_hash,
