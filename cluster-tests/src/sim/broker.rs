@@ -15,8 +15,8 @@ use ackord_machine::session::{
     View, Wake,
 };
 use ackord_machine::site::{
-    Batch, Command, Effect, Incarnation, Outcome, Receiver, ServiceId, SiteName, Stamp, State,
-    Write, apply, coalesce,
+    Batch, Command, Effect, Epoch, Incarnation, Outcome, Receiver, ServiceId, SiteName, Stamp,
+    State, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing, ServiceFrame, ServiceMessage};
@@ -48,6 +48,10 @@ pub enum Act {
     Say(LinkId, Say),
     /// There are proposals: write an entry soon.
     Write,
+    /// Somebody must look at the state: wake the sessions soon or late.
+    Wake,
+    /// A proposal was turned away: say so to the session a little later.
+    TurnAway(LinkId, Token),
 }
 
 #[derive(Debug)]
@@ -84,6 +88,14 @@ pub struct Broker {
     applied: usize,
     waiting: Vec<Proposal>,
     sessions: BTreeMap<LinkId, Session>,
+    /// Effects that no session was told of yet.
+    effects: BTreeSet<Effect>,
+    /// Decides which proposals are turned away as too many.
+    busy: Seed,
+    /// The newest epoch of each account, and what broke the rule that only the newest acts.
+    newest: BTreeMap<String, Epoch>,
+    /// Commands of replaced sessions that had an effect.
+    pub unfenced: Vec<String>,
     /// Counts the starts, so that what was scheduled before a crash is known as such.
     pub life: u64,
     /// Whether it runs.
@@ -92,7 +104,7 @@ pub struct Broker {
 
 impl Broker {
     /// A broker whose state comes from `setup`, applied as the first durable entry.
-    pub fn new(site: SiteName, setup: Vec<Command>, mistakes: Mistakes) -> Self {
+    pub fn new(site: SiteName, setup: Vec<Command>, mistakes: Mistakes, busy: Seed) -> Self {
         let batch = Batch { stamp: Stamp(1), commands: setup };
         let mut state = State::new();
         let applied = apply(&mut state, &batch);
@@ -108,6 +120,10 @@ impl Broker {
             applied: 1,
             waiting: Vec::new(),
             sessions: BTreeMap::new(),
+            effects: BTreeSet::new(),
+            busy,
+            newest: BTreeMap::new(),
+            unfenced: Vec::new(),
             life: 0,
             up: true,
         }
@@ -196,7 +212,7 @@ impl Broker {
     pub fn next_deadline(&self) -> Option<u64> {
         let deadline = |session: &Session| match session {
             Session::Client(session) => session.next_deadline(),
-            Session::Service(session) => session.next_deadline(),
+            Session::Service(_) => None,
         };
         self.sessions.values().filter_map(deadline).min()
     }
@@ -207,9 +223,6 @@ impl Broker {
         for link in self.links() {
             acts.extend(
                 self.with_client(link, now, |session, view, out| session.on_time(view, out)),
-            );
-            acts.extend(
-                self.with_service(link, now, |session, view, out| session.on_time(view, out)),
             );
         }
         if self.state.next_due().is_some_and(|due| due.0 <= now) {
@@ -258,11 +271,63 @@ impl Broker {
             let waiters = std::mem::take(&mut entry.waiters);
             let applied = apply(&mut self.state, &entry.batch);
             self.applied += 1;
+            self.judge_epochs(self.applied - 1, &applied.outcomes);
             for (link, token, index) in waiters {
                 self.answer(link, token, Ok(applied.outcomes[index].clone()), now, &mut acts);
             }
-            self.wake(&applied.effects, now, &mut acts);
+            if !applied.effects.is_empty() {
+                self.effects.extend(applied.effects);
+                acts.push(Act::Wake);
+            }
         }
+        acts
+    }
+
+    /// Epochs fence: of the sessions of an account only the newest changes anything.
+    fn judge_epochs(&mut self, entry: usize, outcomes: &[Outcome]) {
+        for (command, outcome) in self.log[entry].batch.commands.iter().zip(outcomes) {
+            let (account, named) = match command {
+                Command::AttachService(attach) => (attach.service.to_string(), None),
+                Command::AttachClient { client, .. } => (client.to_string(), None),
+                Command::Raise(raise) => (raise.service.to_string(), Some(raise.epoch)),
+                Command::Advance(advance) => (advance.client.to_string(), Some(advance.epoch)),
+                Command::Subscribe(list) => (list.client.to_string(), Some(list.epoch)),
+                Command::DetachService { .. }
+                | Command::RaiseKeyed(_)
+                | Command::Admin { .. }
+                | Command::Tick { .. }
+                | Command::SetLimits(_) => continue,
+            };
+            match outcome {
+                Outcome::ServiceAttached { epoch, .. } | Outcome::ClientAttached { epoch, .. } => {
+                    self.newest.insert(account, *epoch);
+                }
+                Outcome::Refused(_) => {}
+                Outcome::Raised(_)
+                | Outcome::Subscribed(_)
+                | Outcome::Advanced { .. }
+                | Outcome::Done
+                | Outcome::Ticked { .. } => {
+                    if named != self.newest.get(&account).copied() {
+                        self.unfenced.push(format!("{account}: {command:?} came to {outcome:?}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the sessions of everything that happened since the last time.
+    pub fn wake_all(&mut self, now: u64) -> Vec<Act> {
+        let mut acts = Vec::new();
+        let effects: Vec<Effect> = std::mem::take(&mut self.effects).into_iter().collect();
+        self.wake(&effects, now, &mut acts);
+        acts
+    }
+
+    /// Tells a session that its proposal was turned away.
+    pub fn turn_away(&mut self, link: LinkId, token: Token, now: u64) -> Vec<Act> {
+        let mut acts = Vec::new();
+        self.answer(link, token, Err(Failed::Busy), now, &mut acts);
         acts
     }
 
@@ -309,6 +374,7 @@ impl Broker {
         self.log.truncate(kept);
         self.sessions.clear();
         self.waiting.clear();
+        self.effects.clear();
         for entry in &mut self.log {
             entry.waiters.clear();
         }
@@ -374,6 +440,9 @@ impl Broker {
         acts: &mut Vec<Act>,
     ) {
         match output {
+            Output::Propose { token, .. } if self.busy.between(0, 60) == 0 => {
+                acts.push(Act::TurnAway(link, token));
+            }
             Output::Propose { token, command } => {
                 self.waiting.push(Proposal { command, waiter: Some((link, token)) });
                 acts.push(Act::Write);

@@ -41,6 +41,7 @@ impl World {
         self.say("the broker crashes");
         self.broker.crash(&mut self.seed);
         self.write_due = false;
+        self.wake_due = false;
         self.broker_timer = None;
         for link in self.links.all() {
             if let Some((_, peer_at)) = self.links.cut(link, self.now, &mut self.seed) {

@@ -9,6 +9,7 @@ use ackord_endpoint::cpl::PositionChange;
 use ackord_endpoint::publish::{PublishOutput, StoreBatch, Then};
 use ackord_endpoint::subscribe::SubscribeOutput;
 use ackord_endpoint::{Delivery, Event, Flow, HandlerError};
+use ackord_machine::session::Token;
 use ackord_machine::site::{Receiver, SiteName};
 use ackord_wire::Payload;
 use ackord_wire::frame::{ServiceFrame, ServiceMessage};
@@ -51,6 +52,8 @@ pub(super) enum Happening {
     Write { life: u64 },
     Synced { life: u64, length: usize },
     BrokerTime { life: u64 },
+    Wake { life: u64 },
+    TurnedAway { life: u64, link: LinkId, token: Token },
     BrokerStarts,
     Connect(Peer),
     Time(Peer, u64),
@@ -94,6 +97,8 @@ pub(super) struct World {
     pub(super) calm_from: u64,
     pub(super) broker: Broker,
     pub(super) write_due: bool,
+    pub(super) wake_due: bool,
+    lazy: bool,
     pub(super) broker_timer: Option<u64>,
     pub(super) links: Links,
     pub(super) services: Vec<ServiceHost>,
@@ -125,6 +130,8 @@ pub fn run(seed: u64, mistakes: Mistakes) -> Report {
             break;
         }
         world.happen(due.what);
+        let unfenced = std::mem::take(&mut world.broker.unfenced);
+        world.oracle.violations.extend(unfenced);
         if !world.oracle.violations.is_empty() {
             break;
         }
@@ -148,7 +155,10 @@ impl World {
                 ClientHost::new(index, kind, events, &mut seed)
             })
             .collect();
-        let broker = Broker::new(SiteName::from(SITE), setup(services, clients.len()), mistakes);
+        let broker = {
+            let setup = setup(services, clients.len());
+            Broker::new(SiteName::from(SITE), setup, mistakes, seed.fork())
+        };
         let calm_from = seed.between(1_000, 6_000);
         let mut world = Self {
             now: 2,
@@ -157,6 +167,8 @@ impl World {
             calm_from,
             broker,
             write_due: false,
+            wake_due: false,
+            lazy: seed.between(0, 3) == 0,
             broker_timer: None,
             links: Links::new(seed.between(2, 40)),
             services: (0..services).map(|_| ServiceHost::new(&mut seed)).collect(),
@@ -246,7 +258,20 @@ impl World {
                 let acts = self.broker.on_time(self.now);
                 self.act(acts);
             }
-            Happening::Write { .. } | Happening::Synced { .. } | Happening::BrokerTime { .. } => {}
+            Happening::Wake { life } if life == self.broker.life => {
+                self.wake_due = false;
+                let acts = self.broker.wake_all(self.now);
+                self.act(acts);
+            }
+            Happening::TurnedAway { life, link, token } if life == self.broker.life => {
+                let acts = self.broker.turn_away(link, token, self.now);
+                self.act(acts);
+            }
+            Happening::Write { .. }
+            | Happening::Synced { .. }
+            | Happening::BrokerTime { .. }
+            | Happening::Wake { .. }
+            | Happening::TurnedAway { .. } => {}
             Happening::BrokerStarts => self.broker.start(&mut self.seed),
             Happening::Connect(peer) => self.connect(peer),
             Happening::Time(peer, life) => self.time(peer, life),
@@ -279,6 +304,18 @@ impl World {
                     self.later(1, 5, Happening::Write { life });
                 }
                 Act::Write => {}
+                Act::Wake if !self.wake_due => {
+                    self.wake_due = true;
+                    let life = self.broker.life;
+                    // Level-triggered: when a session hears of it costs nothing but latency.
+                    let high = if self.lazy { 300 } else { 2 };
+                    self.later(1, high, Happening::Wake { life });
+                }
+                Act::Wake => {}
+                Act::TurnAway(link, token) => {
+                    let life = self.broker.life;
+                    self.later(1, 40, Happening::TurnedAway { life, link, token });
+                }
                 Act::Say(link, say) => self.send(link, Frame::Broker(say)),
             }
         }

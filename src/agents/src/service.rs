@@ -81,12 +81,11 @@ impl Serve for ServiceSession {
         }
     }
 
-    fn on_time(&mut self, view: View<'_>, out: &mut Out) {
-        Self::on_time(self, view, out);
-    }
+    fn on_time(&mut self, _: View<'_>, _: &mut Out) {}
 
     fn next_deadline(&self) -> Option<u64> {
-        Self::next_deadline(self)
+        // Whatever a service waits for is answered or ends the session: it has no timer.
+        None
     }
 
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {

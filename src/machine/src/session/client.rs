@@ -21,8 +21,8 @@ use super::lane::{Lane, Step};
 use super::message::{Delivery, SubscriptionSync, ToClient};
 use super::subscriptions::Requests;
 use super::{
-    CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
-    credential_holds, refusal_detail,
+    CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, credential_holds,
+    refusal_detail,
 };
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
@@ -61,7 +61,7 @@ enum Stage {
     New,
     /// An attach, or for a stateless client a linearizing read, is under way.
     Opening { token: Token },
-    /// The attach could not be proposed; it will be at this time.
+    /// The linearizing read could not be asked for; it will be at this time.
     OpeningDelayed { until_ms: u64 },
     /// Attached, but this node has not applied that yet.
     Attached,
@@ -246,20 +246,21 @@ impl ClientSession {
         }
     }
 
-    /// A failed attach is tried again only when it is certain that it will not be applied later:
-    /// else it could take over from the session that the retry opens.
+    /// A failed attach is not tried again by this session: its peer may be long gone, and a later
+    /// attach would take over from the session that the peer has opened meanwhile. The peer that is
+    /// still there connects again. A stateless opening takes over from nobody and is tried again.
     fn on_open_failed(&mut self, failed: Failed, view: View<'_>, out: &mut Out) {
-        let reason = match failed {
-            Failed::Busy | Failed::OverCapacity | Failed::DiskFull => CloseReason::Busy,
-            Failed::Unavailable => CloseReason::Unavailable,
-            Failed::Unknown => {
-                return self.close(CloseReason::Unavailable, "the attach got no answer", out);
+        let (reason, detail) = match failed {
+            Failed::Busy | Failed::OverCapacity | Failed::DiskFull => {
+                (CloseReason::Busy, "too much is waiting: connect again")
             }
+            Failed::Unavailable => (CloseReason::Unavailable, "the partition is away"),
+            Failed::Unknown => (CloseReason::Unavailable, "the attach got no answer"),
         };
-        if self.requests_mut().try_again() {
+        let harmless = self.receiver == Receiver::Stateless && failed != Failed::Unknown;
+        if harmless && self.requests_mut().try_again() {
             self.stage = Stage::OpeningDelayed { until_ms: view.now_ms + PROPOSE_RETRY_MS };
         } else {
-            let detail = format!("the attach was refused {PROPOSE_TRIES_MAX} times");
             self.close(reason, detail, out);
         }
     }

@@ -19,10 +19,7 @@ use crate::site::{
 };
 
 use super::message::{RefusedRaise, ToService};
-use super::{
-    CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
-    credential_holds, refusal_detail,
-};
+use super::{CloseReason, Failed, Output, Token, View, close_of, credential_holds, refusal_detail};
 
 /// Arguments are cut behind this many bytes before they are proposed: no deployment allows more,
 /// so they are rejected all the same, and the log does not carry them.
@@ -55,9 +52,6 @@ enum Stage {
     New,
     Attaching {
         token: Token,
-    },
-    AttachDelayed {
-        until_ms: u64,
     },
     /// Attached, but this node has not applied that yet.
     Attached,
@@ -94,13 +88,14 @@ pub struct ServiceSession {
     stage: Stage,
     hello: Option<Box<ServiceHello>>,
     welcome: Option<Box<Welcome>>,
-    tries: u8,
     uid: StorageUid,
     window: u32,
     superseded: bool,
     parked: Option<Parked>,
     /// The next number in line: higher ones are out of sequence.
     expected: Sequence,
+    /// The highest number known to be decided.
+    decided: Sequence,
     /// Counts the times that `expected` was set back.
     run: u32,
     tokens: u64,
@@ -122,12 +117,12 @@ impl ServiceSession {
             stage: Stage::New,
             hello: None,
             welcome: None,
-            tries: 0,
             uid: StorageUid([0; 16]),
             window: 0,
             superseded: false,
             parked: None,
             expected: Sequence(0),
+            decided: Sequence(0),
             run: 0,
             tokens: 0,
             first: 1,
@@ -175,29 +170,12 @@ impl ServiceSession {
         self.slots.len()
     }
 
-    /// When `on_time` has something to do.
-    pub fn next_deadline(&self) -> Option<u64> {
-        match self.stage {
-            Stage::AttachDelayed { until_ms } => Some(until_ms),
-            Stage::New
-            | Stage::Attaching { .. }
-            | Stage::Attached
-            | Stage::Open
-            | Stage::Draining
-            | Stage::Closed => None,
-        }
-    }
-
     /// The service opens the session.
     pub fn on_hello(&mut self, hello: ServiceHello, out: &mut Out) {
         match self.stage {
             Stage::New => {}
             Stage::Closed => return,
-            Stage::Attaching { .. }
-            | Stage::AttachDelayed { .. }
-            | Stage::Attached
-            | Stage::Open
-            | Stage::Draining => {
+            Stage::Attaching { .. } | Stage::Attached | Stage::Open | Stage::Draining => {
                 return self.close(CloseReason::ProtocolViolation, "hello was said before", out);
             }
         }
@@ -230,10 +208,7 @@ impl ServiceSession {
         match self.stage {
             Stage::Open => {}
             Stage::Closed | Stage::Draining => return,
-            Stage::New
-            | Stage::Attaching { .. }
-            | Stage::AttachDelayed { .. }
-            | Stage::Attached => {
+            Stage::New | Stage::Attaching { .. } | Stage::Attached => {
                 return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
             }
         }
@@ -284,8 +259,10 @@ impl ServiceSession {
         }
     }
 
-    /// A number was not decided: those above it wait until it comes again.
+    /// A number was not decided: those above it wait until it comes again. Numbers that are known
+    /// to be decided need nobody to wait: in whatever order they come again, they are duplicates.
     fn undecided(&mut self, sequence: Sequence, run: u32) {
+        let sequence = sequence.max(self.decided.next());
         if run == self.run && sequence < self.expected {
             self.expected = sequence;
             self.run = self.run.wrapping_add(1);
@@ -313,6 +290,7 @@ impl ServiceSession {
         let (sequence, run) = (slot.sequence, slot.run);
         match result {
             Ok(Outcome::Raised(Raised { duplicate, decision })) => {
+                self.decided = self.decided.max(sequence);
                 self.answer(token, ToService::decided(sequence, &decision, duplicate), out);
             }
             Ok(Outcome::Refused(refusal)) => self.on_refused(token, sequence, run, refusal, out),
@@ -388,6 +366,7 @@ impl ServiceSession {
                 self.parked = parked;
                 self.superseded = superseded;
                 self.expected = last.next();
+                self.decided = last;
                 self.hello = None;
                 self.welcome = Some(Box::new(Welcome { incarnation, last, superseded }));
                 self.stage = Stage::Attached;
@@ -400,24 +379,16 @@ impl ServiceSession {
                 let detail = format!("unexpected answer to attach: {other:?}");
                 self.close(CloseReason::Internal, detail, out);
             }
-            // Proposed again it might be overtaken by itself and replace the later session.
+            // Proposed again by a session whose peer is long gone, it would replace the session
+            // that the peer has opened meanwhile. A peer that is still there connects again.
             Err(Failed::Unknown) => {
                 self.close(CloseReason::Unavailable, "the attach got no answer", out);
             }
-            Err(
-                failed @ (Failed::Busy
-                | Failed::OverCapacity
-                | Failed::DiskFull
-                | Failed::Unavailable),
-            ) => {
-                self.tries += 1;
-                if self.tries < PROPOSE_TRIES_MAX {
-                    self.stage = Stage::AttachDelayed { until_ms: view.now_ms + PROPOSE_RETRY_MS };
-                } else if failed == Failed::Unavailable {
-                    self.close(CloseReason::Unavailable, "the partition is away", out);
-                } else {
-                    self.close(CloseReason::Busy, "the partition is busy", out);
-                }
+            Err(Failed::Unavailable) => {
+                self.close(CloseReason::Unavailable, "the partition is away", out);
+            }
+            Err(Failed::Busy | Failed::OverCapacity | Failed::DiskFull) => {
+                self.close(CloseReason::Busy, "too much is waiting: connect again", out);
             }
         }
     }
@@ -445,7 +416,7 @@ impl ServiceSession {
     /// Something about the service or its site may have changed.
     pub fn on_wake(&mut self, view: View<'_>, out: &mut Out) {
         match self.stage {
-            Stage::New | Stage::Attaching { .. } | Stage::AttachDelayed { .. } | Stage::Closed => {}
+            Stage::New | Stage::Attaching { .. } | Stage::Closed => {}
             Stage::Attached => self.open_when_applied(view, out),
             Stage::Open | Stage::Draining => {
                 if self.holds(view, out) {
@@ -502,15 +473,6 @@ impl ServiceSession {
             self.stage = Stage::Draining;
         } else {
             self.close(CloseReason::Goodbye, "", out);
-        }
-    }
-
-    /// Time has passed.
-    pub fn on_time(&mut self, view: View<'_>, out: &mut Out) {
-        if let Stage::AttachDelayed { until_ms } = self.stage
-            && until_ms <= view.now_ms
-        {
-            self.attach(out);
         }
     }
 

@@ -186,6 +186,30 @@ fn p21_given_a_raise_refused_as_busy_then_later_ones_are_out_of_sequence_until_i
 }
 
 #[test]
+fn given_decided_numbers_sent_again_and_one_refused_as_busy_then_none_of_them_holds_the_others_back()
+ {
+    let mut world = World::new();
+    let mut service = Service::connected(&mut world);
+    for sequence in 1..=4 {
+        service.raise(&world, sequence);
+        service.settle(&mut world);
+    }
+    service.answers();
+    for sequence in 1..=2 {
+        service.raise(&world, sequence);
+    }
+    let (token, _) = service.asked.pop_front().expect("1 was proposed");
+    service.answer(&world, token, Err(Failed::Busy));
+    service.raise(&world, 3);
+    service.raise(&world, 1);
+    service.raise(&world, 5);
+    service.settle(&mut world);
+    let answers =
+        [(1, "failed"), (2, "duplicate"), (3, "duplicate"), (1, "duplicate"), (5, "accepted")];
+    assert_eq!(service.answers(), answers);
+}
+
+#[test]
 fn given_a_refusal_under_way_then_those_behind_it_are_refused_by_the_state_and_all_come_again() {
     let mut world = World::new();
     let mut service = Service::connected(&mut world);

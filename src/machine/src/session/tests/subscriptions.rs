@@ -192,20 +192,27 @@ fn given_an_event_that_the_structure_loses_then_its_subscription_is_reported_as_
 }
 
 #[test]
-fn given_an_attach_that_is_refused_as_busy_then_it_is_tried_again_and_of_unknown_fate_it_is_not() {
+fn given_an_opening_that_fails_then_only_that_of_a_stateless_client_is_tried_again() {
     let mut world = World::new();
-    let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, _, out| session.on_hello(None, out));
-    let (token, _) = client.asked.pop_front().expect("the attach was proposed");
-    client.answer(&world, token, Err(Failed::Busy));
-    client.time_out(&mut world);
-    assert!(client.session.is_open());
+    let mut guest = Client::new(Receiver::Stateless, &world);
+    guest.tell(&world, |session, _, out| session.on_hello(None, out));
+    let (token, _) = guest.asked.pop_front().expect("the read was asked for");
+    guest.answer(&world, token, Err(Failed::Busy));
+    guest.time_out(&mut world);
+    assert_eq!(guest.closed, None);
 
-    let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, _, out| session.on_hello(None, out));
-    let (token, _) = client.asked.pop_front().expect("the attach was proposed");
-    client.answer(&world, token, Err(Failed::Unknown));
-    assert_eq!(client.closed, Some(CloseReason::Unavailable));
+    // An attach later on could replace the session that the client has opened meanwhile.
+    for (failed, reason) in [
+        (Failed::Busy, CloseReason::Busy),
+        (Failed::Unavailable, CloseReason::Unavailable),
+        (Failed::Unknown, CloseReason::Unavailable),
+    ] {
+        let mut client = Client::new(Receiver::Client("c".into()), &world);
+        client.tell(&world, |session, _, out| session.on_hello(None, out));
+        let (token, _) = client.asked.pop_front().expect("the attach was proposed");
+        client.answer(&world, token, Err(failed));
+        assert_eq!(client.closed, Some(reason));
+    }
 }
 
 #[test]
