@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-/// Builds a package of the workspace; gives the folder that its artifact is in.
-pub(crate) fn build(package: &str) -> anyhow::Result<PathBuf> {
+/// Builds a target of the workspace (`--bin ackord`); gives the folder that it is in.
+pub(crate) fn build(artifact: &[&str]) -> anyhow::Result<PathBuf> {
     // A test runs as <target>/<profile>/deps/<name>-<hash>.
     let test = std::env::current_exe()?;
     let profile_dir = test.parent().and_then(Path::parent).context("no target directory")?;
@@ -19,7 +19,11 @@ pub(crate) fn build(package: &str) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--offline", "-p", package, "--profile", profile])
+        // The whole workspace with a test in it: only then are the features of what both builds
+        // share the same as in `cargo test --workspace`, and nothing is compiled twice.
+        .args(["build", "--quiet", "--offline", "--workspace", "--profile", profile])
+        .args(["--test", "contract"])
+        .args(artifact)
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
@@ -34,7 +38,7 @@ pub(crate) fn build(package: &str) -> anyhow::Result<PathBuf> {
     }
     let output = command.output()?;
     if !output.status.success() {
-        bail!("cargo build -p {package}: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("cargo build {artifact:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(profile_dir.to_owned())
 }

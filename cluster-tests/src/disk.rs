@@ -148,7 +148,7 @@ fn library() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    Ok(crate::artifact::build("disk-shim")?.join("libdisk_shim.so"))
+    Ok(crate::artifact::build(&["--lib"])?.join("libdisk_shim.so"))
 }
 
 struct Record {

@@ -53,7 +53,7 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 fn build() -> anyhow::Result<PathBuf> {
     match std::env::var_os(BINARY_VARIABLE) {
         Some(path) => Ok(path.into()),
-        None => Ok(crate::artifact::build("ackord")?.join("ackord")),
+        None => Ok(crate::artifact::build(&["--bin", "ackord"])?.join("ackord")),
     }
 }
 
