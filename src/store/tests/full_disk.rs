@@ -35,13 +35,20 @@ impl SmallDisk {
         self.0.path().join("data")
     }
 
-    /// Leaves this much free.
+    /// Leaves this much free, or less: the store writes in the background at the same time.
     fn fill(&self, left: u64) {
-        let free = rustix::fs::statvfs(self.0.path()).unwrap();
-        let free = free.f_bavail * free.f_frsize;
         let path = self.0.path().join("filler");
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        file.write_all(&vec![1; free.saturating_sub(left) as usize]).unwrap();
+        loop {
+            let free = rustix::fs::statvfs(self.0.path()).unwrap();
+            let excess = (free.f_bavail * free.f_frsize).saturating_sub(left).min(64 * 1024);
+            match file.write(&vec![1; excess as usize]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     fn drain(&self) {
