@@ -77,7 +77,7 @@ impl ClientHost {
             life: 0,
             stopped: false,
             events,
-            reconnect: Reconnect::new(vec!["ws://broker".to_owned()], 0.1),
+            reconnect: Reconnect::new(vec!["ws://broker".to_owned()], 0.01),
             entropy: Entropy::from_number(seed.bits()),
             positions: BTreeMap::new(),
         };

@@ -42,7 +42,7 @@ impl ServiceHost {
             link: None,
             life: 0,
             stopped: false,
-            reconnect: Reconnect::new(vec!["ws://broker".to_owned()], 0.1),
+            reconnect: Reconnect::new(vec!["ws://broker".to_owned()], 0.01),
             entropy: Entropy::from_number(seed.bits()),
             batches: Vec::new(),
         };

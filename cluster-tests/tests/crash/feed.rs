@@ -1,7 +1,8 @@
 //! Where the service's events come from and what is known about them.
 //!
 //! Invariants: a number is fed once; at most [`AHEAD`] events are fed and not acknowledged, so
-//! that a kill hits the service at work and not a full pipe; every line that a life writes belongs
+//! that a kill hits the service at work and not a full pipe, and [`UNHANDLED`] fed and not handled,
+//! so that it hits the broker while it stores and delivers; every line that a life writes belongs
 //! to the next event that this life was fed.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -12,7 +13,9 @@ use cluster_tests::history::{Call, Entry, Handled, History};
 use serde_json::{Value, json};
 
 /// Events that are fed ahead of the acknowledgements.
-const AHEAD: usize = 200;
+const AHEAD: u64 = 200;
+/// Events that are fed ahead of the handler.
+const UNHANDLED: u64 = 300;
 
 #[derive(Default)]
 struct State {
@@ -61,8 +64,10 @@ impl Feed {
 
     fn next(&self, life: u32) -> Option<String> {
         let ahead = |state: &mut State| {
-            let unanswered = state.waiting.len();
-            state.life == life && state.acknowledged < self.enough && unanswered >= AHEAD
+            let goes_on = state.life == life && state.acknowledged < self.enough;
+            let (fed, handled) = (state.waiting.len() as u64, state.handled.len() as u64);
+            let unhandled = (state.acknowledged + fed).saturating_sub(handled);
+            goes_on && (fed >= AHEAD || unhandled >= UNHANDLED)
         };
         let state = self.changed.wait_while(self.lock(), ahead);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
@@ -94,6 +99,7 @@ impl Feed {
     /// The client has handled an instance.
     pub fn handled(&self, instance_id: u64) {
         self.lock().handled.insert(instance_id);
+        self.changed.notify_all();
     }
 
     /// How many instances the client has handled.
