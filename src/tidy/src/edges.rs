@@ -53,7 +53,6 @@ const OWNED: &[(&str, &[&str])] = &[
     ("actix", &["ackord-agents", "ackord-gateway"]),
     ("actix-rt", &["ackord-agents", "ackord-gateway", "ackord", "ackord-bench"]),
     ("actix-web", &["ackord-gateway"]),
-    ("actix-ws", &["ackord-gateway"]),
     ("clap", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),
     ("hdrhistogram", &["ackord-bench"]),

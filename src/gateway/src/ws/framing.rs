@@ -228,6 +228,9 @@ pub fn encode_close(number: u16, reason: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const MASK: [u8; 4] = [1, 2, 3, 4];
@@ -323,5 +326,66 @@ mod tests {
         encode_close(4500, &"\u{fc}".repeat(100), &mut out);
         assert_eq!(out[1], 124);
         assert!(std::str::from_utf8(&out[4..]).is_ok());
+    }
+
+    /// What a decoder makes of bytes that arrive in these pieces, up to the first violation.
+    fn decode_pieces<'a>(
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        bytes_max: usize,
+    ) -> (Vec<Message>, Option<Violation>) {
+        let (mut decoder, mut input) = (Decoder::new(bytes_max), BytesMut::new());
+        let mut messages = Vec::new();
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            loop {
+                match decoder.next(&mut input) {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break,
+                    Err(violation) => return (messages, Some(violation)),
+                }
+            }
+        }
+        (messages, None)
+    }
+
+    /// Bytes that look like frames at first sight, or do not.
+    fn nearly_frames() -> impl Strategy<Value = Vec<u8>> {
+        let framed = (any::<u8>(), vec(any::<u8>(), 0..300)).prop_map(|(first, payload)| {
+            let kinds = [0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8a, 0xc1];
+            frame(kinds[usize::from(first) % kinds.len()], &payload)
+        });
+        let garbage = vec(any::<u8>(), 0..24);
+        vec(prop_oneof![8 => framed, 1 => garbage], 0..8).prop_map(|frames| frames.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn messages_do_not_depend_on_how_bytes_arrive(
+            bytes in nearly_frames(),
+            size in 1_usize..50,
+            bytes_max in 0_usize..600,
+        ) {
+            let at_once = decode_pieces([bytes.as_slice()], bytes_max);
+            prop_assert_eq!(&at_once, &decode_pieces(bytes.chunks(size), bytes_max));
+            for message in at_once.0 {
+                if let Message::Text(payload) | Message::Binary(payload) = message {
+                    prop_assert!(payload.len() <= bytes_max);
+                }
+            }
+        }
+
+        #[test]
+        fn fragments_come_together(payload in vec(any::<u8>(), 1..2_000), size in 1_usize..500) {
+            let count = payload.chunks(size).len();
+            let frames = payload.chunks(size).enumerate().map(|(at, fragment)| {
+                let last = if at + 1 == count { 0x80 } else { 0 };
+                frame(if at == 0 { 0x02 } else { 0 } | last, fragment)
+            });
+            let bytes = frames.collect::<Vec<_>>().concat();
+            let expected = (vec![Message::Binary(payload.clone().into())], None);
+            prop_assert_eq!(decode_pieces([bytes.as_slice()], payload.len()), expected);
+            let refused = (Vec::new(), Some(Violation::TooLarge));
+            prop_assert_eq!(decode_pieces([bytes.as_slice()], payload.len() - 1), refused);
+        }
     }
 }
