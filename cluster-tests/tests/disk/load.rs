@@ -1,8 +1,9 @@
 //! A site under load whose acknowledgements are remembered, to be compared with what a node has
 //! after whatever happened to its disk.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ackord_endpoint::{Event, ServiceEndpoint, ServiceLevel};
 use cluster_tests::admin::Admin;
@@ -20,23 +21,32 @@ pub const LIMITS: &[&str] = &["queue_size_max=100000"];
 /// Raises in flight.
 const IN_FLIGHT: usize = 32;
 
-/// The ids that were acknowledged so far.
+/// The ids that were acknowledged so far, and when.
 #[derive(Clone, Default)]
-pub struct Acknowledged(Arc<Mutex<BTreeSet<u64>>>);
+pub struct Acknowledged(Arc<Mutex<BTreeMap<u64, Instant>>>);
 
 impl Acknowledged {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A copy of them.
     pub fn ids(&self) -> BTreeSet<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().keys().copied().collect()
     }
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
+    }
+
+    /// When this one was.
+    pub fn when(&self, id: u64) -> Option<Instant> {
+        self.lock().get(&id).copied()
     }
 
     fn add(&self, id: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.lock().insert(id, Instant::now());
     }
 }
 

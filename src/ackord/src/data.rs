@@ -1,15 +1,18 @@
 //! The data directory of a broker: one process at a time, and the small files beside the node's.
 //!
 //! `DIR/lock` is locked while a process uses DIR; `DIR/node` belongs to the node; other files are
-//! replaced atomically and readable by their owner only.
+//! replaced atomically, readable by their owner only, and carry the hash of what they hold: one
+//! wrong bit in a token would lock its owner out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::exit::{Exit, Failure};
 
@@ -81,9 +84,27 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(disk(path, &error)),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|error| {
-        Failure::configuration(format!("{} is not readable: {error}", path.display()))
-    })
+    let damaged = |why: &dyn std::fmt::Display| {
+        Failure::configuration(format!("{} is damaged or was edited: {why}", path.display()))
+    };
+    let sealed: Sealed = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+    if sealed.sha256 != hash(&sealed.value) {
+        return Err(damaged(&"its hash does not match"));
+    }
+    serde_json::from_value(sealed.value).map(Some).map_err(|error| damaged(&error))
+}
+
+/// What is in a small file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    /// Of the value's compact text, its fields sorted.
+    sha256: String,
+    value: Value,
+}
+
+fn hash(value: &Value) -> String {
+    format!("{:x}", Sha256::digest(value.to_string()))
 }
 
 /// Replaces a small JSON file, durably, readable by its owner only.
@@ -95,7 +116,8 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
         let new = folder.join(name);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
+        let value = serde_json::to_value(value)?;
+        serde_json::to_writer_pretty(&mut file, &Sealed { sha256: hash(&value), value })?;
         file.write_all(b"\n")?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -140,5 +162,24 @@ mod tests {
         assert_eq!(read::<u32>(&path).unwrap(), Some(8));
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        write(&path, &"ak_node_0".to_owned()).unwrap();
+        let text = fs::read(&path).unwrap();
+        for at in 0..text.len() {
+            for bit in 0..8 {
+                let mut other = text.clone();
+                other[at] ^= 1 << bit;
+                fs::write(&path, &other).unwrap();
+                let found = read::<String>(&path);
+                // White space may change: it means nothing.
+                let harmless = matches!(&found, Ok(Some(value)) if value == "ak_node_0");
+                assert!(found.is_err() || harmless, "byte {at}, bit {bit}: {found:?}");
+            }
+        }
     }
 }

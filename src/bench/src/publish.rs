@@ -131,6 +131,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for account in &accounts {
         services.push(publisher(ground, account, options).await?);
     }
+    let start = Moment::now(ground).await?;
     let from = Instant::now() + WARM_UP;
     let until = from + options.time;
     let mut tasks = Vec::new();
@@ -148,6 +149,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for task in tasks {
         raised.push(task.await.map_err(|error| Error::Endpoint(error.to_string()))??);
     }
+    let end = Moment::now(ground).await?;
     for service in services {
         service.close_within(CLOSE_MAX).await;
     }
@@ -156,10 +158,12 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let events: u64 = raised.iter().map(|raised| raised.measured).sum();
     let mut checks = verify(ground, &sites, &accounts, &raised).await?;
     let durability = after.durability(&before, events);
-    if let Some(durability) = &durability {
+    let acknowledged: u64 = raised.iter().map(|raised| raised.ids.len() as u64).sum();
+    // From before the first raise to after the last answer: every sync of these events is counted.
+    if let Some(whole) = end.durability(&start, acknowledged) {
         let at_once = u64::from(options.publishers) * u64::from(options.window);
-        let enough = durability.syncs.saturating_add(1).saturating_mul(at_once) >= events;
-        let few = format!("{} syncs for {events} events", durability.syncs);
+        let enough = whole.syncs.saturating_mul(at_once) >= acknowledged;
+        let few = format!("{} syncs for {acknowledged} events", whole.syncs);
         checks.check(
             "a sync covers at most what was unacknowledged",
             if enough { Vec::new() } else { vec![few] },
