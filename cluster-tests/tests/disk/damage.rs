@@ -16,8 +16,20 @@ use cluster_tests::node::Node;
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 
-use super::load::{Acknowledged, LIMITS, Load, missing, site};
+use super::load::{Acknowledged, LIMITS, Load, churn, missing, site};
 use super::rounds;
+
+/// Snapshots come early and the log is purged below them, so that every kind of file is there.
+const SMALL: &[&str] = &[
+    "queue_size_max=100000",
+    "partitions=2",
+    "snapshot_log_bytes_min=65536",
+    "log_file_bytes=65536",
+    "log_purge_bytes=131072",
+];
+
+/// How often a load is repeated until it has led to two snapshots.
+const ATTEMPTS: u32 = 100;
 
 /// Ten times the interval in which the high-water file is refreshed under load.
 const UNNOTICED_MAX: Duration = Duration::from_millis(1_500);
@@ -61,6 +73,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+fn is_snapshot(file: &Path) -> bool {
+    file.starts_with("node/snapshots") && file.extension().is_some_and(|kind| kind == "snap")
+}
+
 /// What sort of file it is: its path without numbers.
 fn kind(file: &Path) -> String {
     let text = file.to_string_lossy();
@@ -100,11 +116,18 @@ async fn damage_at_rest_is_harmless_or_detected() {
     let dir = tempfile::tempdir().expect("a directory");
     let healthy = dir.path().join("healthy");
     let acknowledged = Acknowledged::default();
-    let mut node = Node::start_in(&healthy, LIMITS).await.expect("the node starts");
+    let mut node = Node::start_in(&healthy, SMALL).await.expect("the node starts");
     let (site, service) = site(&node).await;
     for life in 1..=2 {
+        // Of two snapshots the log is purged below the older.
+        for _ in 0..ATTEMPTS {
+            churn(&site, &service, 200).await;
+            if files(&healthy).iter().filter(|file| is_snapshot(file)).count() >= 2 {
+                break;
+            }
+        }
         let load = Load::start(&site, &service, &acknowledged).await;
-        let target = life * 400;
+        let target = life * 200;
         wait::until_true("acknowledgements", async || acknowledged.count() >= target).await;
         load.stop().await;
         assert_eq!(node.terminate().await.expect("it stops"), Some(0));
@@ -113,17 +136,24 @@ async fn damage_at_rest_is_harmless_or_detected() {
         }
     }
 
-    let mut table: BTreeMap<(String, Damage), Row> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for file in files(&healthy) {
+        kinds.entry(kind(&file)).or_default().push(file);
+    }
+    let snapshots = kinds.values().flatten().filter(|file| is_snapshot(file)).count();
+    assert_eq!(snapshots, 2, "{kinds:?}");
+    let mut table: BTreeMap<(String, Damage), Row> = BTreeMap::new();
+    for (kind, files) in kinds {
         for damage in [Damage::Flip, Damage::Cut] {
-            for _ in 0..rounds(1) {
+            for _ in 0..rounds(3) {
+                let file = &files[seed.between(0, files.len() as u64) as usize];
                 let copied = dir.path().join("copy");
                 copy(&healthy, &copied);
-                let how = harm(&copied.join(&file), damage, &mut seed);
+                let how = harm(&copied.join(file), damage, &mut seed);
                 let what = format!("{}: {how}", file.display());
-                let row = table.entry((kind(&file), damage)).or_default();
+                let row = table.entry((kind.clone(), damage)).or_default();
                 row.trials += 1;
-                match Node::start_in(&copied, LIMITS).await {
+                match Node::start_in(&copied, SMALL).await {
                     Ok(node) => {
                         let lost = missing(&node, &acknowledged).await;
                         assert!(lost.is_empty(), "{what}: started without {} events", lost.len());

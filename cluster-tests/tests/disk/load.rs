@@ -9,13 +9,15 @@ use ackord_endpoint::{Event, ServiceEndpoint, ServiceLevel};
 use cluster_tests::admin::Admin;
 use cluster_tests::node::Node;
 use cluster_tests::raiser::json;
-use cluster_tests::site::{Account, Site, queueing, structure};
+use cluster_tests::site::{Account, Site, queueing, replacing, structure};
 use serde_json::json as value;
 
 /// The site's name.
 pub const SITE: &str = "disk";
 /// Its event, kept in full.
 pub const EVENT: &str = "reading";
+/// An event of which only the last instance is kept.
+const STATE: &str = "state";
 /// The limit that lets it be kept in full.
 pub const LIMITS: &[&str] = &["queue_size_max=100000"];
 /// Raises in flight.
@@ -52,9 +54,33 @@ impl Acknowledged {
 
 /// Makes the site with its service.
 pub async fn site(node: &Node) -> (Site, Account) {
-    let site = Site::new(node, SITE, &structure(&[queueing(EVENT, 100_000)])).await;
+    let events = [queueing(EVENT, 100_000), replacing(STATE)];
+    let site = Site::new(node, SITE, &structure(&events)).await;
     let service = site.service("meter").await;
     (site, service)
+}
+
+/// Raises a value that replaces the last, this often: the log grows and the state does not.
+pub async fn churn(site: &Site, service: &Account, count: u64) {
+    let endpoint = endpoint(site, service).await;
+    for number in 0..count {
+        let args = json(value!({"number": number, "padding": "x".repeat(1_000)}));
+        let raised = endpoint.raise_wait(Event::replacing(STATE, args)).await;
+        raised.expect("it is acknowledged");
+    }
+    endpoint.close().await;
+}
+
+async fn endpoint(site: &Site, service: &Account) -> ServiceEndpoint {
+    ServiceEndpoint::builder()
+        .url(&site.url)
+        .site(&site.name)
+        .token(&service.token)
+        .persistence(ServiceLevel::Memory { bytes: 1 << 20 })
+        .reconnect_scale(0.02)
+        .start()
+        .await
+        .expect("the endpoint starts")
 }
 
 /// Raises until it is dropped, many at a time, and remembers what was acknowledged.
@@ -65,16 +91,7 @@ pub struct Load {
 impl Load {
     /// Starts raising.
     pub async fn start(site: &Site, service: &Account, acknowledged: &Acknowledged) -> Self {
-        let endpoint = ServiceEndpoint::builder()
-            .url(&site.url)
-            .site(&site.name)
-            .token(&service.token)
-            .persistence(ServiceLevel::Memory { bytes: 1 << 20 })
-            .reconnect_scale(0.02)
-            .start()
-            .await
-            .expect("the endpoint starts");
-        let endpoint = Arc::new(endpoint);
+        let endpoint = Arc::new(endpoint(site, service).await);
         let mut tasks = tokio::task::JoinSet::new();
         for lane in 0..IN_FLIGHT {
             let (endpoint, acknowledged) = (Arc::clone(&endpoint), acknowledged.clone());

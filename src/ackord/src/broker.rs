@@ -14,6 +14,7 @@ use ackord_replica::{Node, NodeOptions, StartError};
 use crate::config::Deployment;
 use crate::exit::{Exit, Failure};
 use crate::listen;
+use crate::memory;
 
 /// A running broker.
 pub struct Running {
@@ -46,6 +47,11 @@ impl Running {
         let mut options = NodeOptions::new(dir);
         options.partitions = deployment.partitions;
         options.limits = deployment.limits.clone();
+        options.state_bytes_max = deployment.state_bytes_max.unwrap_or_else(memory::half);
+        options.disk_reserve_bytes = deployment.disk_reserve_bytes;
+        options.snapshot_log_bytes_min = deployment.snapshot_log_bytes_min;
+        options.log_file_bytes = deployment.log_file_bytes;
+        options.log_purge_bytes = deployment.log_purge_bytes;
         let started = tokio::task::spawn_blocking(move || Node::start(options)).await;
         let node = match started {
             Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),

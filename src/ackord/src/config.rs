@@ -53,6 +53,10 @@ struct RawLimits {
     tokens_max: Option<u32>,
     keys_max: Option<u32>,
     state_bytes_max: Option<u64>,
+    disk_reserve_bytes: Option<u64>,
+    snapshot_log_bytes_min: Option<u64>,
+    log_file_bytes: Option<u64>,
+    log_purge_bytes: Option<u64>,
 }
 
 /// The limits of a deployment.
@@ -62,11 +66,29 @@ pub struct Deployment {
     pub partitions: u32,
     /// What the site machine judges by.
     pub limits: Limits,
+    /// Bytes of state of a node; half of its memory where nothing is said.
+    pub state_bytes_max: Option<u64>,
+    /// Free bytes of the disk below which raises are refused.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of log after which a partition is due for a snapshot.
+    pub snapshot_log_bytes_min: u64,
+    /// Bytes of one file of the log.
+    pub log_file_bytes: u64,
+    /// Bytes of log above which it is compacted.
+    pub log_purge_bytes: u64,
 }
 
 impl Default for Deployment {
     fn default() -> Self {
-        Self { partitions: PARTITIONS_DEFAULT, limits: Limits::default() }
+        Self {
+            partitions: PARTITIONS_DEFAULT,
+            limits: Limits::default(),
+            state_bytes_max: None,
+            disk_reserve_bytes: 512 << 20,
+            snapshot_log_bytes_min: 64 << 20,
+            log_file_bytes: 32 << 20,
+            log_purge_bytes: 256 << 20,
+        }
     }
 }
 
@@ -153,7 +175,16 @@ impl Deployment {
             tokens_max,
             keys_max,
             state_bytes_max,
+            disk_reserve_bytes,
+            snapshot_log_bytes_min,
+            log_file_bytes,
+            log_purge_bytes,
         } = raw;
+        self.state_bytes_max = state_bytes_max.or(self.state_bytes_max);
+        set(&mut self.disk_reserve_bytes, disk_reserve_bytes);
+        set(&mut self.snapshot_log_bytes_min, snapshot_log_bytes_min);
+        set(&mut self.log_file_bytes, log_file_bytes);
+        set(&mut self.log_purge_bytes, log_purge_bytes);
         let limits = &mut self.limits;
         set(&mut self.partitions, partitions);
         set(&mut limits.args_bytes_max, args_bytes_max);
@@ -168,7 +199,6 @@ impl Deployment {
         set(&mut limits.users_max, users_max);
         set(&mut limits.tokens_max, tokens_max);
         set(&mut limits.keys_max, keys_max);
-        set(&mut limits.state_bytes_max, state_bytes_max);
     }
 
     fn judge(&self) -> Result<(), Failure> {
@@ -189,7 +219,11 @@ impl Deployment {
         let (least, most) = (limits.ack_timeout_ms_min.into(), limits.ack_timeout_ms_max.into());
         within("ack_timeout_ms_min", least, 1, most)?;
         within("ack_timeout_ms_max", most, 1, ackord_wire::limits::ACK_TIMEOUT_MS_MAX.into())?;
-        within("state_bytes_max", limits.state_bytes_max, 1 << 20, 1 << 46)
+        within("state_bytes_max", self.state_bytes_max.unwrap_or(1 << 30), 1 << 20, 1 << 46)?;
+        within("disk_reserve_bytes", self.disk_reserve_bytes, 0, 1 << 46)?;
+        within("snapshot_log_bytes_min", self.snapshot_log_bytes_min, 1 << 16, 1 << 40)?;
+        within("log_file_bytes", self.log_file_bytes, 1 << 16, 1 << 30)?;
+        within("log_purge_bytes", self.log_purge_bytes, 2 * self.log_file_bytes, 1 << 40)
     }
 }
 

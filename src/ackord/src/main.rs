@@ -18,6 +18,7 @@ mod input;
 mod interrupt;
 mod line;
 mod listen;
+mod memory;
 mod output;
 mod token;
 

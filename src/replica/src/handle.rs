@@ -5,7 +5,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use ackord_machine::site::{Command, Outcome, Stamp, State};
@@ -45,7 +44,7 @@ impl PartitionHandle {
             return Err(ProposeError::Unavailable);
         }
         if is_raise(&command) {
-            if partition.gauges.over_capacity.load(Ordering::Relaxed) {
+            if partition.over_capacity() {
                 counters.refused_over_capacity.add(1);
                 return Err(ProposeError::OverCapacity);
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -87,6 +87,7 @@ impl Node {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
+            state_bytes: AtomicU64::new(0),
             continuity: Continuity::Required,
             options,
             store,

@@ -64,6 +64,8 @@ pub struct NodeOptions {
     /// A snapshot is taken when the log since the last one outgrows the larger of this and the
     /// state, bytes.
     pub snapshot_log_bytes_min: u64,
+    /// Bytes of state of all partitions together; above it raises are refused.
+    pub state_bytes_max: u64,
     /// Free bytes of the disk below which raises are refused.
     pub disk_reserve_bytes: u64,
     /// Size of one log file; files are written in advance, so this is also the least a node takes.
@@ -93,6 +95,7 @@ impl NodeOptions {
             checkpoint_interval: Duration::from_millis(300),
             checkpoint_rows_max: 8192,
             snapshot_log_bytes_min: 64 << 20,
+            state_bytes_max: 4 << 30,
             disk_reserve_bytes: 512 << 20,
             log_file_bytes: 32 << 20,
             log_purge_bytes: 256 << 20,

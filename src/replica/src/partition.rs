@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) fatal: Fatal,
     pub(crate) counters: Counters,
+    /// [`State::bytes`] of all partitions.
+    pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,
     pub(crate) continuity: Continuity,
 }
@@ -140,7 +142,10 @@ impl Partition {
         gauges
             .limits_differ
             .store(*state.limits() != self.shared.options.limits, Ordering::Relaxed);
-        gauges.state_bytes.store(state.bytes(), Ordering::Relaxed);
+        let were = gauges.state_bytes.swap(state.bytes(), Ordering::Relaxed);
+        // Wraps around where a state has shrunk, and comes out right.
+        let more = state.bytes().wrapping_sub(were);
+        self.shared.state_bytes.fetch_add(more, Ordering::Relaxed);
         gauges.log_bytes.store(applied.log_bytes, Ordering::Relaxed);
         self.clock.applied(state.clock());
     }
@@ -228,6 +233,13 @@ impl Partition {
         self.clock.set_leading(leading);
         self.set_ticking(&self.applied.read(), leading);
         self.queue.wake.notify_one();
+    }
+
+    /// This partition, or all of the node together, hold as much as they may.
+    pub(crate) fn over_capacity(&self) -> bool {
+        let shared = &self.shared;
+        self.gauges.over_capacity.load(Ordering::Relaxed)
+            || shared.state_bytes.load(Ordering::Relaxed) >= shared.options.state_bytes_max
     }
 
     /// Log bytes after which a snapshot is due have been applied.

@@ -72,8 +72,9 @@ pub struct Limits {
     pub tokens_max: u32,
     /// Idempotency keys remembered per site.
     pub keys_max: u32,
-    /// Bytes of state per partition; above it raises are refused `over-capacity`.
-    pub state_bytes_max: u64,
+    /// Bytes of state of one partition; above it raises are refused `over-capacity`. Nodes bound
+    /// what all their partitions take together; this is for a partition that is to have less.
+    pub partition_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -91,7 +92,7 @@ impl Default for Limits {
             users_max: 100_000,
             tokens_max: 200_000,
             keys_max: 100_000,
-            state_bytes_max: 1 << 30,
+            partition_bytes_max: u64::MAX,
         }
     }
 }

@@ -52,14 +52,14 @@ impl State {
         self.sites.values().filter(|site| site.exists())
     }
 
-    /// Estimated bytes of memory that the rows take: compared with `state_bytes_max`.
+    /// Estimated bytes of memory that the rows take: compared with `partition_bytes_max`.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Whether raises are refused because the state is as large as it may be.
     pub fn over_capacity(&self) -> bool {
-        self.bytes >= self.limits.state_bytes_max
+        self.bytes >= self.limits.partition_bytes_max
     }
 
     /// The earliest expiry of anything: when the next tick has something to do.

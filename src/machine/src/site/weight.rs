@@ -1,4 +1,4 @@
-//! What a row costs in memory, by estimate: the measure behind `state_bytes_max`.
+//! What a row costs in memory, by estimate: the measure behind `partition_bytes_max`.
 //!
 //! A weight depends on the row alone, so every replica counts the same. The fixed parts cover the
 //! row, its place in the maps and its index entries; they are rounded up rather than exact.

@@ -192,7 +192,7 @@ fn over_capacity_a_parked_service_leaves_no_declaration() {
     let mut world = World::with(usual());
     world.attach_with("v", Some(structure(vec![])), 1, None);
     assert!(world.site().declared("v").is_some());
-    world.run(Command::SetLimits(Limits { state_bytes_max: 1, ..Limits::default() }));
+    world.run(Command::SetLimits(Limits { partition_bytes_max: 1, ..Limits::default() }));
     let outcome = world.attach_with("v", Some(structure(vec![replacing("x")])), 1, None);
     assert_eq!(parked(outcome), Some(Parked::StructureMismatch));
     assert!(world.site().declared("v").is_none());

@@ -152,10 +152,10 @@ fn action() -> impl Strategy<Value = AdminAction> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     (1u32..4, 0u32..3, prop_oneof![Just(1u64 << 30), 3000u64..20_000]).prop_map(
-        |(keys_max, args_bytes_max, state_bytes_max)| Limits {
+        |(keys_max, args_bytes_max, partition_bytes_max)| Limits {
             keys_max,
             args_bytes_max,
-            state_bytes_max,
+            partition_bytes_max,
             ..Limits::default()
         },
     )

@@ -284,7 +284,7 @@ fn over_capacity_raises_are_refused_and_the_rest_goes_on() {
     let mut world = World::with(usual());
     world.subscribe("c", &["q"]);
     world.store(event("q", "x"));
-    let limits = Limits { state_bytes_max: world.state.bytes(), ..Limits::default() };
+    let limits = Limits { partition_bytes_max: world.state.bytes(), ..Limits::default() };
     world.run(Command::SetLimits(limits));
     // Then raises are refused and use up no number,
     assert_eq!(refusal(world.raise_as("v", 1, 2, event("q", "y"))), Refusal::OverCapacity);
@@ -294,7 +294,7 @@ fn over_capacity_raises_are_refused_and_the_rest_goes_on() {
     assert_eq!(world.raise_as("v", 1, 1, event("q", "x")), known);
     assert_eq!(world.advance("c", "q", 1), Outcome::Advanced { cursor: InstanceId(1) });
     // and one byte more lets the raise in.
-    let limits = Limits { state_bytes_max: world.state.bytes() + 1, ..Limits::default() };
+    let limits = Limits { partition_bytes_max: world.state.bytes() + 1, ..Limits::default() };
     world.run(Command::SetLimits(limits));
     assert_eq!(world.raise_as("v", 1, 2, event("q", "y")), stored(2));
 }

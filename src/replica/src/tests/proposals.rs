@@ -236,11 +236,10 @@ async fn given_other_limits_than_the_partition_has_when_started_then_the_leader_
     node.shutdown();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn given_a_state_at_its_capacity_when_raising_then_over_capacity_and_other_commands_go_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { state_bytes_max: 20_000, ..Limits::default() };
-    let node = Node::start(NodeOptions { limits: limits.clone(), ..options(dir.path()) }).unwrap();
+/// Raises until that is refused for the state's size; anything else still goes.
+async fn raise_up_to_capacity(options: NodeOptions) {
+    let limits = options.limits.clone();
+    let node = Node::start(options).unwrap();
     let mut publisher = Publisher::create(&node, "plant", 1000).await;
     until(|| publisher.at.read(|state| state.limits() == &limits)).await;
     let refused = loop {
@@ -252,7 +251,21 @@ async fn given_a_state_at_its_capacity_when_raising_then_over_capacity_and_other
     assert_eq!(refused, ProposeError::OverCapacity);
     let delete = admin(&publisher.site, 9, AdminAction::DeleteSite);
     assert_eq!(propose(&publisher.at, delete).await, Ok(Outcome::Done));
+    assert!(publisher.send(8).is_ok(), "there is room again");
     node.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_state_at_its_capacity_when_raising_then_over_capacity_and_other_commands_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { partition_bytes_max: 20_000, ..Limits::default() };
+    raise_up_to_capacity(NodeOptions { limits, ..options(dir.path()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_node_at_its_capacity_when_raising_then_over_capacity_and_other_commands_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    raise_up_to_capacity(NodeOptions { state_bytes_max: 20_000, ..options(dir.path()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! openraft's suite for log storage and state machine, run on ours.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ackord_store::{GroupId, Store, StoreOptions};
 use openraft::StorageError;
@@ -29,6 +30,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
+            state_bytes: AtomicU64::new(0),
             continuity: Continuity::AsGiven,
             options,
             store,
