@@ -8,8 +8,11 @@
 //! - Leaving, for whatever reason, removes every trace of the session on its arbiter.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use ackord_machine::session::{CloseReason, Failed, Output, Token, View, Wake};
 use ackord_machine::site::{Command, EventKey, Outcome};
@@ -17,7 +20,7 @@ use ackord_replica::PartitionHandle;
 use ackord_wire::frame::Closing;
 use ackord_wire::{CloseCode, DecodeError};
 use actix::prelude::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, StreamHandler, WrapFuture,
+    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, StreamHandler,
 };
 use bytes::Bytes;
 use futures_util::Stream;
@@ -27,8 +30,9 @@ use crate::broker::Inner;
 use crate::connection::{Connection, Inbound};
 use crate::hub::Who;
 use crate::notice::{Notice, Notified};
+use crate::outbox::Room;
 use crate::outcomes::Answer;
-use crate::shell::{Counted, Room, Shell};
+use crate::shell::{Counted, Shell};
 use crate::translate;
 
 /// A session machine as its actor drives it.
@@ -144,7 +148,7 @@ impl<S: Serve> Agent<S> {
             Room::Full
         };
         match room {
-            Room::Taken => {}
+            Room::Some => {}
             // A front that has gone is noticed by the flush.
             Room::Full | Room::Gone => self.unsent.push_back(message),
         }
@@ -167,7 +171,7 @@ impl<S: Serve> Agent<S> {
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some(message) = self.unsent.front() {
             match self.shell.try_send(|| self.session.encode(message, &self.shell)) {
-                Room::Taken => self.unsent.pop_front(),
+                Room::Some => self.unsent.pop_front(),
                 Room::Full => return self.wait_for_room(context),
                 Room::Gone => return context.stop(),
             };
@@ -180,7 +184,7 @@ impl<S: Serve> Agent<S> {
                 self.closing = Some(closing);
                 self.wait_for_room(context);
             }
-            Room::Taken | Room::Gone => {
+            Room::Some | Room::Gone => {
                 self.shell.send_close(closing.1.number, closing.1.code.as_str());
                 context.stop();
             }
@@ -189,17 +193,14 @@ impl<S: Serve> Agent<S> {
 
     /// Stops everything until the outbox has room or the write deadline has passed.
     fn wait_for_room(&mut self, context: &mut Context<Self>) {
-        let room = self.shell.outbox.clone().reserve_owned();
-        let room = tokio::time::timeout(self.shell.broker.options.write_deadline, room);
-        context.wait(room.into_actor(self).map(|room, agent, context| match room {
-            // Nobody else sends, so the room stays when the permit goes back.
-            Ok(Ok(permit)) => {
-                drop(permit);
-                agent.flush(context);
-            }
-            Ok(Err(_gone)) => context.stop(),
-            Err(_elapsed) => agent.give_up(context),
-        }));
+        let deadline = tokio::time::sleep(self.shell.broker.options.write_deadline);
+        context.wait(WaitForRoom { deadline: Box::pin(deadline) }.map(
+            |room, agent: &mut Self, context| match room {
+                Room::Some => agent.flush(context),
+                Room::Gone => context.stop(),
+                Room::Full => agent.give_up(context),
+            },
+        ));
     }
 
     fn give_up(&mut self, context: &mut Context<Self>) {
@@ -305,5 +306,26 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
             });
         }
         self.carry_out(out, context);
+    }
+}
+
+/// Ends with room in the outbox, or with `Full` when there is none for the whole write deadline.
+struct WaitForRoom {
+    deadline: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl<S: Serve> ActorFuture<Agent<S>> for WaitForRoom {
+    type Output = Room;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        agent: &mut Agent<S>,
+        _context: &mut Context<Agent<S>>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Room> {
+        match agent.shell.outbox.poll_room(task) {
+            Poll::Ready(room) => Poll::Ready(room),
+            Poll::Pending => self.deadline.as_mut().poll(task).map(|()| Room::Full),
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
+use crate::outbox::Outbox;
 use crate::proposals;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
@@ -301,7 +302,7 @@ impl Broker {
 
     fn place(
         &self,
-        outbox: &tokio::sync::mpsc::Sender<Outbound>,
+        outbox: &Outbox,
         kind: &'static str,
         encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
     ) -> Option<Counted> {
@@ -331,14 +332,14 @@ impl Broker {
 
 /// Says why there is no session.
 fn refuse(
-    outbox: &tokio::sync::mpsc::Sender<Outbound>,
+    outbox: &Outbox,
     reason: CloseReason,
     detail: &str,
     encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
 ) {
     let (closing, close) = translate::closing(reason, detail);
-    // A fresh outbox has room for two; when it has not, dropping it says the same.
-    let _said = outbox.try_send(Outbound::Frame(encode(closing).into()));
+    // A fresh outbox has room for it; when it has not, dropping it says the same.
+    let _said = outbox.say(Outbound::Frame(encode(closing).into()));
     let reason = close.code.as_str().to_owned();
-    let _said = outbox.try_send(Outbound::Close { number: close.number, reason });
+    outbox.say_last(Outbound::Close { number: close.number, reason });
 }

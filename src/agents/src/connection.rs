@@ -3,12 +3,12 @@
 use ackord_machine::site::{Principal, SiteName, TokenId};
 use ackord_wire::Codec;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+
+use crate::outbox::Outbox;
 
 /// What the front knows about a connection that it hands over.
 ///
-/// The outbox should hold few messages (8 is plenty, 2 the least: one place is kept for the close).
-/// When it is full the session stops reading and sending; when it stays full for the write deadline
+/// When the outbox is full the session stops reading and sending; when it stays full for the write deadline
 /// the session ends as a slow consumer, with a close behind what the outbox holds. A front that is
 /// stuck in a write to such a peer has to give that up by itself.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Connection {
     /// The encoding that was negotiated.
     pub codec: Codec,
     /// Where the session writes to. The session ends when its receiver is dropped.
-    pub outbox: mpsc::Sender<Outbound>,
+    pub outbox: Outbox,
     /// The peer's address, for logs.
     pub peer: Box<str>,
 }

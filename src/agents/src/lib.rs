@@ -18,6 +18,7 @@ mod hub;
 mod metrics;
 mod notice;
 mod options;
+mod outbox;
 mod outcomes;
 mod proposals;
 mod service;
@@ -29,5 +30,6 @@ pub mod translate;
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;
+pub use outbox::{Outbox, Room, Said, outbox};
 
 pub use ackord_machine::site::Principal;

@@ -10,8 +10,6 @@ use ackord_machine::site::SiteName;
 use ackord_replica::PartitionHandle;
 use ackord_wire::Codec;
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
@@ -20,6 +18,7 @@ use crate::connection::{Connection, Outbound};
 use crate::hub::{SessionId, SharedIndex, Who};
 use crate::metrics::Metrics;
 use crate::notice::Notice;
+use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
 use crate::translate::Terms;
 
@@ -72,21 +71,8 @@ pub(crate) struct Shell {
     pub peer: Box<str>,
     keepalive_s: u32,
     patience: Patience,
-    pub outbox: mpsc::Sender<Outbound>,
-    /// Room for the last word: the close gets out however full the outbox is.
-    last_word: Option<mpsc::OwnedPermit<Outbound>>,
+    pub outbox: Outbox,
     _counted: Counted,
-}
-
-/// Whether the outbox took something.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// It did.
-    Taken,
-    /// It is full.
-    Full,
-    /// The front has gone.
-    Gone,
 }
 
 impl Shell {
@@ -103,7 +89,6 @@ impl Shell {
             outcomes: Outcomes::default(),
             keepalive_s: broker.options.keepalive_s_default,
             patience: Patience::Hello(broker.now_ms() + hello_ms),
-            last_word: outbox.clone().try_reserve_owned().ok(),
             broker,
             arbiter,
             partition,
@@ -159,7 +144,7 @@ impl Shell {
                 KeepaliveAct::GiveUp => Some("silent for two intervals"),
                 KeepaliveAct::Ping => {
                     // A full outbox is a peer that does not read: the silence will tell.
-                    let _full = self.outbox.try_send(Outbound::Ping);
+                    let _full = self.outbox.say(Outbound::Ping);
                     None
                 }
             },
@@ -178,23 +163,19 @@ impl Shell {
 
     /// Hands a frame to the front if there is room; it is encoded only then.
     pub fn try_send(&self, frame: impl FnOnce() -> Bytes) -> Room {
-        match self.outbox.try_reserve() {
-            Ok(permit) => {
+        match self.outbox.room() {
+            Room::Some => {
                 let frame = frame();
                 self.metrics().sent(frame.len());
-                permit.send(Outbound::Frame(frame));
-                Room::Taken
+                self.outbox.say(Outbound::Frame(frame))
             }
-            Err(TrySendError::Full(())) => Room::Full,
-            Err(TrySendError::Closed(())) => Room::Gone,
+            room @ (Room::Full | Room::Gone) => room,
         }
     }
 
     /// The last word: there is always room for it.
-    pub fn send_close(&mut self, number: u16, reason: &str) {
-        if let Some(permit) = self.last_word.take() {
-            permit.send(Outbound::Close { number, reason: reason.to_owned() });
-        }
+    pub fn send_close(&self, number: u16, reason: &str) {
+        self.outbox.say_last(Outbound::Close { number, reason: reason.to_owned() });
     }
 
     /// The session ends: nobody wakes it any more.

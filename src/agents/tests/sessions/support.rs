@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_agents::{Broker, BrokerOptions, Connection, Inbound, Outbound, Principal, token};
+use ackord_agents::{
+    Broker, BrokerOptions, Connection, Inbound, Outbound, Outbox, Principal, Said, token,
+};
 use ackord_machine::site::{
     Access, AdminAction, EventDefinition, GuestSupport, Incarnation, Kind, Limits, SiteName,
     SiteSettings, Structure, TokenId,
@@ -98,7 +100,7 @@ pub async fn mint(broker: &Broker, id: &str, principal: Principal) -> String {
 pub struct Peer {
     pub codec: Codec,
     pub to: mpsc::Sender<Inbound>,
-    pub from: mpsc::Receiver<Outbound>,
+    pub from: Said,
 }
 
 /// What a peer reads.
@@ -110,12 +112,9 @@ pub enum Read<M> {
 }
 
 impl Peer {
-    fn open(
-        codec: Codec,
-        outbox: usize,
-    ) -> (Self, mpsc::Sender<Outbound>, mpsc::Receiver<Inbound>) {
+    fn open(codec: Codec, outbox: usize) -> (Self, Outbox, mpsc::Receiver<Inbound>) {
         let (to, inbound) = mpsc::channel(64);
-        let (outbound, from) = mpsc::channel(outbox);
+        let (outbound, from) = ackord_agents::outbox(outbox);
         (Self { codec, to, from }, outbound, inbound)
     }
 
@@ -126,7 +125,7 @@ impl Peer {
 
     /// The next thing read; `None` when the session has dropped its outbox.
     pub async fn read<M: DeserializeOwned>(&mut self) -> Option<Read<M>> {
-        Some(match self.from.recv().await? {
+        Some(match self.from.next().await? {
             Outbound::Frame(frame) => {
                 Read::Message(self.codec.decode(&frame).expect("it is a frame"))
             }
@@ -136,11 +135,7 @@ impl Peer {
     }
 }
 
-fn connection(
-    principal: Option<Principal>,
-    codec: Codec,
-    outbox: mpsc::Sender<Outbound>,
-) -> Connection {
+fn connection(principal: Option<Principal>, codec: Codec, outbox: Outbox) -> Connection {
     let site = SITE.into();
     Connection { site, principal, token: None, codec, outbox, peer: "test".into() }
 }

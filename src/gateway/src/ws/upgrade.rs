@@ -3,13 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ackord_agents::Connection;
+use ackord_agents::{Connection, outbox};
 use ackord_machine::site::SiteName;
 use actix_codec::Framed;
 use actix_http::{Extensions, Request, h1};
 use actix_rt::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::admit::{Admitted, admit};
@@ -90,13 +89,13 @@ fn serve(
     }
     let link = Rc::new(Link::new(socket));
     let frames = Frames::new(context.clone(), link.clone(), codec, input);
-    let (sender, outbox) = mpsc::channel(context.limits.outbox_messages);
+    let (said, outbox) = outbox(context.limits.outbox_messages);
     let connection = Connection {
         site: SiteName::from(site),
         principal,
         token,
         codec,
-        outbox: sender,
+        outbox: said,
         peer: peer.into_boxed_str(),
     };
     match endpoint {

@@ -8,11 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ackord_agents::Outbound;
+use ackord_agents::{Outbound, Said};
 use ackord_wire::code::CloseCode;
 use ackord_wire::frame::{ClientMessage, Closing};
 use ackord_wire::{Code, Codec};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::framing::{self, Opcode};
@@ -30,7 +29,7 @@ pub struct Writer {
     pub context: Arc<Context>,
     pub link: Rc<Link>,
     pub codec: Codec,
-    pub outbox: mpsc::Receiver<Outbound>,
+    pub outbox: Said,
 }
 
 /// What the writer does next.
@@ -71,7 +70,7 @@ impl Writer {
             let step = tokio::select! {
                 biased;
                 () = woken(&self.link) => Step::Look,
-                said = self.outbox.recv() => said.map_or(Step::Silent, Step::Say),
+                said = self.outbox.next() => said.map_or(Step::Silent, Step::Say),
                 () = stopping.cancelled() => Step::Stop,
             };
             let mut out = Vec::new();
@@ -79,7 +78,7 @@ impl Writer {
                 Step::Say(first) => self.gather(first, &mut out),
                 Step::Silent => Some(self.closing(Code::Internal, "the session ended", &mut out)),
                 Step::Stop => {
-                    let waiting = self.outbox.try_recv().ok();
+                    let waiting = self.outbox.try_next();
                     let said = waiting.and_then(|first| self.gather(first, &mut out));
                     Some(said.unwrap_or_else(|| {
                         self.closing(Code::ShuttingDown, "the node is shutting down", &mut out)
@@ -116,7 +115,7 @@ impl Writer {
                     return Some(End::Here(close.map_or(Code::Unknown, |close| close.code)));
                 }
             }
-            next = if out.len() < BATCH_BYTES { self.outbox.try_recv().ok() } else { None };
+            next = if out.len() < BATCH_BYTES { self.outbox.try_next() } else { None };
         }
         None
     }
@@ -137,7 +136,7 @@ impl Writer {
             }
             Ending::Violation { code, detail } => {
                 // What was decided before is still told.
-                while let Ok(waiting) = self.outbox.try_recv() {
+                while let Some(waiting) = self.outbox.try_next() {
                     if let Some(end) = self.gather(waiting, out) {
                         return Some(end);
                     }
