@@ -61,6 +61,8 @@ macro_rules! counters {
 counters!(
     /// Log entries proposed here.
     entries_proposed,
+    /// Batches of commands sent to the leader on another node.
+    entries_forwarded,
     /// Commands that were accepted into a queue.
     commands_proposed,
     /// Commands that were answered by another one of the same batch.
@@ -85,6 +87,8 @@ counters!(
     snapshots_built,
     /// Snapshots installed from another node.
     snapshots_installed,
+    /// Bytes of snapshots received from other nodes.
+    snapshot_bytes_received,
     /// Times a purge of a log was asked for.
     purges,
 );

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ackord_machine::site::{Command, Outcome, Stamp, State};
 use openraft::ReadPolicy;
@@ -13,8 +14,12 @@ use tokio::sync::oneshot;
 
 use crate::error::ProposeError;
 use crate::partition::Partition;
-use crate::queue::is_raise;
+use crate::peer::PeerLinks;
+use crate::queue::Origin;
 use crate::watch::EffectWatch;
+
+/// How long a read may wait for this node to catch up with the leader.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// A partition, as this node sees it. Cloning copies a pointer.
 #[derive(Clone)]
@@ -36,36 +41,10 @@ impl PartitionHandle {
     ///
     /// # Errors
     /// `Busy` when the queue is full; `OverCapacity` and `DiskFull` for raises only; `Unavailable`
-    /// when the node is stopping. Nothing was proposed then.
+    /// when the node is stopping. Nothing was proposed then. The same can come back later from the
+    /// leader on another node.
     pub fn try_propose(&self, command: Command) -> Result<Pending, ProposeError> {
-        let partition = &*self.inner;
-        let counters = &partition.shared.counters;
-        if partition.stopped() {
-            return Err(ProposeError::Unavailable);
-        }
-        if is_raise(&command) {
-            if partition.over_capacity() {
-                counters.refused_over_capacity.add(1);
-                return Err(ProposeError::OverCapacity);
-            }
-            if !partition.shared.store.admits() {
-                counters.refused_disk_full.add(1);
-                return Err(ProposeError::DiskFull);
-            }
-        }
-        let (waiter, outcome) = oneshot::channel();
-        match partition.queue.push(command, waiter) {
-            Ok(()) => {
-                counters.commands_proposed.add(1);
-                Ok(Pending { outcome })
-            }
-            Err(error) => {
-                if error == ProposeError::Busy {
-                    counters.refused_busy.add(1);
-                }
-                Err(error)
-            }
-        }
+        self.inner.admit(command, Origin::Here).map(|outcome| Pending { outcome })
     }
 
     /// Looks at the state as applied on this node. `f` must be short and must not call `read` of
@@ -74,17 +53,26 @@ impl PartitionHandle {
         f(&self.inner.applied.read().state)
     }
 
-    /// After it, [`PartitionHandle::read`] sees everything that was acknowledged before the call.
+    /// After it, [`PartitionHandle::read`] sees everything that was acknowledged before the call,
+    /// on whatever node.
     ///
     /// # Errors
     /// `Unavailable` when this cannot be confirmed now.
     pub async fn linearize(&self) -> Result<(), ProposeError> {
-        let Some(raft) = self.inner.raft.get() else { return Err(ProposeError::Unavailable) };
+        let partition = &self.inner;
+        let Some(raft) = partition.raft.get() else { return Err(ProposeError::Unavailable) };
+        if let (Some(peers), Some((leader, node))) =
+            (&partition.shared.peers, partition.leader_elsewhere())
+        {
+            let (links, partition) = (peers.links(leader, &node), partition.clone());
+            let reading = async move { linearize_from(&partition, &links).await };
+            return peers.run(reading).await.unwrap_or(Err(ProposeError::Unavailable));
+        }
         // Never a lease: a paused leader cannot know that its lease is over.
         match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::debug!(partition = self.inner.number, %error, "a read is not confirmed");
+                tracing::debug!(partition = partition.number, %error, "a read is not confirmed");
                 Err(ProposeError::Unavailable)
             }
         }
@@ -103,6 +91,21 @@ impl PartitionHandle {
     /// Watches what changes from now on. Make the watch first, then read.
     pub fn watch(&self) -> EffectWatch {
         self.inner.effects.watch()
+    }
+}
+
+/// Asks the leader how far a read has to see and waits until this node sees as far.
+async fn linearize_from(partition: &Partition, links: &PeerLinks) -> Result<(), ProposeError> {
+    match links.read_index(partition.number).await {
+        Ok(index) if partition.wait_applied(index + 1, READ_LIMIT).await => Ok(()),
+        Ok(index) => {
+            tracing::debug!(partition = partition.number, index, "a read is too far behind");
+            Err(ProposeError::Unavailable)
+        }
+        Err(error) => {
+            tracing::debug!(partition = partition.number, %error, "a read is not confirmed");
+            Err(ProposeError::Unavailable)
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! `try_propose ─▶ queue ─▶ batch (stamped, coalesced) ─▶ raft ─▶ log, synced ─▶ apply ─▶ outcomes, effects`
 //!
-//! openraft stays inside this crate. What is agreed on is decided by `ackord_machine::site`; what
+//! On a node that does not lead, `queue ─▶ peer::Forwarder ─▶ the leader's queue`; see `peer`.
+//!
+//! openraft and tonic stay inside this crate. What is agreed on is decided by `ackord_machine::site`; what
 //! the disk keeps is `ackord_store`'s. Nothing here interprets a command.
 
 mod changes;
@@ -12,11 +14,12 @@ mod counters;
 mod error;
 mod fatal;
 mod handle;
+mod handover;
 mod log;
-mod network;
 mod node;
 mod options;
 mod partition;
+mod peer;
 mod placement;
 mod proposer;
 mod queue;
@@ -33,4 +36,5 @@ pub use error::{ProposeError, StartError};
 pub use handle::{PartitionHandle, Pending};
 pub use node::Node;
 pub use options::{NodeOptions, OnFatal};
+pub use peer::{PeerOptions, PeerTls};
 pub use watch::EffectWatch;

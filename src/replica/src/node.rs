@@ -3,13 +3,14 @@
 //! `open the store ─▶ restore each partition ─▶ raft ─▶ bootstrap or elect ─▶ caught up ─▶ serve`
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ackord_machine::site::SiteName;
-use ackord_store::{GroupId, Store, StoreOptions};
+use ackord_store::{GroupId, Identity, Store, StoreOptions};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -20,10 +21,11 @@ use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
 use crate::fatal::Fatal;
 use crate::handle::PartitionHandle;
+use crate::handover::hand_over;
 use crate::log::{LogStorage, SyncHook};
-use crate::network::Network;
 use crate::options::NodeOptions;
 use crate::partition::{Continuity, Partition, Shared};
+use crate::peer::{Network, Peers};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
 use crate::restore::{Source, restore};
@@ -44,6 +46,8 @@ const PAYLOAD_ENTRIES_MAX: u64 = 64;
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) on_sync: Option<SyncHook>,
+    /// Whose data directory it is to be, until clusters are founded in earnest.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// A running node. Dropping it without [`Node::shutdown`] is like killing the process: nothing
@@ -81,19 +85,24 @@ impl Node {
 
     fn start_blocking(options: NodeOptions, hooks: &Hooks) -> Result<Self, StartError> {
         let fatal = Fatal::new(options.on_fatal.clone());
-        let store = open_store(&options, &fatal)?;
+        let store = open_store(&options, hooks.identity, &fatal)?;
         settle_partitions(&store, options.partitions)?;
+        let runtime = start_runtime(&options, &fatal)?;
+        let peers = match &options.peers {
+            Some(peers) => Some(runtime.block_on(Peers::open(peers, store.identity()))?),
+            None => None,
+        };
         let shared = Arc::new(Shared {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
             continuity: Continuity::Required,
+            peers,
             options,
             store,
             fatal,
         });
-        let runtime = start_runtime(&shared)?;
         let partitions = runtime.block_on(start_partitions(&shared, hooks))?;
         let proposers = partitions
             .iter()
@@ -102,7 +111,11 @@ impl Node {
                 Some(runtime.spawn(proposer::run(partition.clone(), raft)))
             })
             .collect();
-        runtime.block_on(wait_for_limits(&shared, &partitions))?;
+        match &shared.peers {
+            Some(peers) => runtime.block_on(async { peers.serve(&partitions) }),
+            // With others to be waited for, a start does not wait: see `ready`.
+            None => runtime.block_on(wait_for_limits(&shared, &partitions))?,
+        }
         let checkpointer = {
             let (shared, partitions) = (shared.clone(), partitions.clone());
             let handle = runtime.handle().clone();
@@ -123,6 +136,29 @@ impl Node {
     /// All partitions, by number.
     pub fn partitions(&self) -> Vec<PartitionHandle> {
         self.partitions.iter().cloned().map(PartitionHandle::new).collect()
+    }
+
+    /// Where this node listens for other nodes.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.shared.peers.as_ref().map(|peers| peers.address())
+    }
+
+    /// Makes every partition a group of these voters, by node number and address. On one of them,
+    /// once, while all are empty.
+    #[cfg(test)]
+    pub(crate) async fn found(&self, members: &BTreeMap<u64, String>) -> Result<(), String> {
+        let members: BTreeMap<_, _> =
+            members.iter().map(|(id, address)| (*id, BasicNode::new(address))).collect();
+        for partition in &self.partitions {
+            let Some(raft) = partition.raft.get() else { return Err("no group".into()) };
+            raft.initialize(members.clone()).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn peers(&self) -> &Peers {
+        self.shared.peers.as_ref().expect("the test started the node with peers")
     }
 
     /// Whether every partition has a leader and has applied what this node had made durable.
@@ -182,9 +218,14 @@ fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T, 
     })
 }
 
-fn open_store(options: &NodeOptions, fatal: &Fatal) -> Result<Store, StartError> {
+fn open_store(
+    options: &NodeOptions,
+    identity: Option<Identity>,
+    fatal: &Fatal,
+) -> Result<Store, StartError> {
     let fatal = fatal.clone();
     let mut store = StoreOptions::new(&options.dir);
+    store.identity = identity;
     store.reserve_bytes = options.disk_reserve_bytes;
     store.log_file_bytes = options.log_file_bytes;
     store.log_purge_bytes = options.log_purge_bytes;
@@ -192,15 +233,18 @@ fn open_store(options: &NodeOptions, fatal: &Fatal) -> Result<Store, StartError>
     Store::open(store).map_err(|error| StartError::Store(error.to_string()))
 }
 
-fn start_runtime(shared: &Arc<Shared>) -> Result<Runtime, StartError> {
-    let fatal = shared.fatal.clone();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(shared.options.threads)
+fn start_runtime(options: &NodeOptions, fatal: &Fatal) -> Result<Runtime, StartError> {
+    let fatal = fatal.clone();
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(options.threads)
         .thread_name("ackord-raft")
         .on_thread_start(move || fatal.guard_thread())
-        .enable_time()
-        .build()?;
-    Ok(runtime)
+        .enable_time();
+    if options.peers.is_some() {
+        builder.enable_io();
+    }
+    Ok(builder.build()?)
 }
 
 async fn start_partitions(
@@ -242,7 +286,8 @@ async fn start_partition(
         tokio::task::spawn_blocking(restoring).await.map_err(std::io::Error::other)??
     };
     let machine = StateMachine { partition: partition.clone() };
-    let raft = Raft::new(shared.node, Arc::new(config(number)?), Network { group }, log, machine)
+    let network = Network { group, node: shared.node, peers: shared.peers.clone() };
+    let raft = Raft::new(shared.node, Arc::new(config(number)?), network, log, machine)
         .await
         .map_err(|error| not_restored(number, error.to_string()))?;
     if partition.raft.set(raft.clone()).is_err() {
@@ -300,12 +345,14 @@ fn config(number: u32) -> Result<Config, StartError> {
         .map_err(|error| StartError::Options { field: "raft", detail: error.to_string() })
 }
 
-/// A group that does not exist yet is founded with this node as its only voter. One in which this
-/// node is the only voter elects it at once and is waited for: nobody else can.
+/// A group that does not exist yet is founded with this node as its only voter, unless the node has
+/// peers: then it waits to be founded with others. One in which this node is the only voter elects
+/// it at once and is waited for: nobody else can.
 async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String> {
     let node = partition.shared.node;
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    if !raft.is_initialized().await.map_err(|error| text(&error))? {
+    let founded = raft.is_initialized().await.map_err(|error| text(&error))?;
+    if !founded && partition.shared.peers.is_none() {
         let members = BTreeMap::from([(node, BasicNode::new(""))]);
         raft.initialize(members).await.map_err(|error| text(&error))?;
     }
@@ -349,13 +396,24 @@ async fn catch_up(partition: Arc<Partition>, raft: Raft) {
 async fn follow_leadership(partition: Arc<Partition>, raft: Raft) {
     let mut metrics = raft.server_metrics();
     let mut leading = None;
+    // Connections to all members are kept up, so that an election finds them ready.
+    let mut links = Vec::new();
     loop {
-        let now = metrics.borrow_watched().state == ServerState::Leader;
+        let now = {
+            let now = metrics.borrow_watched();
+            if let Some(peers) = &partition.shared.peers {
+                let others =
+                    now.membership_config.membership().nodes().filter(|(id, _)| **id != now.id);
+                links = others.map(|(id, node)| peers.links(*id, node)).collect();
+            }
+            now.state == ServerState::Leader
+        };
         if leading != Some(now) {
             leading = Some(now);
             partition.leads(now);
         }
         if metrics.changed().await.is_err() {
+            drop(links);
             return;
         }
     }
@@ -364,10 +422,12 @@ async fn follow_leadership(partition: Arc<Partition>, raft: Raft) {
 /// The graceful stop. What fails here is logged: the log has everything that was acknowledged.
 fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
     let Running { runtime, checkpointer, proposers } = running;
-    for partition in partitions {
-        partition.queue.close();
-    }
     runtime.block_on(async {
+        // First of all: what is queued here then goes to the next leader.
+        futures_util::future::join_all(partitions.iter().map(hand_over)).await;
+        for partition in partitions {
+            partition.queue.close();
+        }
         let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
         for proposer in proposers {
             if tokio::time::timeout_at(deadline, proposer).await.is_err() {

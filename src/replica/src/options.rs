@@ -10,6 +10,7 @@ use std::time::Duration;
 use ackord_machine::site::Limits;
 
 use crate::error::StartError;
+use crate::peer::{MESSAGE_BYTES_MAX, PeerOptions};
 
 /// Most partitions of a node.
 pub const PARTITIONS_MAX: u32 = 4096;
@@ -74,6 +75,8 @@ pub struct NodeOptions {
     pub log_purge_bytes: u64,
     /// How long a start waits for its partitions to be led and caught up.
     pub start_timeout: Duration,
+    /// How to talk to the other nodes of a cluster; `None` for a node that is alone.
+    pub peers: Option<PeerOptions>,
     /// What a failure that must stop the node does.
     pub on_fatal: OnFatal,
 }
@@ -100,6 +103,7 @@ impl NodeOptions {
             log_file_bytes: 32 << 20,
             log_purge_bytes: 256 << 20,
             start_timeout: Duration::from_secs(300),
+            peers: None,
             on_fatal: OnFatal::Abort,
         }
     }
@@ -139,6 +143,14 @@ impl NodeOptions {
                 ),
             );
         }
-        Ok(())
+        let Some(peers) = &self.peers else { return Ok(()) };
+        // A batch takes one more command after the bound, and its outcomes come back in one message.
+        if self.entry_bytes_max > MESSAGE_BYTES_MAX / 4 {
+            return bad(
+                "entry_bytes_max",
+                format!("at most {} with peers, was {}", MESSAGE_BYTES_MAX / 4, self.entry_bytes_max),
+            );
+        }
+        peers.validate()
     }
 }

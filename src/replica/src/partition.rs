@@ -8,11 +8,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use ackord_machine::site::{Effect, Outcome, State, apply, decode_batch};
+use ackord_machine::site::{Command, Effect, Outcome, State, apply, decode_batch};
 use ackord_store::{GroupId, Store};
-use openraft::EntryPayload;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{BasicNode, EntryPayload};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::changes::Changes;
 use crate::checkpoint::{CheckpointSignal, Pace};
@@ -20,9 +24,11 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::fatal::Fatal;
 use crate::log::{Durable, entry_bytes};
+use crate::error::ProposeError;
 use crate::options::NodeOptions;
+use crate::peer::Peers;
 use crate::proposer::InFlight;
-use crate::queue::Queue;
+use crate::queue::{Origin, Queue, is_raise};
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
 use crate::watch::Effects;
 
@@ -47,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,
     pub(crate) continuity: Continuity,
+    /// The other nodes; `None` on a node that is alone.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 /// The state as applied here, with everything that must stay consistent with it.
@@ -83,6 +91,8 @@ pub(crate) struct Partition {
     pub(crate) shared: Arc<Shared>,
     pub(crate) applied: RwLock<Applied>,
     pub(crate) effects: Effects,
+    /// The index of the entry that is applied next, for who waits for one.
+    applied_next: watch::Sender<u64>,
     pub(crate) clock: Clock,
     pub(crate) queue: Queue,
     pub(crate) in_flight: InFlight,
@@ -110,6 +120,7 @@ impl Partition {
             group: GroupId(number),
             applied: RwLock::default(),
             effects: Effects::default(),
+            applied_next: watch::Sender::new(0),
             clock: Clock::new(),
             queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
             in_flight: InFlight::default(),
@@ -129,6 +140,7 @@ impl Partition {
             shared,
         };
         partition.observe(&applied);
+        partition.announce(applied.last);
         *partition.applied.write() = applied;
         partition
     }
@@ -148,6 +160,69 @@ impl Partition {
         self.shared.state_bytes.fetch_add(more, Ordering::Relaxed);
         gauges.log_bytes.store(applied.log_bytes, Ordering::Relaxed);
         self.clock.applied(state.clock());
+    }
+
+    /// Wakes who waits for an entry; after the lock is released, like effects.
+    pub(crate) fn announce(&self, last: Option<RaftLogId>) {
+        let next = last.map_or(0, |last| last.index() + 1);
+        self.applied_next.send_if_modified(|known| std::mem::replace(known, next.max(*known)) < next);
+    }
+
+    /// The index of the entry that is applied next.
+    pub(crate) fn applied_next(&self) -> u64 {
+        *self.applied_next.borrow()
+    }
+
+    /// Waits until all entries below `next` are applied here. False when that takes longer than
+    /// `limit`.
+    pub(crate) async fn wait_applied(&self, next: u64, limit: Duration) -> bool {
+        let mut applied = self.applied_next.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= next);
+        matches!(timeout(limit, reached).await, Ok(Ok(_)))
+    }
+
+    /// Queues a command for the next entry if there is room for what it does.
+    pub(crate) fn admit(
+        &self,
+        command: Command,
+        origin: Origin,
+    ) -> Result<oneshot::Receiver<Result<Outcome, ProposeError>>, ProposeError> {
+        let counters = &self.shared.counters;
+        if self.stopped() {
+            return Err(ProposeError::Unavailable);
+        }
+        if is_raise(&command) {
+            if self.over_capacity() {
+                counters.refused_over_capacity.add(1);
+                return Err(ProposeError::OverCapacity);
+            }
+            if !self.shared.store.admits() {
+                counters.refused_disk_full.add(1);
+                return Err(ProposeError::DiskFull);
+            }
+        }
+        let (waiter, outcome) = oneshot::channel();
+        match self.queue.push(command, waiter, origin) {
+            Ok(()) => {
+                counters.commands_proposed.add(1);
+                Ok(outcome)
+            }
+            Err(error) => {
+                if error == ProposeError::Busy {
+                    counters.refused_busy.add(1);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The leader and where it is, when it is known and another node.
+    pub(crate) fn leader_elsewhere(&self) -> Option<(NodeId, BasicNode)> {
+        let metrics = self.raft.get()?.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader.filter(|leader| *leader != self.shared.node)?;
+        let node = metrics.membership_config.membership().get_node(&leader)?.clone();
+        Some((leader, node))
     }
 
     /// Applies one committed entry. An undecodable batch changes nothing, on every node alike.
@@ -191,6 +266,7 @@ impl Partition {
         };
         self.shared.counters.entries_applied.add(1);
         self.shared.counters.commands_applied.add(outcomes.len() as u64);
+        self.announce(Some(entry.log_id));
         self.publish(&effects);
         Ok(Outcomes(outcomes))
     }

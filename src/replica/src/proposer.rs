@@ -2,6 +2,8 @@
 //!
 //! `queue ─▶ take ─▶ coalesce ─▶ stamp ─▶ encode ─▶ raft ... applied ─▶ each waiter's outcome`
 //!
+//! On a node that does not lead, what was taken goes to the leader instead: see `peer::forward`.
+//!
 //! One task per partition. Invariants: commands of a partition enter the log in the order of their
 //! proposals; every waiter gets its own or its survivor's outcome, or an error that says whether
 //! the fate is known; the replica's own commands (ticks, limits) are proposed only while leading.
@@ -16,7 +18,8 @@ use openraft::raft::ClientWriteResult;
 
 use crate::error::ProposeError;
 use crate::partition::{Partition, outcome_of};
-use crate::queue::Waiter;
+use crate::peer::{Forwarder, refuse};
+use crate::queue::{Origin, Waiter};
 use crate::types::{Answer, Proposal, Raft, TypeConfig};
 
 /// How long the replica waits before it proposes a command of its own again that came to nothing.
@@ -64,12 +67,12 @@ impl InFlight {
 }
 
 /// One entry on its way; dropping it makes room for the next.
-struct Flight {
+pub(crate) struct Flight {
     partition: Arc<Partition>,
 }
 
 impl Flight {
-    fn new(partition: Arc<Partition>) -> Self {
+    pub(crate) fn new(partition: Arc<Partition>) -> Self {
         partition.in_flight.entries.fetch_add(1, Ordering::AcqRel);
         Self { partition }
     }
@@ -91,10 +94,20 @@ struct Own {
 /// The body of a partition's proposer task: until the queue is closed and empty.
 pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
     let entries_max = partition.shared.options.entries_in_flight_max;
+    let peers = partition.shared.peers.clone();
+    let mut forwarder = peers.map(|peers| Forwarder::new(partition.clone(), peers));
     loop {
         while partition.in_flight.count() < entries_max {
             let Some(entry) = gather(&partition, &raft) else { break };
-            propose(&partition, &raft, entry).await;
+            match (&mut forwarder, partition.leader_elsewhere()) {
+                (Some(forwarder), Some((leader, node))) => {
+                    let (commands, waiters) = to_send(&partition, entry);
+                    if !commands.is_empty() {
+                        forwarder.send(leader, &node, commands, waiters).await;
+                    }
+                }
+                (None | Some(_), _) => propose(&partition, &raft, entry).await,
+            }
         }
         if partition.queue.finished() {
             return;
@@ -128,6 +141,8 @@ struct Entry {
     own: Own,
     commands: Vec<Command>,
     waiters: Vec<Waiter>,
+    /// Where each of the waiters is.
+    origins: Vec<Origin>,
 }
 
 fn gather(partition: &Partition, raft: &Raft) -> Option<Entry> {
@@ -136,12 +151,35 @@ fn gather(partition: &Partition, raft: &Raft) -> Option<Entry> {
     let own = Own { commands: commands.len() };
     let queued = partition.queue.take(options.entry_commands_max, options.entry_bytes_max);
     let mut waiters = Vec::with_capacity(queued.len());
+    let mut origins = Vec::with_capacity(queued.len());
     commands.reserve(queued.len());
     for queued in queued {
         commands.push(queued.command);
         waiters.push(queued.waiter);
+        origins.push(queued.origin);
     }
-    (!commands.is_empty()).then_some(Entry { own, commands, waiters })
+    (!commands.is_empty()).then_some(Entry { own, commands, waiters, origins })
+}
+
+/// What of an entry goes to the leader: neither the replica's own commands, which the leader has
+/// too, nor what came from another node while this one still led.
+fn to_send(partition: &Partition, entry: Entry) -> (Vec<Command>, Vec<Waiter>) {
+    let Entry { own, commands, waiters, origins } = entry;
+    if own.commands > 0 {
+        partition.in_flight.own_back(OWN_RETRY);
+    }
+    let (mut sent, mut waiting) = (Vec::with_capacity(waiters.len()), Vec::new());
+    let queued = commands.into_iter().skip(own.commands).zip(waiters).zip(origins);
+    for ((command, waiter), origin) in queued {
+        match origin {
+            Origin::Here => {
+                sent.push(command);
+                waiting.push(waiter);
+            }
+            Origin::Peer => refuse(vec![waiter], ProposeError::Unavailable),
+        }
+    }
+    (sent, waiting)
 }
 
 /// What the leader proposes by itself.
@@ -165,7 +203,7 @@ fn own_commands(partition: &Partition, raft: &Raft) -> Vec<Command> {
 }
 
 async fn propose(partition: &Arc<Partition>, raft: &Raft, entry: Entry) {
-    let Entry { own, commands, waiters } = entry;
+    let Entry { own, commands, waiters, origins: _ } = entry;
     let count = commands.len();
     let (commands, survivors) = coalesce(commands);
     let counters = &partition.shared.counters;

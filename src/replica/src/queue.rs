@@ -11,10 +11,20 @@ use crate::error::ProposeError;
 /// Where an outcome is sent. Nobody may be listening any more.
 pub(crate) type Waiter = oneshot::Sender<Result<Outcome, ProposeError>>;
 
+/// Where a command entered the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// On this node.
+    Here,
+    /// On another node, which sent it because this one leads. It is not sent on.
+    Peer,
+}
+
 /// A command with the one who waits for its outcome.
 pub(crate) struct Queued {
     pub(crate) command: Command,
     pub(crate) waiter: Waiter,
+    pub(crate) origin: Origin,
     bytes: usize,
 }
 
@@ -40,7 +50,12 @@ impl Queue {
     }
 
     /// Adds a command at the end. A command larger than the whole queue is taken when it is alone.
-    pub(crate) fn push(&self, command: Command, waiter: Waiter) -> Result<(), ProposeError> {
+    pub(crate) fn push(
+        &self,
+        command: Command,
+        waiter: Waiter,
+        origin: Origin,
+    ) -> Result<(), ProposeError> {
         let bytes = command_bytes(&command);
         let was_empty = {
             let mut inner = self.inner.lock();
@@ -54,7 +69,7 @@ impl Queue {
                 return Err(ProposeError::Busy);
             }
             inner.bytes += bytes;
-            inner.queued.push_back(Queued { command, waiter, bytes });
+            inner.queued.push_back(Queued { command, waiter, origin, bytes });
             was_empty
         };
         if was_empty {
@@ -174,7 +189,7 @@ mod tests {
 
     fn push(queue: &Queue) -> Result<(), ProposeError> {
         let (command, waiter) = tick();
-        queue.push(command, waiter)
+        queue.push(command, waiter, Origin::Here)
     }
 
     #[test]

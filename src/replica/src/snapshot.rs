@@ -225,6 +225,7 @@ pub(crate) fn install(
         tracing::info!(partition = partition.number, "stopping: no checkpoint of a snapshot");
     }
     partition.shared.counters.snapshots_installed.add(1);
+    partition.announce(meta.last_log_id);
     partition.publish(&effects);
     Ok(())
 }

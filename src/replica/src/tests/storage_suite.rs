@@ -32,6 +32,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
             continuity: Continuity::AsGiven,
+            peers: None,
             options,
             store,
             fatal,

@@ -1,0 +1,142 @@
+//! Appends to one member of one group: a stream on which several are under way at a time.
+//!
+//! `raft's requests ─▶ at most APPENDS_IN_FLIGHT_MAX unanswered ─▶ answers, in the same order`
+//!
+//! Invariants: a stream is used by one session at a time and handed to the next only when every
+//! request on it has been answered, so answers never mix; a request that stays unanswered ends the
+//! session.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tonic::Streaming;
+
+use super::PeerLinks;
+use super::link::{CallError, Connection, PATH_APPEND};
+use super::wire::{Append, Appended};
+use crate::types::TypeConfig;
+
+/// Appends to one member that may be unanswered.
+pub(super) const APPENDS_IN_FLIGHT_MAX: usize = 16;
+/// Bytes of them after which no further one is sent.
+const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
+/// How long the oldest may wait: the member has to write and sync it.
+const APPEND_LIMIT: Duration = Duration::from_secs(2);
+
+/// An open stream without an unanswered request.
+pub(super) struct AppendStream {
+    sender: mpsc::Sender<Append>,
+    answers: Streaming<Appended>,
+    connection: Connection,
+}
+
+impl AppendStream {
+    pub(super) async fn open(links: &PeerLinks, limit: Duration) -> Result<Self, CallError> {
+        let connection = links.main.connection(limit).await?;
+        let (sender, receiver) = mpsc::channel(APPENDS_IN_FLIGHT_MAX);
+        let messages = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|message| (message, receiver))
+        });
+        let answers = connection.stream(PATH_APPEND, messages, limit).await?;
+        Ok(Self { sender, answers, connection })
+    }
+
+    /// Whether its connection stood when last looked at.
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+/// One session of raft's on a stream.
+pub(super) struct Session<'s, S> {
+    pub(super) group: u32,
+    pub(super) links: &'s PeerLinks,
+    /// Where the stream is left for the next session.
+    pub(super) home: &'s mut Option<AppendStream>,
+    pub(super) stream: Option<AppendStream>,
+    pub(super) input: Option<S>,
+    /// Bytes of each unanswered request.
+    pub(super) unanswered: VecDeque<usize>,
+    pub(super) deadline: Instant,
+}
+
+impl<S> Session<'_, S>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+{
+    /// The next answer; `None` when everything was answered, or after an answer that ends it.
+    pub(super) async fn next(
+        mut self,
+    ) -> Option<(Result<StreamAppendResult<TypeConfig>, CallError>, Self)> {
+        loop {
+            if self.input.is_none() && self.unanswered.is_empty() {
+                *self.home = self.stream.take();
+                return None;
+            }
+            let stream = self.stream.as_mut()?;
+            let room = self.unanswered.len() < APPENDS_IN_FLIGHT_MAX
+                && self.unanswered.iter().sum::<usize>() < APPEND_BYTES_IN_FLIGHT_MAX;
+            tokio::select! {
+                biased;
+                answer = stream.answers.next(), if !self.unanswered.is_empty() => {
+                    let result = match answer {
+                        Some(Ok(appended)) => Ok(appended.raft()),
+                        Some(Err(status)) => Err(stream.connection.broken(&status)),
+                        None => Err(CallError::unreachable("the stream of appends has ended")),
+                    };
+                    self.unanswered.pop_front();
+                    self.deadline = Instant::now() + APPEND_LIMIT;
+                    if !matches!(result, Ok(Ok(_))) {
+                        // Requests behind it are not answered.
+                        self.stream = None;
+                    }
+                    return Some((result, self));
+                }
+                request = next_of(&mut self.input), if room && self.input.is_some() => {
+                    match request {
+                        None => self.input = None,
+                        Some(request) => {
+                            if let Err(error) = self.send(&request) {
+                                self.stream = None;
+                                return Some((Err(error), self));
+                            }
+                        }
+                    }
+                }
+                () = sleep_until(self.deadline), if !self.unanswered.is_empty() => {
+                    self.stream = None;
+                    return Some((Err(CallError::Timeout(APPEND_LIMIT)), self));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), CallError> {
+        let Some(stream) = &self.stream else { return Err(CallError::confused()) };
+        let append = Append::of(self.group, request)
+            .map_err(|error| CallError::unreachable(error.to_string()))?;
+        let bytes = append.bytes();
+        // There is room for as many as may be unanswered, so it is full only when it is closed.
+        stream
+            .sender
+            .try_send(append)
+            .map_err(|_| CallError::unreachable("the stream of appends is closed"))?;
+        if self.unanswered.is_empty() {
+            self.deadline = Instant::now() + APPEND_LIMIT;
+        }
+        self.unanswered.push_back(bytes);
+        self.links.appends_in_flight(self.unanswered.len());
+        Ok(())
+    }
+}
+
+async fn next_of<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
+    match input {
+        Some(input) => input.next().await,
+        None => None,
+    }
+}

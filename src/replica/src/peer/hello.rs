@@ -1,0 +1,300 @@
+//! The first thing two nodes say to each other, before anything else is parsed.
+//!
+//! `connecting: [magic][length][hello] ─▶ listening: checks ─▶ [magic][length][welcome | refusal]`
+//!
+//! Invariants: a connection carries requests only when both sides are of one cluster, the
+//! listening one is the node that was meant, they share a protocol version, and their clocks agree
+//! within the bound. The frame of the hello itself never changes; what is in it only grows by
+//! what older nodes can ignore.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ackord_store::Identity;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::types::NodeId;
+
+/// The protocol versions that this release can speak.
+pub(super) const VERSIONS: RangeInclusive<u8> = 1..=1;
+
+/// Nothing else on the network begins like this.
+const MAGIC: [u8; 8] = *b"ACKORD-P";
+/// A hello is some fifty bytes.
+const HELLO_BYTES_MAX: usize = 1024;
+/// A difference of this share of what is allowed is worth a warning.
+const SKEW_WARN_SHARE: u32 = 5;
+
+/// What both sides know about themselves.
+#[derive(Clone, Debug)]
+pub(super) struct Myself {
+    pub(super) identity: Identity,
+    pub(super) versions: RangeInclusive<u8>,
+    pub(super) clock_skew_max: Duration,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    version_min: u8,
+    version_max: u8,
+    cluster: [u8; 16],
+    from: NodeId,
+    to: NodeId,
+    wall_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Welcome { version: u8, wall_ms: u64 },
+    Refused(Refusal),
+}
+
+/// Why two nodes do not talk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Different releases, too far apart.
+    #[error("it speaks protocol {theirs_min}..={theirs_max}, this node {ours_min}..={ours_max}")]
+    Version { theirs_min: u8, theirs_max: u8, ours_min: u8, ours_max: u8 },
+    /// Two clusters, one address.
+    #[error("it belongs to another cluster")]
+    Cluster,
+    /// The address belongs to another node now.
+    #[error("the node here is {found}, not {wanted}")]
+    Node { found: NodeId, wanted: NodeId },
+    /// Time would depend on who leads.
+    #[error("the clocks differ by {difference_ms} ms, {max_ms} ms are allowed")]
+    Clock { difference_ms: u64, max_ms: u64 },
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HelloError {
+    #[error("refused by the other node: {0}")]
+    RefusedThere(Refusal),
+    #[error("refused here: {0}")]
+    RefusedHere(Refusal),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What a hello came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    pub(super) peer: NodeId,
+    pub(super) version: u8,
+    /// The other's wall clock minus ours.
+    pub(super) clock_difference_ms: i64,
+}
+
+/// Milliseconds since 1970; earlier counts as 1970.
+pub(super) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The connecting side.
+pub(super) async fn offer(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    myself: &Myself,
+    to: NodeId,
+) -> Result<Agreed, HelloError> {
+    let sent = Instant::now();
+    let hello = Hello {
+        version_min: *myself.versions.start(),
+        version_max: *myself.versions.end(),
+        cluster: myself.identity.cluster,
+        from: myself.identity.node,
+        to,
+        wall_ms: wall_ms(),
+    };
+    write(stream, &hello).await?;
+    match read(stream).await? {
+        Reply::Refused(refusal) => Err(HelloError::RefusedThere(refusal)),
+        Reply::Welcome { version, wall_ms: theirs } => {
+            let version = agree(version, version, &myself.versions)
+                .map_err(HelloError::RefusedHere)?;
+            // The other clock was read about half way between.
+            let ours = wall_ms().saturating_sub(sent.elapsed().as_millis() as u64 / 2);
+            let clock_difference_ms = check_clock(theirs, ours, myself.clock_skew_max, to)
+                .map_err(HelloError::RefusedHere)?;
+            Ok(Agreed { peer: to, version, clock_difference_ms })
+        }
+    }
+}
+
+/// The listening side.
+pub(super) async fn answer(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    myself: &Myself,
+) -> Result<Agreed, HelloError> {
+    let hello: Hello = read(stream).await?;
+    match judge(&hello, myself) {
+        Ok(agreed) => {
+            let welcome = Reply::Welcome { version: agreed.version, wall_ms: wall_ms() };
+            write(stream, &welcome).await?;
+            Ok(agreed)
+        }
+        Err(refusal) => {
+            write(stream, &Reply::Refused(refusal.clone())).await?;
+            // The other side reads the reason before it sees the end.
+            stream.shutdown().await?;
+            Err(HelloError::RefusedHere(refusal))
+        }
+    }
+}
+
+fn judge(hello: &Hello, myself: &Myself) -> Result<Agreed, Refusal> {
+    let version = agree(hello.version_min, hello.version_max, &myself.versions)?;
+    if hello.cluster != myself.identity.cluster {
+        return Err(Refusal::Cluster);
+    }
+    if hello.to != myself.identity.node {
+        return Err(Refusal::Node { found: myself.identity.node, wanted: hello.to });
+    }
+    let clock_difference_ms =
+        check_clock(hello.wall_ms, wall_ms(), myself.clock_skew_max, hello.from)?;
+    Ok(Agreed { peer: hello.from, version, clock_difference_ms })
+}
+
+/// The newest version that both speak.
+fn agree(min: u8, max: u8, ours: &RangeInclusive<u8>) -> Result<u8, Refusal> {
+    let version = max.min(*ours.end());
+    if version >= min && ours.contains(&version) {
+        return Ok(version);
+    }
+    Err(Refusal::Version {
+        theirs_min: min,
+        theirs_max: max,
+        ours_min: *ours.start(),
+        ours_max: *ours.end(),
+    })
+}
+
+/// The other clock minus ours, when that is little enough.
+pub(super) fn check_clock(
+    theirs: u64,
+    ours: u64,
+    max: Duration,
+    peer: NodeId,
+) -> Result<i64, Refusal> {
+    let difference_ms = theirs.abs_diff(ours);
+    let max_ms = max.as_millis() as u64;
+    if difference_ms > max_ms {
+        return Err(Refusal::Clock { difference_ms, max_ms });
+    }
+    if difference_ms > (max / SKEW_WARN_SHARE).as_millis() as u64 {
+        tracing::warn!(peer, difference_ms, max_ms, "the clocks of two nodes differ");
+    }
+    let signed = i64::try_from(difference_ms).unwrap_or(i64::MAX);
+    Ok(if theirs < ours { -signed } else { signed })
+}
+
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> io::Result<()> {
+    let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    let length = u16::try_from(body.len()).map_err(io::Error::other)?;
+    let mut frame = MAGIC.to_vec();
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&body);
+    stream.write_all(&frame).await?;
+    stream.flush().await
+}
+
+async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let mut head = [0; 10];
+    stream.read_exact(&mut head).await?;
+    let [magic @ .., low, high] = head;
+    if magic != MAGIC {
+        return Err(bad("this is no node of ackord"));
+    }
+    let length = usize::from(u16::from_le_bytes([low, high]));
+    if length > HELLO_BYTES_MAX {
+        return Err(bad("the hello is too long"));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    postcard::take_from_bytes(&body)
+        .map(|(message, _newer)| message)
+        .map_err(|_| bad("the hello is malformed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn myself(node: NodeId) -> Myself {
+        Myself {
+            identity: Identity { cluster: [7; 16], node },
+            versions: VERSIONS,
+            clock_skew_max: Duration::from_secs(5),
+        }
+    }
+
+    /// What both sides say when node 1 as `connecting` looks for node 2 and finds `listening`.
+    async fn meet(
+        connecting: Myself,
+        listening: Myself,
+    ) -> (Result<Agreed, HelloError>, Result<Agreed, HelloError>) {
+        let (mut here, mut there) = tokio::io::duplex(4096);
+        tokio::join!(offer(&mut here, &connecting, 2), answer(&mut there, &listening))
+    }
+
+    async fn check_refused(connecting: Myself, listening: Myself, text: &str) {
+        let (here, there) = meet(connecting, listening).await;
+        let Err(HelloError::RefusedThere(_)) = &here else { panic!("{here:?}") };
+        assert!(here.unwrap_err().to_string().contains(text));
+        assert!(matches!(there, Err(HelloError::RefusedHere(_))));
+    }
+
+    #[tokio::test]
+    async fn given_two_nodes_of_a_cluster_when_they_meet_then_they_agree() {
+        let (here, there) = meet(myself(1), myself(2)).await;
+        let (here, there) = (here.unwrap(), there.unwrap());
+        assert_eq!((here.peer, there.peer, here.version, there.version), (2, 1, 1, 1));
+        assert!(here.clock_difference_ms.abs() < 1000);
+    }
+
+    #[tokio::test]
+    async fn given_a_stranger_when_it_says_hello_then_it_is_told_why_not() {
+        let mut other = myself(2);
+        other.identity.cluster = [8; 16];
+        check_refused(myself(1), other, "another cluster").await;
+        check_refused(myself(1), myself(3), "the node here is 3, not 2").await;
+        let newer = Myself { versions: 2..=3, ..myself(2) };
+        check_refused(myself(1), newer, "protocol 1..=1").await;
+    }
+
+    #[tokio::test]
+    async fn given_releases_next_to_each_other_when_they_meet_then_they_speak_the_older_protocol() {
+        let newer = Myself { versions: 1..=2, ..myself(2) };
+        let (here, there) = meet(myself(1), newer.clone()).await;
+        assert_eq!((here.unwrap().version, there.unwrap().version), (1, 1));
+        let held_back = Myself { versions: 1..=1, ..newer.clone() };
+        let (here, _) = meet(Myself { versions: 1..=2, ..myself(1) }, held_back).await;
+        assert_eq!(here.unwrap().version, 1);
+    }
+
+    #[test]
+    fn given_clocks_apart_when_checked_then_the_bound_counts_in_both_directions() {
+        let max = Duration::from_secs(5);
+        assert_eq!(check_clock(10_000, 15_000, max, 1), Ok(-5_000));
+        assert_eq!(check_clock(15_000, 10_000, max, 1), Ok(5_000));
+        let refused = Refusal::Clock { difference_ms: 5_001, max_ms: 5_000 };
+        assert_eq!(check_clock(10_000, 15_001, max, 1), Err(refused.clone()));
+        assert_eq!(check_clock(15_001, 10_000, max, 1), Err(refused));
+    }
+
+    #[tokio::test]
+    async fn given_garbage_when_a_hello_is_expected_then_it_is_an_error_without_waiting_for_more() {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"ACKORD-P\xff\xff", b"ACKORD-P\x02\0\xff\xff"] {
+            let (mut here, mut there) = tokio::io::duplex(4096);
+            here.write_all(garbage).await.unwrap();
+            assert!(matches!(answer(&mut there, &myself(2)).await, Err(HelloError::Io(_))));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How nodes reach each other: one listener, one connection per pair and direction for all groups.
+//!
+//! ```text
+//! group ─▶ RaftPeer ─┐
+//! proposer ─▶ Forwarder ─┼▶ PeerLinks ─▶ Link ═ TCP, TLS, hello, HTTP/2 ═▶ Listener ─▶ Partition
+//! reader ─▶ read index ─┘
+//! ```
+//!
+//! - `hello`: who may talk to whom; before anything else is parsed.
+//! - `codec`, `wire`: the messages.
+//! - `link`: keeps a connection up. A second one per peer carries snapshots, so that bulk never
+//!   delays a heartbeat.
+//! - `append`, `network`: raft's calls; appends are pipelined on one stream per group and target.
+//! - `forward`: proposals go to the leader in one hop.
+//! - `snapshot`: whole states, in pieces, resumable.
+//! - `server`: the listening side of all of it.
+//!
+//! Everything is bounded, and nothing here is retried: a call that broke says so.
+
+mod append;
+mod codec;
+mod forward;
+mod hello;
+mod io;
+mod link;
+mod network;
+mod options;
+mod server;
+mod snapshot;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use ackord_store::Identity;
+use openraft::BasicNode;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+pub(crate) use forward::{Forwarder, refuse};
+pub(crate) use network::Network;
+pub use options::{PeerOptions, PeerTls};
+
+use crate::error::StartError;
+use crate::partition::Partition;
+use crate::types::NodeId;
+use hello::Myself;
+use link::{CallError, Link};
+use options::TlsSetup;
+use wire::{Answer, Call};
+
+/// The largest message; what is longer is not read.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// What a stream may hold that its reader has not taken.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How long a read index may take: a heartbeat to a majority.
+const READ_INDEX_LIMIT: Duration = Duration::from_secs(2);
+
+/// What every connection of a node needs.
+pub(super) struct Context {
+    myself: Myself,
+    tls: Option<TlsSetup>,
+    connections_max: usize,
+    runtime: tokio::runtime::Handle,
+    /// Each peer's wall clock minus ours, milliseconds, when it was last connected to.
+    clocks: Mutex<HashMap<NodeId, i64>>,
+    appends_in_flight_peak: AtomicUsize,
+}
+
+/// This node's connections to others.
+pub(crate) struct Peers {
+    context: Arc<Context>,
+    links: Mutex<HashMap<NodeId, Weak<PeerLinks>>>,
+    listener: Mutex<Option<TcpListener>>,
+    address: SocketAddr,
+}
+
+impl Peers {
+    /// Loads the certificates and listens; nobody is served before [`Peers::serve`].
+    pub(crate) async fn open(
+        options: &PeerOptions,
+        identity: Identity,
+    ) -> Result<Arc<Self>, StartError> {
+        let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?;
+        let listener =
+            TcpListener::bind(options.listen).await.map_err(|error| StartError::Options {
+                field: "peers.listen",
+                detail: format!("{}: {error}", options.listen),
+            })?;
+        let newest = options.compat_version.unwrap_or(*hello::VERSIONS.end());
+        let context = Context {
+            myself: Myself {
+                identity,
+                versions: *hello::VERSIONS.start()..=newest,
+                clock_skew_max: options.clock_skew_max,
+            },
+            tls,
+            connections_max: options.connections_max,
+            runtime: tokio::runtime::Handle::current(),
+            clocks: Mutex::default(),
+            appends_in_flight_peak: AtomicUsize::new(0),
+        };
+        Ok(Arc::new(Self {
+            context: Arc::new(context),
+            links: Mutex::default(),
+            address: listener.local_addr()?,
+            listener: Mutex::new(Some(listener)),
+        }))
+    }
+
+    /// Where this node listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes what other nodes ask of the partitions from now on. Once.
+    pub(crate) fn serve(&self, partitions: &[Arc<Partition>]) {
+        if let Some(listener) = self.listener.lock().take() {
+            server::start(&self.context, listener, partitions);
+        }
+    }
+
+    /// The connections to a node, shared by all who want it at the same address.
+    pub(crate) fn links(&self, peer: NodeId, node: &BasicNode) -> Arc<PeerLinks> {
+        let mut links = self.links.lock();
+        if let Some(known) = links.get(&peer).and_then(Weak::upgrade)
+            && known.address == node.addr
+        {
+            return known;
+        }
+        links.retain(|_, known| known.strong_count() > 0);
+        let opened = Arc::new(PeerLinks {
+            peer,
+            address: node.addr.clone(),
+            main: Link::open(&self.context, peer, &node.addr),
+            bulk: OnceLock::new(),
+            context: self.context.clone(),
+        });
+        links.insert(peer, Arc::downgrade(&opened));
+        opened
+    }
+
+    /// Runs what must not depend on the caller's runtime.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.context.runtime.spawn(work).await.ok()
+    }
+
+    /// The most appends that were under way to one member at the same time.
+    #[cfg(test)]
+    pub(crate) fn appends_in_flight_peak(&self) -> usize {
+        self.context.appends_in_flight_peak.load(Ordering::Relaxed)
+    }
+}
+
+/// The connections to one node; closed when nobody holds them any more.
+pub(crate) struct PeerLinks {
+    pub(super) peer: NodeId,
+    address: String,
+    main: Link,
+    /// Made when the first snapshot is sent.
+    bulk: OnceLock<Link>,
+    context: Arc<Context>,
+}
+
+impl PeerLinks {
+    fn bulk(&self) -> &Link {
+        self.bulk.get_or_init(|| Link::open(&self.context, self.peer, &self.address))
+    }
+
+    fn appends_in_flight(&self, count: usize) {
+        self.context.appends_in_flight_peak.fetch_max(count, Ordering::Relaxed);
+    }
+
+    /// Whether the node can be reached now.
+    pub(crate) fn is_up(&self) -> bool {
+        self.main.is_up()
+    }
+
+    /// Asks the leader up to where a read has to see.
+    pub(crate) async fn read_index(&self, group: u32) -> Result<u64, CallError> {
+        match self.main.call(Call::ReadIndex { group }, READ_INDEX_LIMIT).await? {
+            Answer::ReadIndex(index) => Ok(index),
+            Answer::Clock { .. }
+            | Answer::Voted(_)
+            | Answer::Transferred(_)
+            | Answer::Received(_)
+            | Answer::Installed(_)
+            | Answer::Refused(_) => Err(CallError::confused()),
+        }
+    }
+}

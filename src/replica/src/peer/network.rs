@@ -1,0 +1,236 @@
+//! Raft's view of the peers of one group.
+//!
+//! Errors mean what raft takes them for: `Unreachable` when there is no connection (raft pauses),
+//! `Timeout` when there is one but no answer (raft goes on at once). Nothing is counted as granted
+//! or stored without an answer that says so.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ackord_store::GroupId;
+use futures_util::{Stream, StreamExt, stream};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::error::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, BasicNode, OptionalSend};
+use tokio::time::Instant;
+
+use super::append::{AppendStream, Session};
+use super::link::CallError;
+use super::wire::{Answer, Ballot, Call, Transfer};
+use super::{PeerLinks, Peers, snapshot};
+use crate::snapshot::SnapshotFile;
+use crate::types::{NodeId, RaftVote, Snapshot, TypeConfig};
+
+/// Pauses of raft's after it could not reach a member; the last one repeats.
+const BACKOFF_MS: [u64; 5] = [10, 20, 50, 100, 200];
+/// Opening a stream on a connection that stands is one round trip, but the machine may be busy.
+const OPEN_LIMIT: Duration = Duration::from_millis(500);
+
+/// Makes the peers of one group.
+pub(crate) struct Network {
+    pub(crate) group: GroupId,
+    pub(crate) node: NodeId,
+    /// None on a node without peers: then nobody is reachable.
+    pub(crate) peers: Option<Arc<Peers>>,
+}
+
+/// Another member of a group.
+pub(crate) struct RaftPeer {
+    group: u32,
+    node: NodeId,
+    target: NodeId,
+    links: Option<Arc<PeerLinks>>,
+    appends: Option<AppendStream>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = RaftPeer;
+
+    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> RaftPeer {
+        let links = self.peers.as_ref().map(|peers| peers.links(target, node));
+        RaftPeer { group: self.group.0, node: self.node, target, links, appends: None }
+    }
+}
+
+impl RaftPeer {
+    fn links(&self) -> Result<&Arc<PeerLinks>, CallError> {
+        self.links.as_ref().ok_or_else(|| CallError::unreachable("this node has no peers"))
+    }
+
+    async fn call(&self, call: Call, option: &RPCOption) -> Result<Answer, CallError> {
+        self.links()?.main.call(call, option.soft_ttl()).await
+    }
+
+    /// What raft is to think of an error.
+    fn failed(&self, action: RPCTypes, error: CallError) -> RPCError<TypeConfig> {
+        let (id, target) = (self.node, self.target);
+        match error {
+            CallError::Timeout(timeout) => Timeout { action, id, target, timeout }.into(),
+            CallError::Unreachable(_) | CallError::Refused(_) => unreachable_for(&error).into(),
+        }
+    }
+}
+
+fn unreachable_for(error: &CallError) -> Unreachable<TypeConfig> {
+    Unreachable::new(&AnyError::error(error))
+}
+
+fn voted(answer: Answer) -> Result<VoteResponse<TypeConfig>, CallError> {
+    match answer {
+        Answer::Voted(voted) => Ok(voted.raft()),
+        Answer::Clock { .. }
+        | Answer::Transferred(_)
+        | Answer::ReadIndex(_)
+        | Answer::Received(_)
+        | Answer::Installed(_)
+        | Answer::Refused(_) => Err(CallError::confused()),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for RaftPeer {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let once = stream::once(std::future::ready(request));
+        let mut answers = self.stream_append(Box::pin(once), option).await?;
+        match answers.next().await {
+            Some(answer) => answer.map(AppendEntriesResponse::from),
+            None => Err(unreachable_for(&CallError::confused()).into()),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let (node, target) = (self.node, self.target);
+            let failed = move |error| {
+                let action = RPCTypes::AppendEntries;
+                match error {
+                    CallError::Timeout(timeout) => {
+                        Timeout { action, id: node, target, timeout }.into()
+                    }
+                    CallError::Unreachable(_) | CallError::Refused(_) => {
+                        RPCError::from(unreachable_for(&error))
+                    }
+                }
+            };
+            let links = match &self.links {
+                Some(links) => links,
+                None => return Err(failed(CallError::unreachable("this node has no peers"))),
+            };
+            let stream = match self.appends.take().filter(AppendStream::is_open) {
+                Some(stream) => stream,
+                None => AppendStream::open(links, OPEN_LIMIT).await.map_err(failed)?,
+            };
+            let session = Session {
+                group: self.group,
+                links,
+                home: &mut self.appends,
+                stream: Some(stream),
+                input: Some(input),
+                unanswered: VecDeque::new(),
+                deadline: Instant::now(),
+            };
+            let answers = stream::unfold(session, Session::next)
+                .map(move |answer| answer.map_err(failed));
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let call = Call::Vote { group: self.group, ballot: Ballot::of(&request) };
+        let answer = self.call(call, &option).await.and_then(voted);
+        answer.map_err(|error| self.failed(RPCTypes::Vote, error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let call = Call::PreVote { group: self.group, ballot: Ballot::of(&request) };
+        let answer = self.call(call, &option).await.and_then(voted);
+        answer.map_err(|error| self.failed(RPCTypes::Vote, error))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sending = async {
+            snapshot::send(self.links()?, self.group, vote, snapshot.snapshot).await
+        };
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(CallError::Timeout(timeout)) => {
+                    let (id, target) = (self.node, self.target);
+                    Err(Timeout { action: RPCTypes::InstallSnapshot, id, target, timeout }.into())
+                }
+                Err(error @ (CallError::Unreachable(_) | CallError::Refused(_))) => {
+                    Err(unreachable_for(&error).into())
+                }
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let call = Call::Transfer { group: self.group, transfer: Transfer::of(&request) };
+        let failed = |error| self.failed(RPCTypes::TransferLeader, error);
+        match self.call(call, &option).await.map_err(failed)? {
+            Answer::Transferred(Ok(())) => Ok(Ok(())),
+            Answer::Transferred(Err(why)) => {
+                tracing::debug!(group = self.group, target = self.target, why, "no transfer");
+                let vote = *request.from_leader();
+                Ok(Err(TransferLeaderError::VoteChanged { expected: vote, actual: vote }))
+            }
+            Answer::Clock { .. }
+            | Answer::Voted(_)
+            | Answer::ReadIndex(_)
+            | Answer::Received(_)
+            | Answer::Installed(_)
+            | Answer::Refused(_) => Err(failed(CallError::confused())),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let last = BACKOFF_MS[BACKOFF_MS.len() - 1];
+        let pauses = BACKOFF_MS.into_iter().chain(std::iter::repeat(last));
+        Some(Backoff::new(pauses.map(Duration::from_millis)))
+    }
+}

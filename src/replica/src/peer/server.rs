@@ -1,0 +1,340 @@
+//! The listening side: who connects is checked, then its calls reach the partitions.
+//!
+//! Invariants: nothing of a connection is parsed before its TLS and hello are done, within a
+//! limit; so many connections at most; a message that is too long or malformed ends the connection
+//! it came over, and no other.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Stream as Items, StreamExt, future, stream};
+use openraft::ReadPolicy;
+use openraft::raft::AppendEntriesRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http;
+use tonic::server::Grpc;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::codec::{PeerCodec, is_garbage};
+use super::hello::{self, HelloError};
+use super::io::{Line, PeerIo, Stream};
+use super::link::{KEEPALIVE, KEEPALIVE_LIMIT, PATH_APPEND, PATH_CALL, PATH_FORWARD};
+use super::snapshot::Receiving;
+use super::wire::{Answer, Append, Appended, Call, Forward, Forwarded, Voted};
+use super::{
+    CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, READ_INDEX_LIMIT, STREAM_WINDOW_BYTES,
+    forward,
+};
+use crate::options::PARTITIONS_MAX;
+use crate::partition::Partition;
+use crate::types::{Raft, TypeConfig};
+
+/// How long a new connection may take for TLS and hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(2);
+/// After the system refused to give out another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that are past their hello and not yet served.
+const INCOMING_MAX: usize = 16;
+/// Streams of one connection: each group may have appends, heartbeats, a forward and calls.
+const STREAMS_MAX: u32 = 4 * PARTITIONS_MAX;
+/// Bytes of the headers of one request.
+const HEADERS_BYTES_MAX: u32 = 4096;
+
+/// A partition as peers reach it.
+struct Served {
+    partition: Arc<Partition>,
+    receiving: Arc<Receiving>,
+}
+
+/// Starts accepting and serving on the node's runtime, until that ends.
+pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &[Arc<Partition>]) {
+    let (sender, receiver) = mpsc::channel(INCOMING_MAX);
+    let incoming = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|io: PeerIo| (Ok::<_, Infallible>(io), receiver))
+    });
+    let served = partitions
+        .iter()
+        .map(|partition| Served { partition: partition.clone(), receiving: Arc::default() })
+        .collect();
+    let service = PeerService { served };
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX);
+    tokio::spawn(async move {
+        if let Err(error) = server.serve_with_incoming(service, incoming).await {
+            tracing::error!(%error, "peers are not served any more");
+        }
+    });
+    tokio::spawn(accept(context.clone(), listener, sender));
+}
+
+async fn accept(context: Arc<Context>, listener: TcpListener, incoming: mpsc::Sender<PeerIo>) {
+    let places = Arc::new(Semaphore::new(context.connections_max));
+    loop {
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer's connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!("too many connections of peers: one more is closed");
+            continue;
+        };
+        let (context, incoming) = (context.clone(), incoming.clone());
+        tokio::spawn(async move {
+            match timeout(HELLO_LIMIT, welcome(&context, tcp, place)).await {
+                // The receiver ends with the runtime only.
+                Ok(Ok(io)) => drop(incoming.send(io).await),
+                Ok(Err(error)) => tracing::warn!(%error, "a connection is refused"),
+                Err(_) => tracing::warn!("a connection said nothing and is closed"),
+            }
+        });
+    }
+}
+
+async fn welcome(
+    context: &Context,
+    tcp: TcpStream,
+    place: OwnedSemaphorePermit,
+) -> Result<PeerIo, HelloError> {
+    tcp.set_nodelay(true)?;
+    let mut stream = match &context.tls {
+        None => Stream::Plain(tcp),
+        Some(tls) => Stream::Tls(Box::new(tls.acceptor.accept(tcp).await?.into())),
+    };
+    let agreed = hello::answer(&mut stream, &context.myself).await?;
+    context.clocks.lock().insert(agreed.peer, agreed.clock_difference_ms);
+    Ok(PeerIo::new(stream, Line::new(agreed), Some(place)))
+}
+
+/// What answers the calls of all connections.
+#[derive(Clone)]
+struct PeerService {
+    served: Arc<[Served]>,
+}
+
+impl Service<http::Request<Body>> for PeerService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = future::BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let Some(line) = request.extensions().get::<Arc<Line>>().cloned() else {
+            return future::ready(Ok(Status::internal("no connection").into_http())).boxed();
+        };
+        let service = self.clone();
+        match request.uri().path() {
+            PATH_CALL => respond(line, request, move |line, calls| service.calls(line, calls)),
+            PATH_APPEND => respond(line, request, move |line, items| service.appends(line, items)),
+            PATH_FORWARD => {
+                respond(line, request, move |line, items| service.forwards(line, items))
+            }
+            _ => {
+                line.close();
+                future::ready(Ok(Status::unimplemented("no such call").into_http())).boxed()
+            }
+        }
+    }
+}
+
+type Answers<A> = Pin<Box<dyn Items<Item = Result<A, Status>> + Send>>;
+
+/// Carries messages of one kind in and answers of another kind out.
+fn respond<M, A>(
+    line: Arc<Line>,
+    request: http::Request<Body>,
+    handle: impl FnOnce(Arc<Line>, Streaming<M>) -> Answers<A> + Send + 'static,
+) -> future::BoxFuture<'static, Result<http::Response<Body>, Infallible>>
+where
+    M: DeserializeOwned + Send + Sync + 'static,
+    A: Serialize + Send + Sync + 'static,
+{
+    let codec: PeerCodec<A, M> = PeerCodec::new(line.agreed.version);
+    let mut grpc = Grpc::new(codec)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let handle: Handle<M, A> = Box::new(move |messages| handle(line, messages));
+    async move { Ok(grpc.streaming(Handler(Some(handle)), request).await) }.boxed()
+}
+
+/// A function as tonic wants it, called once.
+struct Handler<M, A>(Option<Handle<M, A>>);
+
+type Handle<M, A> = Box<dyn FnOnce(Streaming<M>) -> Answers<A> + Send>;
+
+impl<M, A> Service<Request<Streaming<M>>> for Handler<M, A> {
+    type Response = Response<Answers<A>>;
+    type Error = Status;
+    type Future = future::Ready<Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<M>>) -> Self::Future {
+        future::ready(match self.0.take() {
+            Some(handle) => Ok(Response::new(handle(request.into_inner()))),
+            None => Err(Status::internal("called twice")),
+        })
+    }
+}
+
+/// The next message; garbage is the connection's end.
+async fn receive<M>(line: &Line, messages: &mut Streaming<M>) -> Option<M> {
+    match messages.next().await? {
+        Ok(message) => Some(message),
+        Err(status) => {
+            if is_garbage(&status) {
+                let peer = line.agreed.peer;
+                tracing::warn!(peer, %status, "a peer sends garbage: its connection is closed");
+                line.close();
+            }
+            None
+        }
+    }
+}
+
+impl PeerService {
+    fn find(&self, group: u32) -> Result<(&Served, &Raft), String> {
+        let served = self.served.iter().find(|served| served.partition.number == group);
+        match served.map(|served| (served, served.partition.raft.get())) {
+            Some((served, Some(raft))) if !served.partition.stopped() => Ok((served, raft)),
+            Some(_) => Err(format!("group {group} does not run here now")),
+            None => Err(format!("there is no group {group} here")),
+        }
+    }
+
+    fn calls(self, line: Arc<Line>, mut calls: Streaming<Call>) -> Answers<Answer> {
+        Box::pin(stream::once(async move {
+            let Some(call) = receive(&line, &mut calls).await else {
+                return Err(Status::cancelled("no call"));
+            };
+            Ok(self.answer(call).await.unwrap_or_else(Answer::Refused))
+        }))
+    }
+
+    async fn answer(&self, call: Call) -> Result<Answer, String> {
+        Ok(match call {
+            Call::Clock => Answer::Clock { wall_ms: hello::wall_ms() },
+            Call::Vote { group, ballot } => {
+                let (_, raft) = self.find(group)?;
+                Answer::Voted(Voted::of(&raft.vote(ballot.raft()).await.map_err(text)?))
+            }
+            Call::PreVote { group, ballot } => {
+                let (_, raft) = self.find(group)?;
+                Answer::Voted(Voted::of(&raft.pre_vote(ballot.raft()).await.map_err(text)?))
+            }
+            Call::Transfer { group, transfer } => {
+                let (_, raft) = self.find(group)?;
+                let taken = raft.handle_transfer_leader(transfer.raft()).await.map_err(text)?;
+                Answer::Transferred(taken.map_err(text))
+            }
+            Call::ReadIndex { group } => {
+                let (_, raft) = self.find(group)?;
+                // Never a lease: a paused leader cannot know that its lease is over.
+                let reading = raft.get_read_linearizer(ReadPolicy::ReadIndex);
+                let read = timeout(READ_INDEX_LIMIT, reading).await.map_err(text)?;
+                Answer::ReadIndex(read.map_err(text)?.read_log_id().index())
+            }
+            Call::SnapshotBegin { group, id } => {
+                let (served, _) = self.find(group)?;
+                let begun = served.receiving.begin(&served.partition, id).await;
+                Answer::Received(begun.map_err(text)?)
+            }
+            Call::SnapshotPiece { group, id, offset, bytes } => {
+                let (served, _) = self.find(group)?;
+                let piece = served.receiving.piece(&served.partition, id, offset, bytes).await;
+                Answer::Received(piece.map_err(text)?)
+            }
+            Call::SnapshotEnd { group, id, vote } => {
+                let (served, _) = self.find(group)?;
+                let installed = served.receiving.end(&served.partition, id, vote).await;
+                Answer::Installed(installed.map_err(text)?)
+            }
+        })
+    }
+
+    fn appends(self, line: Arc<Line>, mut appends: Streaming<Append>) -> Answers<Appended> {
+        // The group is known with the first message only.
+        let begun = async move {
+            let first = receive(&line, &mut appends).await;
+            let first = first.ok_or_else(|| Status::cancelled("no append"))?;
+            let group = first.group;
+            let (_, raft) = self.find(group).map_err(Status::unavailable)?;
+            let requests = requests(line, group, first, appends);
+            let answers: Pin<Box<dyn Items<Item = _> + Send>> =
+                Box::pin(raft.stream_append(requests));
+            Ok::<_, Status>(answers.map(|result| match result {
+                Ok(result) => Ok(Appended::of(&result)),
+                Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+            }))
+        };
+        Box::pin(stream::once(begun).flat_map(|begun| match begun {
+            Ok(answers) => answers.left_stream(),
+            Err(status) => stream::once(future::ready(Err(status))).right_stream(),
+        }))
+    }
+
+    fn forwards(self, line: Arc<Line>, forwards: Streaming<Forward>) -> Answers<Forwarded> {
+        let messages = stream::unfold((line, forwards), |(line, mut forwards)| async move {
+            receive(&line, &mut forwards).await.map(|message| (message, (line, forwards)))
+        });
+        // The commands enter the queue when the message is taken, so in the order of the messages.
+        let answers = messages.map(move |message| {
+            let partition = match self.find(message.group) {
+                Ok((served, _)) => Some(served.partition.clone()),
+                Err(_) => None,
+            };
+            forward::accept(partition, message).map(Ok)
+        });
+        Box::pin(answers.buffered(forward::FORWARDS_IN_FLIGHT_MAX))
+    }
+}
+
+/// The appends of one stream as raft takes them; ends with the first that is not right.
+fn requests(
+    line: Arc<Line>,
+    group: u32,
+    first: Append,
+    appends: Streaming<Append>,
+) -> impl Items<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    stream::unfold((line, Some(first), appends), move |(line, first, mut appends)| async move {
+        let append = match first {
+            Some(first) => first,
+            None => receive(&line, &mut appends).await?,
+        };
+        match append.raft_of(group) {
+            Ok(request) => Some((request, (line, None, appends))),
+            Err(error) => {
+                tracing::warn!(peer = line.agreed.peer, %error, "an append is malformed");
+                line.close();
+                None
+            }
+        }
+    })
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
