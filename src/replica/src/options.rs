@@ -148,7 +148,11 @@ impl NodeOptions {
         if self.entry_bytes_max > MESSAGE_BYTES_MAX / 4 {
             return bad(
                 "entry_bytes_max",
-                format!("at most {} with peers, was {}", MESSAGE_BYTES_MAX / 4, self.entry_bytes_max),
+                format!(
+                    "at most {} with peers, was {}",
+                    MESSAGE_BYTES_MAX / 4,
+                    self.entry_bytes_max
+                ),
             );
         }
         peers.validate()

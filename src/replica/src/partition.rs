@@ -22,9 +22,9 @@ use crate::changes::Changes;
 use crate::checkpoint::{CheckpointSignal, Pace};
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::error::ProposeError;
 use crate::fatal::Fatal;
 use crate::log::{Durable, entry_bytes};
-use crate::error::ProposeError;
 use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
@@ -165,7 +165,8 @@ impl Partition {
     /// Wakes who waits for an entry; after the lock is released, like effects.
     pub(crate) fn announce(&self, last: Option<RaftLogId>) {
         let next = last.map_or(0, |last| last.index() + 1);
-        self.applied_next.send_if_modified(|known| std::mem::replace(known, next.max(*known)) < next);
+        self.applied_next
+            .send_if_modified(|known| std::mem::replace(known, next.max(*known)) < next);
     }
 
     /// The index of the entry that is applied next.

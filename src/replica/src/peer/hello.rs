@@ -113,8 +113,8 @@ pub(super) async fn offer(
     match read(stream).await? {
         Reply::Refused(refusal) => Err(HelloError::RefusedThere(refusal)),
         Reply::Welcome { version, wall_ms: theirs } => {
-            let version = agree(version, version, &myself.versions)
-                .map_err(HelloError::RefusedHere)?;
+            let version =
+                agree(version, version, &myself.versions).map_err(HelloError::RefusedHere)?;
             // The other clock was read about half way between.
             let ours = wall_ms().saturating_sub(sent.elapsed().as_millis() as u64 / 2);
             let clock_difference_ms = check_clock(theirs, ours, myself.clock_skew_max, to)
@@ -191,10 +191,7 @@ pub(super) fn check_clock(
     Ok(if theirs < ours { -signed } else { signed })
 }
 
-async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &impl Serialize,
-) -> io::Result<()> {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
     let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let length = u16::try_from(body.len()).map_err(io::Error::other)?;
     let mut frame = MAGIC.to_vec();
@@ -291,7 +288,9 @@ mod tests {
 
     #[tokio::test]
     async fn given_garbage_when_a_hello_is_expected_then_it_is_an_error_without_waiting_for_more() {
-        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"ACKORD-P\xff\xff", b"ACKORD-P\x02\0\xff\xff"] {
+        for garbage in
+            [&b"GET / HTTP/1.1\r\n\r\n"[..], b"ACKORD-P\xff\xff", b"ACKORD-P\x02\0\xff\xff"]
+        {
             let (mut here, mut there) = tokio::io::duplex(4096);
             here.write_all(garbage).await.unwrap();
             assert!(matches!(answer(&mut there, &myself(2)).await, Err(HelloError::Io(_))));

@@ -65,7 +65,11 @@ pub(super) struct PeerIo {
 }
 
 impl PeerIo {
-    pub(super) fn new(stream: Stream, line: Arc<Line>, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        line: Arc<Line>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self { stream, line, _place: place }
     }
 }

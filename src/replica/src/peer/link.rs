@@ -229,11 +229,7 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
     }
 }
 
-async fn connect(
-    context: &Context,
-    peer: NodeId,
-    address: &str,
-) -> Result<Connection, HelloError> {
+async fn connect(context: &Context, peer: NodeId, address: &str) -> Result<Connection, HelloError> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let mut stream = match &context.tls {

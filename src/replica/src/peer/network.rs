@@ -154,8 +154,8 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
                 unanswered: VecDeque::new(),
                 deadline: Instant::now(),
             };
-            let answers = stream::unfold(session, Session::next)
-                .map(move |answer| answer.map_err(failed));
+            let answers =
+                stream::unfold(session, Session::next).map(move |answer| answer.map_err(failed));
             Ok(Box::pin(answers) as BoxStream<'s, _>)
         })
     }
@@ -187,9 +187,8 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sending = async {
-            snapshot::send(self.links()?, self.group, vote, snapshot.snapshot).await
-        };
+        let sending =
+            async { snapshot::send(self.links()?, self.group, vote, snapshot.snapshot).await };
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = sending => match sent {

@@ -100,14 +100,15 @@ impl TlsSetup {
         let key = PrivateKeyDer::from_pem_file(&options.key)
             .map_err(|error| unusable(&options.key, &error))?;
         let provider = Arc::new(crypto::ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-                .build()
-                .map_err(|error| unusable(&options.authority, &error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| unusable(&options.authority, &error))?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .and_then(|builder| {
-                builder.with_client_cert_verifier(verifier).with_single_cert(chain.clone(), key.clone_key())
+                builder
+                    .with_client_cert_verifier(verifier)
+                    .with_single_cert(chain.clone(), key.clone_key())
             })
             .map_err(|error| unusable(&options.certificate, &error))?;
         let mut client = ClientConfig::builder_with_provider(provider)
@@ -118,12 +119,9 @@ impl TlsSetup {
             .map_err(|error| unusable(&options.certificate, &error))?;
         server.alpn_protocols = vec![ALPN.to_vec()];
         client.alpn_protocols = vec![ALPN.to_vec()];
-        let name = options
-            .name
-            .clone()
-            .map(ServerName::try_from)
-            .transpose()
-            .map_err(|error| StartError::Options { field: "peers.tls", detail: error.to_string() })?;
+        let name = options.name.clone().map(ServerName::try_from).transpose().map_err(|error| {
+            StartError::Options { field: "peers.tls", detail: error.to_string() }
+        })?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),

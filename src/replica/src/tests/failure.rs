@@ -16,6 +16,7 @@ async fn given_a_sync_that_fails_when_proposing_then_the_node_ends_and_nothing_i
     let failing = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let fails = failing.clone();
     let hooks = Hooks {
+        identity: None,
         on_sync: Some(Arc::new(move |done| {
             let fails = fails.clone();
             Box::new(move |result| {

@@ -73,6 +73,7 @@ pub(super) fn structure(queue_size: u32) -> Structure {
 }
 
 /// A site with an attached service that may raise `Alarm`.
+#[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) at: PartitionHandle,
     pub(super) site: SiteName,

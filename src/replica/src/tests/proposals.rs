@@ -28,6 +28,7 @@ impl Gate {
     fn hooks(&self) -> Hooks {
         let gate = self.clone();
         Hooks {
+            identity: None,
             on_sync: Some(Arc::new(move |done| {
                 let gate = gate.clone();
                 Box::new(move |result| {
