@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// A library and the only crates of ours that may use it directly.
 const OWNED: &[(&str, &[&str])] = &[
     ("openraft", &["ackord-replica"]),
+    ("tonic", &["ackord-replica"]),
     ("raft-engine", &["ackord-store"]),
     ("sled", &["ackord-store"]),
     ("actix", &["ackord-agents", "ackord-gateway"]),
