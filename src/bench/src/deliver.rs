@@ -230,6 +230,7 @@ impl Shared {
             | ClientNotice::HandlerFailed { .. }
             | ClientNotice::Unhandled { .. }
             | ClientNotice::StoreCut { .. }
+            | ClientNotice::StoreDamaged { .. }
             | ClientNotice::StoreUnreadable { .. }
             | ClientNotice::FellBack { .. }
             | ClientNotice::Stopped

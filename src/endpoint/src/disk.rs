@@ -17,6 +17,8 @@ pub(crate) trait Files: Send {
     fn lock(&mut self, path: &Path) -> io::Result<bool>;
     /// All of a file; `None` when there is none.
     fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+    /// Whether the name is taken.
+    fn exists(&mut self, path: &Path) -> io::Result<bool>;
     /// Opens a file for appending behind its first `length` bytes; what follows is cut off.
     fn open(&mut self, path: &Path, length: u64) -> io::Result<()>;
     /// Writes behind the end of the open file.
@@ -59,6 +61,10 @@ impl Disk {
 
 impl Files for Disk {
     fn lock(&mut self, path: &Path) -> io::Result<bool> {
+        // Devices and pipes would be replaced by a file, and opening a pipe waits.
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
         // A file of its own: the store's file changes its inode with every rewrite.
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
@@ -70,6 +76,13 @@ impl Files for Disk {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn exists(&mut self, path: &Path) -> io::Result<bool> {
+        path.symlink_metadata().map_or_else(
+            |error| if error.kind() == io::ErrorKind::NotFound { Ok(false) } else { Err(error) },
+            |_| Ok(true),
+        )
     }
 
     fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -108,6 +108,10 @@ impl Files for Opener {
         Ok(self.disk.0.lock().unwrap().files.get(path).map(|(bytes, _)| bytes.clone()))
     }
 
+    fn exists(&mut self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.0.lock().unwrap().files.contains_key(path))
+    }
+
     fn open(&mut self, path: &Path, length: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock().unwrap();
         let (bytes, synced) = state.files.get_mut(path).ok_or(io::ErrorKind::NotFound)?;

@@ -58,6 +58,14 @@ pub enum ServiceNotice {
         /// How many bytes.
         bytes: u64,
     },
+    /// The file is damaged before its end. What does not verify is left out: events may be missing,
+    /// and some that were decided may be raised again.
+    StoreDamaged {
+        /// How many bytes.
+        bytes: u64,
+        /// Where the file as it was is kept.
+        detail: String,
+    },
     /// The file cannot be read. It was set aside and a fresh one begun.
     StoreUnreadable {
         /// What was wrong and where the old file is.
@@ -194,6 +202,14 @@ pub enum ClientNotice {
     StoreCut {
         /// How many bytes.
         bytes: u64,
+    },
+    /// The stored positions are damaged before their end. What does not verify is left out: handled
+    /// events may come again.
+    StoreDamaged {
+        /// How many bytes.
+        bytes: u64,
+        /// Where the data as it was is kept.
+        detail: String,
     },
     /// The stored positions cannot be read. A fresh store was begun: handled events may come again.
     StoreUnreadable {

@@ -266,6 +266,7 @@ fn tell_client(role: Role, notice: &ClientNotice, counted: &str, done: &(Notify,
         | ClientNotice::HandlerFailed { .. }
         | ClientNotice::Unhandled { .. }
         | ClientNotice::StoreCut { .. }
+        | ClientNotice::StoreDamaged { .. }
         | ClientNotice::Stopped => {}
     }
 }
@@ -290,6 +291,7 @@ fn tell_service(notice: ServiceNotice) {
         | ServiceNotice::Online
         | ServiceNotice::ConnectFailed { .. }
         | ServiceNotice::StoreCut { .. }
+        | ServiceNotice::StoreDamaged { .. }
         | ServiceNotice::StoreSuperseded { .. }
         | ServiceNotice::StoreRenewed { .. } => {}
     }

@@ -335,6 +335,11 @@ fn tell(notice: &ServiceNotice, connected: &AtomicBool) {
         ServiceNotice::StoreCut { bytes } => {
             say(format_args!("the store ended in {bytes} bytes of an unfinished record: cut off"));
         }
+        ServiceNotice::StoreDamaged { bytes, detail } => {
+            say(format_args!(
+                "the store is damaged: {bytes} bytes of it are left out, all else is kept; {detail}"
+            ));
+        }
         ServiceNotice::StoreUnreadable { detail } => {
             say(format_args!("the store cannot be read; a fresh one is begun: {detail}"));
         }

@@ -231,6 +231,12 @@ impl Shared {
             ClientNotice::StoreCut { bytes } => {
                 say(format_args!("the state ended in {bytes} bytes of an unfinished record"));
             }
+            ClientNotice::StoreDamaged { bytes, detail } => {
+                say(format_args!(
+                    "the state is damaged: {bytes} bytes of it are left out, all else is kept; \
+                     {detail}"
+                ));
+            }
             ClientNotice::StoreUnreadable { detail } => {
                 say(format_args!("the state cannot be read; a fresh one is begun: {detail}"));
             }

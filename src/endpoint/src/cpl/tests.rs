@@ -55,6 +55,13 @@ fn found(states: &[Positions], positions: &Positions) -> Option<usize> {
 #[test]
 fn every_cut_leaves_whole_saves_and_every_flipped_bit_is_reported() {
     let saves = saves();
+    let without_one: Vec<Positions> = (0..saves.len())
+        .filter_map(|missing| {
+            let mut fewer = saves.clone();
+            fewer.remove(missing);
+            states(&fewer).pop()
+        })
+        .collect();
     let (states, bytes) = (states(&saves), written(&saves));
     for position in 0..bytes.len() {
         let disk = Memory::default();
@@ -64,9 +71,16 @@ fn every_cut_leaves_whole_saves_and_every_flipped_bit_is_reported() {
         damaged[position] ^= 1 << (position % 8);
         let disk = Memory::default();
         disk.put(Path::new(PATH), damaged);
-        let (mut store, positions) = open(&disk);
+        let mut store = Store::new(disk.opener(), Path::new(PATH));
+        let positions = match store.load() {
+            // Another version or kind, as far as one can see.
+            Err(PersistenceError::Misplaced(_)) if position < 8 => continue,
+            positions => positions.unwrap(),
+        };
         assert!(!positions.findings.is_empty(), "bit flipped in byte {position}: silence");
-        assert!(found(&states, &positions).is_some(), "bit flipped in byte {position}");
+        let is_known = found(&states, &positions).is_some()
+            || without_one.iter().any(|known| known.positions == positions.positions);
+        assert!(is_known, "bit flipped in byte {position}: {positions:?}");
         // It stays at CPL-2.
         store.save(&[handled("d", 1)]).unwrap();
     }
@@ -121,7 +135,7 @@ fn the_file_stays_small() {
 fn unreadable_data_is_set_aside_and_the_store_is_fresh() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("positions");
-    std::fs::write(&path, b"garbage from somewhere").unwrap();
+    std::fs::write(&path, b"\0\x01garbage from somewhere").unwrap();
     let mut store = FileStore::new(&path);
     let positions = store.load().unwrap();
     assert!(matches!(positions.findings[..], [Finding::Unreadable { .. }]));

@@ -204,6 +204,9 @@ impl Publish {
         for finding in findings {
             machine.tell(match finding {
                 crate::spl::Finding::Cut { bytes } => ServiceNotice::StoreCut { bytes },
+                crate::spl::Finding::Damaged { bytes, detail } => {
+                    ServiceNotice::StoreDamaged { bytes, detail }
+                }
                 crate::spl::Finding::Unreadable { detail } => {
                     ServiceNotice::StoreUnreadable { detail }
                 }

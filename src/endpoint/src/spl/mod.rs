@@ -184,6 +184,13 @@ pub enum Finding {
         /// How many bytes.
         bytes: u64,
     },
+    /// Something before the end does not verify. It is left out, all else is kept.
+    Damaged {
+        /// How many bytes.
+        bytes: u64,
+        /// Where the data as it was is kept.
+        detail: String,
+    },
     /// The data cannot be read and is set aside; the store is a fresh one.
     Unreadable {
         /// What was wrong and where the old data is.

@@ -195,6 +195,7 @@ impl Subscribe {
         for finding in stored.findings {
             machine.tell(match finding {
                 Finding::Cut { bytes } => ClientNotice::StoreCut { bytes },
+                Finding::Damaged { bytes, detail } => ClientNotice::StoreDamaged { bytes, detail },
                 Finding::Unreadable { detail } => ClientNotice::StoreUnreadable { detail },
             });
         }
