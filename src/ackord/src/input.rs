@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read};
+use std::path::PathBuf;
 
 use ackord_endpoint::Payload;
 use serde_json::value::RawValue;
@@ -25,6 +26,8 @@ pub enum Item {
     Payload(Option<Payload>),
     /// A line that is no event, and why.
     Unreadable(String),
+    /// The input cannot be read any further, and why. Nothing follows.
+    Failed(String),
 }
 
 /// The events that the arguments ask for.
@@ -49,8 +52,16 @@ pub fn source(arguments: &Raise) -> Result<mpsc::Receiver<Item>, Failure> {
     }
     match &arguments.file {
         Some(path) if path != std::path::Path::new("-") => {
-            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-            lines(file)
+            let kind = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+            if kind.is_dir() {
+                let error = io::Error::from(io::ErrorKind::IsADirectory);
+                return Err(unreadable(path, &error));
+            }
+            if kind.is_file() {
+                return lines(File::open(path).map_err(|error| unreadable(path, &error))?);
+            }
+            // Opening a pipe waits for its writer: on the thread that reads.
+            lines(Late { path: path.clone(), open: None })
         }
         Some(_) | None => {
             if io::stdin().is_terminal() {
@@ -58,6 +69,22 @@ pub fn source(arguments: &Raise) -> Result<mpsc::Receiver<Item>, Failure> {
             }
             lines(io::stdin())
         }
+    }
+}
+
+/// A file that is opened when it is first read.
+struct Late {
+    path: PathBuf,
+    open: Option<File>,
+}
+
+impl Read for Late {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = match &mut self.open {
+            Some(file) => file,
+            None => self.open.insert(File::open(&self.path)?),
+        };
+        file.read(buffer)
     }
 }
 
@@ -80,7 +107,8 @@ pub fn lines(from: impl Read + Send + 'static) -> Result<mpsc::Receiver<Item>, F
         let mut from = BufReader::new(from);
         let mut number = 0_u64;
         while let Some(item) = next(&mut from, &mut number) {
-            if sender.blocking_send(item).is_err() {
+            let last = matches!(item, Item::Failed(_));
+            if sender.blocking_send(item).is_err() || last {
                 return;
             }
         }
@@ -92,7 +120,7 @@ pub fn lines(from: impl Read + Send + 'static) -> Result<mpsc::Receiver<Item>, F
     Ok(receiver)
 }
 
-/// The next item; `None` at the end. A read error ends the input after an item that says so.
+/// The next item; `None` at the end. Nothing follows an item that says that reading failed.
 fn next(from: &mut impl BufRead, number: &mut u64) -> Option<Item> {
     let mut line = Vec::new();
     loop {
@@ -100,10 +128,7 @@ fn next(from: &mut impl BufRead, number: &mut u64) -> Option<Item> {
         *number += 1;
         let read = match from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
             Ok(read) => read,
-            Err(error) => {
-                say(format_args!("line {number}: {error}"));
-                return None;
-            }
+            Err(error) => return Some(Item::Failed(format!("line {number}: {error}"))),
         };
         if read == 0 {
             return None;
@@ -117,6 +142,8 @@ fn next(from: &mut impl BufRead, number: &mut u64) -> Option<Item> {
         let Ok(text) = std::str::from_utf8(&line) else {
             return Some(Item::Unreadable(format!("line {number}: not UTF-8")));
         };
+        // Some editors put a mark before the first line.
+        let text = if *number == 1 { text.trim_start_matches('\u{feff}') } else { text };
         if text.trim().is_empty() {
             continue;
         }
@@ -138,13 +165,28 @@ mod tests {
         let mut text = || match next(&mut from, &mut number) {
             Some(Item::Payload(Some(payload))) => String::from_utf8(payload.data.to_vec()).unwrap(),
             Some(Item::Payload(None)) => "null-event".to_owned(),
-            Some(Item::Unreadable(why)) => why.chars().take(22).collect(),
+            Some(Item::Unreadable(why) | Item::Failed(why)) => why.chars().take(22).collect(),
             None => "end".to_owned(),
         };
         assert_eq!(text(), "{\"a\": 1}");
         assert_eq!(text(), "line 4: no JSON value:");
         assert_eq!(text(), "17");
         assert_eq!(text(), "end");
+    }
+
+    #[test]
+    fn a_mark_before_the_first_line_is_skipped_and_a_failing_input_says_so() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the cable is out"))
+            }
+        }
+        let mut from = BufReader::new(Read::chain("\u{feff}17\n".as_bytes(), Failing));
+        let mut number = 0;
+        assert!(matches!(next(&mut from, &mut number), Some(Item::Payload(Some(_)))));
+        let Some(Item::Failed(why)) = next(&mut from, &mut number) else { panic!("no failure") };
+        assert_eq!(why, "line 2: the cable is out");
     }
 
     #[test]

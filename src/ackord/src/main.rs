@@ -105,7 +105,10 @@ fn runtime(command: impl Future<Output = Outcome>) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Disk, format!("no threads to run on: {error}")))?;
-    runtime.block_on(command)
+    let outcome = runtime.block_on(command);
+    // A thread may be inside a call that does not return, such as opening a pipe.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn log(filter: &str) -> Result<(), Failure> {
@@ -124,7 +127,9 @@ fn endpoint_failure(error: ackord_endpoint::Error) -> Failure {
     let exit = match &error {
         ackord_endpoint::Error::Invalid(_) => Exit::Usage,
         ackord_endpoint::Error::Locked(_) => Exit::Refused,
-        ackord_endpoint::Error::NoRuntime | ackord_endpoint::Error::System(_) => Exit::Disk,
+        ackord_endpoint::Error::Store(_)
+        | ackord_endpoint::Error::NoRuntime
+        | ackord_endpoint::Error::System(_) => Exit::Disk,
     };
     Failure::new(exit, error.to_string())
 }

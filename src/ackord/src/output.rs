@@ -4,6 +4,7 @@
 //! interruption, never a panic.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -26,12 +27,24 @@ impl Format {
     }
 }
 
-/// Writes one line to standard output and flushes it.
+/// Writes that have begun and ended, together: odd while one is on its way.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Writes one line to standard output and flushes it. Waits for as long as nobody reads.
 pub fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()
+    WRITES.fetch_add(1, Ordering::SeqCst);
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    WRITES.fetch_add(1, Ordering::SeqCst);
+    written
+}
+
+/// Which write is on its way, if one is: the same again later means that nobody reads.
+pub fn writing() -> Option<u64> {
+    Some(WRITES.load(Ordering::SeqCst)).filter(|writes| writes % 2 == 1)
 }
 
 /// Writes a value as one JSON line.
@@ -41,7 +54,10 @@ pub fn json<T: Serialize>(value: &T) -> io::Result<()> {
 
 /// What a failed write to standard output means.
 pub fn closed(error: &io::Error) -> Failure {
-    Failure::new(Exit::Interrupted, format!("standard output is closed: {error}"))
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::new(Exit::Interrupted, format!("standard output is closed: {error}"));
+    }
+    Failure::new(Exit::Disk, format!("standard output: {error}"))
 }
 
 /// Prints one object: a JSON line, or its fields one per line.

@@ -11,6 +11,9 @@ pub enum Error {
     /// An option is missing or out of range.
     #[error("invalid option: {0}")]
     Invalid(String),
+    /// The path cannot hold a store, or something else is there.
+    #[error("{0}")]
+    Store(String),
     /// Another process, or another endpoint of this one, uses the store.
     #[error("the store {0} is in use")]
     Locked(String),
@@ -27,7 +30,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Locked(_) | Self::System(_) => true,
-            Self::Invalid(_) | Self::NoRuntime => false,
+            Self::Invalid(_) | Self::Store(_) | Self::NoRuntime => false,
         }
     }
 }

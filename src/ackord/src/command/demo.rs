@@ -77,6 +77,7 @@ async fn collect() -> Result<Vec<String>, Failure> {
             }
             Item::Payload(None) => {}
             Item::Unreadable(why) => return Err(Failure::usage(why)),
+            Item::Failed(why) => return Err(Failure::new(Exit::Disk, why)),
         }
     }
     if lines.is_empty() {

@@ -1,20 +1,25 @@
 //! `ackord raise`: events from the arguments, a file or standard input to the broker.
 //!
-//! `input thread ─▶ bounded channel ─▶ raise_wait, pipelined ─▶ outcomes in input order ─▶ stdout`
+//! `input thread ─▶ bounded channel ─▶ enqueue ─▶ outcomes in input order ─▶ stdout`
 //!
-//! Input is read only while what is unacknowledged fits the store, so nothing is ever dropped. One
-//! line is printed per event that was read, in input order. What an earlier run left in `--store`
+//! A line is read only when the one before it is in the store, so nothing is ever dropped. One line
+//! is printed per event that was read, in input order; it says that an event is kept only when it
+//! is in the file. What an earlier run left in `--store`
 //! goes out first and is reported on standard error only: it is no event of this run.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use ackord_endpoint::{
-    Event, Outcome as Raised, RaiseError, ServiceEndpoint, ServiceLevel, ServiceNotice,
+    Code, Event, Outcome as Decided, RaiseError, Raised, ServiceEndpoint, ServiceLevel,
+    ServiceNotice,
 };
-use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -28,8 +33,6 @@ use crate::output::{self, Format};
 const STORE_BYTES_DEFAULT: u64 = 1 << 20;
 /// Raises that may be unacknowledged at once.
 const OUTSTANDING_MAX: usize = 1024;
-/// What the store needs for an event beside its arguments, at most and generously, bytes.
-const EVENT_OVERHEAD_BYTES: u64 = 1024;
 /// How often the rest of an earlier run is looked at.
 const LEFT_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -64,14 +67,35 @@ struct ErrorLine {
     kept: bool,
 }
 
-type Pending = Pin<Box<dyn Future<Output = (u64, Result<Raised, RaiseError>)> + Send>>;
+/// An event on its way into the store.
+type Entering = Pin<Box<dyn Future<Output = Result<Raised, RaiseError>> + Send>>;
+
+/// An event that was read and not reported yet.
+enum Slot {
+    /// It is in the store.
+    Handed(Raised),
+    /// It is in the store, and this came of it.
+    Answered(Result<Decided, RaiseError>),
+    /// It did not get into the store.
+    Refused(RaiseError),
+}
+
+/// What the notices have told.
+#[derive(Default)]
+struct Seen {
+    connected: AtomicBool,
+    fell_back: AtomicBool,
+}
 
 /// Runs the command.
 pub async fn run(arguments: Raise, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     let source = input::source(&arguments)?;
-    let connected = Arc::new(AtomicBool::new(false));
-    let service = start(&arguments, connected.clone()).await?;
+    let seen = Arc::new(Seen::default());
+    let service = tokio::select! {
+        service = start(&arguments, seen.clone()) => service?,
+        () = interrupt.wait() => return Ok(Exit::Interrupted),
+    };
     let left = service.pending();
     if left > 0 {
         say(format_args!("{left} events of an earlier run are delivered first"));
@@ -79,29 +103,29 @@ pub async fn run(arguments: Raise, format: Format) -> Outcome {
     let mut run = Run {
         event: arguments.event.clone(),
         format,
-        kept: arguments.store.is_some(),
+        in_file: arguments.store.is_some(),
+        seen,
+        slots: VecDeque::new(),
         refused: false,
         stopped: None,
+        unreadable: None,
     };
     let ended = run.stream(&service, source, &arguments, &mut interrupt).await?;
     let ended = match ended {
-        End::Done if run.stopped.is_none() => {
-            drain(&service, arguments.timeout, &mut interrupt).await
-        }
-        End::Done | End::Timeout | End::Interrupted => ended,
+        End::Done => drain(&service, arguments.timeout, &mut interrupt).await,
+        End::Timeout | End::Interrupted | End::Stopped => ended,
     };
-    if let Some(code) = run.stopped {
-        return Err(stopped(code));
-    }
-    match ended {
-        End::Done => {
+    match (ended, run.stopped, run.unreadable) {
+        (_, Some(code), _) => Err(stopped(code)),
+        (End::Done | End::Stopped, None, Some(why)) => Err(Failure::new(Exit::Disk, why)),
+        (End::Done | End::Stopped, None, None) => {
             service.close_within(arguments.timeout).await;
             Ok(if run.refused { Exit::EventRefused } else { Exit::Done })
         }
-        End::Interrupted => Ok(Exit::Interrupted),
-        End::Timeout => {
+        (End::Interrupted, None, _) => Ok(Exit::Interrupted),
+        (End::Timeout, None, _) => {
             let waited = format!("nothing was acknowledged for {:?}", arguments.timeout);
-            Err(if connected.load(Ordering::SeqCst) {
+            Err(if run.seen.connected.load(Ordering::SeqCst) {
                 Failure::new(Exit::Timeout, waited)
             } else {
                 crate::admin::unreachable(&waited)
@@ -116,14 +140,19 @@ enum End {
     Done,
     Timeout,
     Interrupted,
+    /// The broker ended the session for good.
+    Stopped,
 }
 
 struct Run {
     event: String,
     format: Format,
-    kept: bool,
+    in_file: bool,
+    seen: Arc<Seen>,
+    slots: VecDeque<Slot>,
     refused: bool,
-    stopped: Option<ackord_endpoint::Code>,
+    stopped: Option<Code>,
+    unreadable: Option<String>,
 }
 
 impl Run {
@@ -134,116 +163,150 @@ impl Run {
         arguments: &Raise,
         interrupt: &mut Interrupt,
     ) -> Result<End, Failure> {
-        let capacity = arguments.store_bytes.unwrap_or(STORE_BYTES_DEFAULT);
-        let mut pending: FuturesOrdered<Pending> = FuturesOrdered::new();
-        let (mut bytes, mut open) = (0, true);
+        let mut entering: Option<Entering> = None;
+        let mut open = true;
         let mut deadline = Instant::now() + arguments.timeout;
-        while open || !pending.is_empty() {
-            let room =
-                pending.len() < OUTSTANDING_MAX && (pending.is_empty() || bytes < capacity / 2);
+        let end = loop {
+            let waiting = !self.slots.is_empty() || entering.is_some();
+            if !open && !waiting {
+                return Ok(End::Done);
+            }
+            let room = entering.is_none() && self.slots.len() < OUTSTANDING_MAX;
             tokio::select! {
                 biased;
-                () = interrupt.wait() => {
-                    self.give_up(pending.len(), "interrupted")?;
-                    return Ok(End::Interrupted);
-                }
-                Some((size, result)) = pending.next(), if !pending.is_empty() => {
-                    bytes -= size;
+                () = interrupt.wait() => break End::Interrupted,
+                () = self.answered(), if !self.slots.is_empty() => {
                     deadline = Instant::now() + arguments.timeout;
-                    self.report(result)?;
+                    let Some(slot) = self.slots.pop_front() else { continue };
+                    if let Some(slot) = self.report(slot)? {
+                        self.slots.push_front(slot);
+                        break End::Stopped;
+                    }
                 }
-                item = source.recv(), if open && room && self.stopped.is_none() => {
-                    if pending.is_empty() {
+                entered = entered(&mut entering), if entering.is_some() => {
+                    entering = None;
+                    self.slots.push_back(match entered {
+                        Ok(raised) => Slot::Handed(raised),
+                        Err(error) => Slot::Refused(error),
+                    });
+                }
+                item = source.recv(), if open && room => {
+                    if !waiting {
                         deadline = Instant::now() + arguments.timeout;
                     }
-                    let Some(item) = item else { open = false; continue };
-                    let (size, mut raising) = self.raise(service, item, arguments);
-                    bytes += size;
-                    // The first poll puts the event into the store: the order of events is that
-                    // of the lines, however the futures are polled from here on.
-                    match futures_util::poll!(&mut raising) {
-                        std::task::Poll::Ready(done) => {
-                            pending.push_back(Box::pin(std::future::ready(done)));
+                    match item {
+                        None => open = false,
+                        Some(Item::Failed(why)) => self.unreadable = Some(why),
+                        Some(Item::Payload(payload)) => {
+                            let event = self.event(payload, arguments);
+                            let service = service.clone();
+                            entering = Some(Box::pin(async move { service.enqueue(event).await }));
                         }
-                        std::task::Poll::Pending => pending.push_back(raising),
+                        Some(Item::Unreadable(detail)) => {
+                            let code = Code::Invalid;
+                            let refused = RaiseError::Rejected { code, detail };
+                            self.slots.push_back(Slot::Refused(refused));
+                        }
                     }
                 }
-                () = tokio::time::sleep_until(deadline), if !pending.is_empty() => {
-                    self.give_up(pending.len(), "timeout")?;
-                    return Ok(End::Timeout);
-                }
-            }
-            if self.stopped.is_some() && pending.is_empty() {
-                break;
-            }
-        }
-        Ok(End::Done)
-    }
-
-    fn raise(&self, service: &ServiceEndpoint, item: Item, arguments: &Raise) -> (u64, Pending) {
-        let payload = match item {
-            Item::Payload(payload) => payload,
-            Item::Unreadable(detail) => {
-                let code = ackord_endpoint::Code::Invalid;
-                let refused = Err(RaiseError::Rejected { code, detail });
-                return (0, Box::pin(std::future::ready((0, refused))));
+                () = tokio::time::sleep_until(deadline), if waiting => break End::Timeout,
             }
         };
-        let arguments_bytes = payload.as_ref().map_or(0, |payload| payload.data.len());
-        let size = arguments_bytes as u64 + EVENT_OVERHEAD_BYTES;
+        // Comes back when all that was handed over is in the file.
+        service.clone().close_within(Duration::ZERO).await;
+        self.give_up(end, entering.is_some())?;
+        Ok(end)
+    }
+
+    fn event(&self, payload: Option<ackord_endpoint::Payload>, arguments: &Raise) -> Event {
         let mut event = Event::new(self.event.clone(), payload);
         event.client = arguments.client.clone();
         // Rounded up: an event never lives shorter than asked for.
         event.lifetime_s = arguments
             .lifetime
             .map(|lifetime| u32::try_from(lifetime.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
-        let service = service.clone();
-        (size, Box::pin(async move { (size, service.raise_wait(event).await) }))
+        event
     }
 
-    fn report(&mut self, result: Result<Raised, RaiseError>) -> Result<(), Failure> {
-        let answer = match result {
-            Ok(raised) => Answer::Raised {
-                instance_id: raised.instance_id,
-                duplicate: raised.duplicate,
-                ignored: raised.ignored,
-            },
-            Err(error) => {
-                let stopped = match &error {
-                    RaiseError::Stopped { code } => Some(*code),
-                    RaiseError::Rejected { .. }
-                    | RaiseError::TooLarge { .. }
-                    | RaiseError::ExceedsStore { .. }
-                    | RaiseError::StoreFull
-                    | RaiseError::Dropped
-                    | RaiseError::Coalesced
-                    | RaiseError::StoreSuperseded
-                    | RaiseError::Closed => None,
+    /// Waits until the first slot can be reported.
+    async fn answered(&mut self) {
+        let Some(slot) = self.slots.front_mut() else { return };
+        if let Slot::Handed(raised) = slot {
+            *slot = Slot::Answered(raised.await);
+        }
+    }
+
+    /// Prints the line of an event whose fate is known; gives the slot back if it is not, because
+    /// the endpoint has stopped.
+    fn report(&mut self, slot: Slot) -> Result<Option<Slot>, Failure> {
+        let error = match slot {
+            Slot::Handed(_) => return Ok(Some(slot)),
+            Slot::Answered(Ok(decided)) => {
+                let answer = Answer::Raised {
+                    instance_id: decided.instance_id,
+                    duplicate: decided.duplicate,
+                    ignored: decided.ignored,
                 };
-                self.refused |= stopped.is_none();
-                self.stopped = self.stopped.or(stopped);
-                let detail = match &error {
-                    RaiseError::Rejected { detail, .. } => detail.clone(),
-                    other => other.to_string(),
-                };
-                let kept = self.kept && stopped.is_some();
-                Answer::Failed { error: ErrorLine { code: error.code().to_string(), detail, kept } }
+                return self.print(answer).map(|()| None);
             }
+            Slot::Answered(Err(RaiseError::Stopped { code })) => {
+                self.stopped = self.stopped.or(Some(code));
+                return Ok(Some(slot));
+            }
+            Slot::Refused(RaiseError::Stopped { code }) => {
+                self.stopped = self.stopped.or(Some(code));
+                return Ok(Some(slot));
+            }
+            Slot::Answered(Err(RaiseError::Closed)) | Slot::Refused(RaiseError::Closed) => {
+                return Ok(Some(slot));
+            }
+            Slot::Answered(Err(error)) | Slot::Refused(error) => error,
         };
-        self.print(answer)
+        self.refused = true;
+        let detail = match &error {
+            RaiseError::Rejected { detail, .. } => detail.clone(),
+            other => other.to_string(),
+        };
+        let code = error.code().to_string();
+        self.print(Answer::Failed { error: ErrorLine { code, detail, kept: false } })?;
+        Ok(None)
     }
 
     /// Prints a line for each event that was read and whose outcome is not waited for any more.
-    fn give_up(&self, count: usize, code: &str) -> Result<(), Failure> {
-        let detail = if self.kept {
-            "not acknowledged yet; kept for the next run"
-        } else {
-            "not acknowledged; whether it was stored is not known"
+    fn give_up(&mut self, end: End, entering: bool) -> Result<(), Failure> {
+        let kept = self.in_file && !self.seen.fell_back.load(Ordering::SeqCst);
+        while let Some(slot) = self.slots.pop_front() {
+            let slot = match slot {
+                Slot::Handed(mut raised) => match (&mut raised).now_or_never() {
+                    Some(answer) => Slot::Answered(answer),
+                    None => Slot::Handed(raised),
+                },
+                slot => slot,
+            };
+            if let Some(slot) = self.report(slot)? {
+                let kept = kept && !matches!(slot, Slot::Refused(_));
+                self.unanswered(end, kept)?;
+            }
+        }
+        if entering {
+            self.unanswered(end, false)?;
+        }
+        Ok(())
+    }
+
+    fn unanswered(&self, end: End, kept: bool) -> Result<(), Failure> {
+        let code = match (end, self.stopped) {
+            (_, Some(code)) => code.to_string(),
+            (End::Interrupted, None) => "interrupted".to_owned(),
+            (End::Timeout | End::Stopped | End::Done, None) => "timeout".to_owned(),
         };
-        (0..count).try_for_each(|_| {
-            let (code, detail) = (code.to_owned(), detail.to_owned());
-            self.print(Answer::Failed { error: ErrorLine { code, detail, kept: self.kept } })
-        })
+        let detail = match (kept, self.in_file) {
+            (true, _) => "not acknowledged yet; kept for the next run",
+            (false, true) => "not acknowledged, and not in the file",
+            (false, false) => "not acknowledged; whether it was stored is not known",
+        };
+        let detail = detail.to_owned();
+        self.print(Answer::Failed { error: ErrorLine { code, detail, kept } })
     }
 
     fn print(&self, result: Answer) -> Result<(), Failure> {
@@ -266,6 +329,14 @@ impl Run {
     }
 }
 
+async fn entered(entering: &mut Option<Entering>) -> Result<Raised, RaiseError> {
+    poll_fn(|context| match entering {
+        Some(entering) => entering.as_mut().poll(context),
+        None => Poll::Pending,
+    })
+    .await
+}
+
 /// Waits until the events of an earlier run are delivered too.
 async fn drain(service: &ServiceEndpoint, timeout: Duration, interrupt: &mut Interrupt) -> End {
     let mut left = service.pending();
@@ -284,18 +355,18 @@ async fn drain(service: &ServiceEndpoint, timeout: Duration, interrupt: &mut Int
     End::Done
 }
 
-fn stopped(code: ackord_endpoint::Code) -> Failure {
+fn stopped(code: Code) -> Failure {
     let failure = Failure::new(Exit::Refused, format!("the broker ended the session: {code}"));
-    if code == ackord_endpoint::Code::BadCredentials {
+    if code == Code::BadCredentials {
         failure.hint("is this the service's token, for this site?")
-    } else if code == ackord_endpoint::Code::Replaced {
+    } else if code == Code::Replaced {
         failure.hint("another process raises as this service; give each its own account")
     } else {
         failure
     }
 }
 
-async fn start(arguments: &Raise, connected: Arc<AtomicBool>) -> Result<ServiceEndpoint, Failure> {
+async fn start(arguments: &Raise, seen: Arc<Seen>) -> Result<ServiceEndpoint, Failure> {
     let connect = &arguments.connect;
     let bytes = arguments.store_bytes.unwrap_or(STORE_BYTES_DEFAULT);
     let level = match &arguments.store {
@@ -307,22 +378,22 @@ async fn start(arguments: &Raise, connected: Arc<AtomicBool>) -> Result<ServiceE
         .token(connect.token()?)
         .persistence(level)
         .window(u32::try_from(OUTSTANDING_MAX).unwrap_or(u32::MAX))
-        .on_notice(move |notice| tell(&notice, &connected));
+        .on_notice(move |notice| tell(&notice, &seen));
     for url in connect.urls()? {
         builder = builder.url(url);
     }
     builder.start().await.map_err(crate::endpoint_failure)
 }
 
-fn tell(notice: &ServiceNotice, connected: &AtomicBool) {
+fn tell(notice: &ServiceNotice, seen: &Seen) {
     match notice {
-        ServiceNotice::Connected { .. } => connected.store(true, Ordering::SeqCst),
+        ServiceNotice::Connected { .. } => seen.connected.store(true, Ordering::SeqCst),
         ServiceNotice::Online | ServiceNotice::Terminal { .. } => {}
         ServiceNotice::Parked { reason } => {
             say(format_args!("the service is parked ({reason}): events wait in the store"));
         }
         ServiceNotice::Disconnected { reason } => {
-            say(format_args!("disconnected: {reason}; connecting again"));
+            say(format_args!("disconnected: {reason}"));
         }
         ServiceNotice::ConnectFailed { url, reason, retry_in_ms } => {
             let seconds = Duration::from_millis(*retry_in_ms).as_secs_f32();
@@ -344,6 +415,7 @@ fn tell(notice: &ServiceNotice, connected: &AtomicBool) {
             say(format_args!("the store cannot be read; a fresh one is begun: {detail}"));
         }
         ServiceNotice::FellBack { reason } => {
+            seen.fell_back.store(true, Ordering::SeqCst);
             say(format_args!("the store failed; events are kept in memory now: {reason}"));
         }
         ServiceNotice::StoreSuperseded { dropped } => {

@@ -114,8 +114,7 @@ fn deadline(shared: &Shared, arguments: &Subscribe, begun: Instant) -> (Option<I
     }
     if let Some(time) = arguments.max_time {
         let why = format!("{time:?} are over, {seen}");
-        let exit = if progress.connected { Exit::Timeout } else { Exit::Unreachable };
-        earlier(begun + time, Failure::new(exit, why));
+        earlier(begun + time, Failure::new(Exit::Timeout, why));
     }
     match found {
         Some((at, failure)) => (Some(at), failure),
@@ -204,7 +203,7 @@ impl Shared {
                 progress.closed = Some(terminal(code, &detail, self.stateless));
             }
             ClientNotice::Disconnected { reason } => {
-                say(format_args!("disconnected: {reason}; connecting again"));
+                say(format_args!("disconnected: {reason}"));
             }
             ClientNotice::ConnectFailed { url, reason, retry_in_ms } => {
                 let seconds = Duration::from_millis(retry_in_ms).as_secs_f32();

@@ -173,7 +173,7 @@ async fn load(store: Option<Box<dyn ClientPersistence>>) -> Result<Loaded, Error
     match result {
         Ok(positions) => Ok((Some(store), positions, None)),
         Err(PersistenceError::Locked(path)) => Err(Error::Locked(path)),
-        Err(PersistenceError::Misplaced(detail)) => Err(Error::Invalid(detail)),
+        Err(PersistenceError::Misplaced(detail)) => Err(Error::Store(detail)),
         Err(error @ (PersistenceError::Io(_) | PersistenceError::Other(_))) => {
             Ok((None, Positions::default(), Some(error.to_string())))
         }

@@ -169,7 +169,7 @@ async fn load(store: Option<Box<dyn ServicePersistence>>) -> Result<Loaded, Erro
     match result {
         Ok(stored) => Ok((Some(store), stored, None)),
         Err(PersistenceError::Locked(path)) => Err(Error::Locked(path)),
-        Err(PersistenceError::Misplaced(detail)) => Err(Error::Invalid(detail)),
+        Err(PersistenceError::Misplaced(detail)) => Err(Error::Store(detail)),
         Err(error @ (PersistenceError::Io(_) | PersistenceError::Other(_))) => {
             Ok((None, Stored::default(), Some(error.to_string())))
         }

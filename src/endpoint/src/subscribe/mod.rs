@@ -348,7 +348,7 @@ impl Subscribe {
         let Some(last) = lane.last else { return };
         let reason = if last.incarnation != now.0 {
             ResetReason::Incarnation
-        } else if last.generation != now.1 {
+        } else if last.generation < now.1 {
             ResetReason::Generation
         } else if resumed == Some(false) {
             ResetReason::NotResumed
