@@ -10,6 +10,7 @@ mod administration;
 mod brokers;
 mod demos;
 mod help;
+mod keeping;
 mod raising;
 mod subscribing;
 mod support;
