@@ -11,7 +11,14 @@ pub fn requested(root: &Command, arguments: &[String]) -> Option<Value> {
     let arguments: Vec<&str> =
         arguments.iter().map(String::as_str).take_while(|argument| *argument != "--").collect();
     let has = |names: &[&str]| arguments.iter().any(|argument| names.contains(argument));
-    if !has(&["--json"]) || !(has(&["--help", "-h"]) || arguments.first() == Some(&"help")) {
+    let first = arguments.iter().find(|argument| !argument.starts_with('-'));
+    if !has(&["--json"]) {
+        return None;
+    }
+    if first.is_none() && has(&["--version", "-V"]) {
+        return Some(json!({"name": root.get_name(), "version": root.get_version()}));
+    }
+    if !(has(&["--help", "-h"]) || first == Some(&"help")) {
         return None;
     }
     let mut root = root.clone();

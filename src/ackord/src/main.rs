@@ -59,7 +59,15 @@ fn run() -> Outcome {
     let log_given = matches.value_source("log") != Some(clap::parser::ValueSource::DefaultValue);
     match cli.command {
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut definition, "ackord", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut definition, "ackord", &mut script);
+            let script = String::from_utf8_lossy(&script).into_owned();
+            let (name, text) = (shell.to_string(), script.trim_end());
+            let written = match format {
+                Format::Json => output::json(&serde_json::json!({"shell": name, "script": text})),
+                Format::Text => output::line(text),
+            };
+            written.map_err(|error| output::closed(&error))?;
             Ok(Exit::Done)
         }
         Command::Recover(arguments) => {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Command, Digest, NewEvent, Outcome, Principal, RaiseKeyed, Receiver, RequestId,
-    ServiceId, Site, SiteName, Stamp, TokenId,
+    ServiceId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -150,6 +150,22 @@ impl Broker {
         let command = Command::Admin { request, site: site.clone(), action };
         let patience = self.inner.options.admin_deadline;
         proposals::propose_until(&self.partition(site), command, patience).await
+    }
+
+    /// Whether the site would take an administrative act as it is now; a site that does not exist
+    /// is thought of as made with these settings. Changes nothing.
+    ///
+    /// # Errors
+    /// What the site's rules refuse.
+    pub fn consider(
+        &self,
+        site: &SiteName,
+        action: AdminAction,
+        settings: SiteSettings,
+    ) -> Result<(), Refused> {
+        let request = RequestId(token::random());
+        let command = Command::Admin { request, site: site.clone(), action };
+        proposals::consider(&self.partition(site), site, &command, settings)
     }
 
     /// Raises an event for an HTTP caller under an idempotency key, without a session.

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use ackord_machine::session::refusal_detail;
-use ackord_machine::site::{Command, Decision, Outcome, Raised, Refusal};
+use ackord_machine::site::{
+    AdminAction, Batch, Command, Decision, Incarnation, Outcome, Raised, Refusal, RequestId,
+    SiteName, SiteSettings, State, apply, decide,
+};
 use ackord_replica::{PartitionHandle, ProposeError};
 use ackord_wire::Code;
 use ackord_wire::frame::Accepted;
 use tokio::time::Instant;
 
 use crate::broker::Refused;
+use crate::token;
 use crate::translate::{propose_code, refusal_code, rejection_code, rejection_detail};
 
 /// Between the first two tries; doubled from try to try up to [`RETRY_MAX`].
@@ -52,6 +56,30 @@ pub(crate) async fn propose_until(
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(RETRY_MAX);
     }
+}
+
+/// What the command would come to now, in a site that does not exist yet if need be. Proposes
+/// nothing and changes nothing.
+pub(crate) fn consider(
+    partition: &PartitionHandle,
+    site: &SiteName,
+    command: &Command,
+    settings: SiteSettings,
+) -> Result<(), Refused> {
+    let now = partition.now();
+    let outcome = partition.read(|state| {
+        if state.site(site.as_str()).is_some() {
+            return decide(state, now, command).outcome;
+        }
+        let mut scratch = State::new();
+        let create = AdminAction::CreateSite { settings, incarnation: Incarnation(1) };
+        let request = RequestId(token::random());
+        let create = Command::Admin { request, site: site.clone(), action: create };
+        let commands = vec![Command::SetLimits(state.limits().clone()), create];
+        apply(&mut scratch, &Batch { stamp: now, commands });
+        decide(&scratch, now, command).outcome
+    });
+    judged(outcome).map(drop)
 }
 
 fn judged(outcome: Outcome) -> Result<Outcome, Refused> {

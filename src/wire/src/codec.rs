@@ -53,8 +53,15 @@ impl Codec {
             }
             Self::Cbor => {
                 let mut rest = bytes;
-                let frame = ciborium::de::from_reader_with_recursion_limit(&mut rest, 32)
-                    .map_err(|error| DecodeError(error.to_string()))?;
+                let frame = match from_cbor(&mut rest) {
+                    Ok(frame) => frame,
+                    // Enums inside items of indefinite length are beyond the direct way.
+                    Err(error) => {
+                        rest = bytes;
+                        let value: ciborium::Value = from_cbor(&mut rest)?;
+                        value.deserialized().map_err(|_| error)?
+                    }
+                };
                 if rest.is_empty() {
                     Ok(frame)
                 } else {
@@ -63,6 +70,21 @@ impl Codec {
             }
         }
     }
+}
+
+fn from_cbor<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, DecodeError> {
+    /// Items inside one another.
+    const DEPTH_MAX: usize = 32;
+    ciborium::de::from_reader_with_recursion_limit(rest, DEPTH_MAX).map_err(|error| {
+        DecodeError(match error {
+            ciborium::de::Error::Io(_) => "the frame is cut short".to_owned(),
+            ciborium::de::Error::Syntax(at) => format!("no CBOR at byte {at}"),
+            ciborium::de::Error::Semantic(_, detail) => detail,
+            ciborium::de::Error::RecursionLimitExceeded => {
+                format!("more than {DEPTH_MAX} items inside one another")
+            }
+        })
+    })
 }
 
 /// The text whose SHA-256 (lowercase hex) is the hash of a set of subscriptions: one line per

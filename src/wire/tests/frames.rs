@@ -455,3 +455,16 @@ fn null_arguments_differ_from_a_null_event() {
     let json_null = Payload::json("null");
     assert_eq!(fields(Some(&json_null)).2, Some(Data(json_null.data.clone())));
 }
+
+#[test]
+fn cbor_of_indefinite_length_and_its_errors_are_read_like_any_other() {
+    let decode = |bytes: &[u8]| Codec::Cbor.decode::<ClientFrame>(bytes);
+    // {_ "hello": {}}, and the same with the key in two pieces.
+    let plain = decode(b"\xa1\x65hello\xa0").unwrap();
+    assert_eq!(decode(b"\xbf\x65hello\xa0\xff").unwrap(), plain);
+    assert_eq!(decode(b"\xbf\x7f\x62he\x63llo\xff\xa0\xff").unwrap(), plain);
+    let error = |bytes: &[u8]| decode(bytes).unwrap_err().to_string();
+    assert!(error(b"\xbf\x65hel").contains("cut short"), "{}", error(b"\xbf\x65hel"));
+    assert!(!error(b"\xbf\x65nello\xa0\xff").contains("Semantic"));
+    assert!(error(&[0x81; 100]).contains("inside one another"), "{}", error(&[0x81; 100]));
+}

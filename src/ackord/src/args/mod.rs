@@ -21,7 +21,7 @@ use crate::duration;
 
 /// What is logged when nothing is said. openraft warns of messages that a change of leader
 /// overtook, which is its daily business.
-const LOG_DEFAULT: &str = "warn,openraft=error";
+const LOG_DEFAULT: &str = "warn,openraft=error,actix_http=off";
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]

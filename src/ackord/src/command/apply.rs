@@ -92,7 +92,9 @@ pub async fn run(arguments: Apply, format: Format) -> Result<(), Failure> {
         (None, _) => arguments.connect.site()?,
     };
     let admin = admin(&arguments.connect)?;
-    let mut changes = plan(&admin, &site, &declaration, &arguments).await?;
+    let plan = plan(&admin, &site, &declaration, &arguments).await?;
+    check(&admin, &declaration, &plan, &arguments).await?;
+    let mut changes = plan.changes;
     let carry_out = !arguments.dry_run && !arguments.diff;
     for change in &mut changes {
         if carry_out {
@@ -109,6 +111,31 @@ pub async fn run(arguments: Apply, format: Format) -> Result<(), Failure> {
     }
     if changes.is_empty() && format == Format::Text {
         say(format_args!("site {site} is as {} says", arguments.file.display()));
+    }
+    Ok(())
+}
+
+/// Finds what would be refused before anything is changed.
+async fn check(
+    admin: &Admin,
+    declaration: &Declaration,
+    plan: &Plan,
+    arguments: &Apply,
+) -> Result<(), Failure> {
+    let users_left = |user: &String| {
+        declaration.users.contains_key(user)
+            || (!arguments.prune && plan.users.iter().any(|known| known == user))
+    };
+    for (id, client) in &declaration.clients {
+        if let Some(user) = client.user.as_ref().filter(|user| !users_left(user)) {
+            let why = format!("clients.{id}.user: no such user: {user:?}");
+            return Err(Failure::new(Exit::Refused, why)
+                .hint("the file must declare the user, or the site must have it"));
+        }
+    }
+    for change in plan.changes.iter().filter(|change| change.kind == "structure") {
+        let mark = if change.path.contains('?') { '&' } else { '?' };
+        admin.put(&format!("{}{mark}dry_run=true", change.path), &change.body).await?;
     }
     Ok(())
 }
@@ -135,13 +162,20 @@ fn print(change: &Change, format: Format) -> Result<(), Failure> {
     lines.iter().try_for_each(|line| output::line(line)).map_err(|error| output::closed(&error))
 }
 
-/// Everything that has to change, in the order of doing.
+/// What is to be done, and what it was found from.
+struct Plan {
+    /// Everything that has to change, in the order of doing.
+    changes: Vec<Change>,
+    /// The users that the site has now.
+    users: Vec<String>,
+}
+
 async fn plan(
     admin: &Admin,
     site: &str,
     declaration: &Declaration,
     arguments: &Apply,
-) -> Result<Vec<Change>, Failure> {
+) -> Result<Plan, Failure> {
     let path = site_path(site);
     let current = admin.find(&path).await?;
     let exists = current.is_some();
@@ -180,6 +214,7 @@ async fn plan(
     let users: Vec<User> = parse_all(list("users").await?)?;
     let clients: Vec<Client> = parse_all(list("clients").await?)?;
     let services: Vec<Service> = parse_all(list("services").await?)?;
+    let known_users = users.iter().map(|user| user.id.clone()).collect();
     let users_now = users.into_iter().map(|user| (user.id, json!({"roles": sorted(user.roles)})));
     let clients_now = clients.into_iter().map(|client| (client.id, json!({"user": client.user})));
     let services_now = services.into_iter().map(|service| (service.id, json!({})));
@@ -214,7 +249,7 @@ async fn plan(
     let first = deletions.extract_if(.., |change| change.kind == "service").collect::<Vec<_>>();
     changes.splice(at..at, first);
     changes.extend(deletions);
-    Ok(changes)
+    Ok(Plan { changes, users: known_users })
 }
 
 fn change(

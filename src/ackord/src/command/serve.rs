@@ -27,7 +27,11 @@ struct Kept {
 /// Judges the configuration; `None` when there is nothing to run.
 pub fn prepare(arguments: &Serve, format: Format) -> Result<Option<Config>, Failure> {
     if arguments.example {
-        output::line(EXAMPLE.trim_end()).map_err(|error| output::closed(&error))?;
+        let written = match format {
+            Format::Json => output::json(&json!({"example": EXAMPLE})),
+            Format::Text => output::line(EXAMPLE.trim_end()),
+        };
+        written.map_err(|error| output::closed(&error))?;
         return Ok(None);
     }
     let Some(file) = &arguments.config else {

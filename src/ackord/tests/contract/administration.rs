@@ -151,3 +151,25 @@ fn text_for_people_is_a_table_and_errors_go_to_standard_error() {
     assert!(refused.err.starts_with("error: "), "{}", refused.err);
     run(&["site", "list", "--url", "http://127.0.0.1:1", "--token", "x"]).expect(5);
 }
+
+#[test]
+fn a_plan_is_refused_like_its_execution_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&dir.path().join("data"), &[]);
+    let file = dir.path().join("site.toml");
+    let structure = "[structure]\nservice_type = 'T'\ncontract_author = 'A'\n";
+    let event = "[[structure.events]]\nname = 'q'\ncategory = 'queueing'\nsize = 5\n";
+    let check = |text: &str, says: &str| {
+        std::fs::write(&file, text).unwrap();
+        for mode in [&["--dry-run"][..], &["--diff"], &[]] {
+            let words = [&["site", "apply", "-f", file.to_str().unwrap()], mode].concat();
+            let refused = broker.admin(&words).expect(4);
+            assert!(refused.err.contains(says), "{mode:?}: {}", refused.err);
+        }
+    };
+    let sites = broker.admin(&["site", "list"]).expect(0).lines();
+    check(&format!("site = 'new'\n{structure}{event}lifetime_s = 1\n"), "lifetime_s");
+    check("site = 'new'\n[clients.c]\nuser = 'nobody'\n", "clients.c.user");
+    assert_eq!(broker.admin(&["site", "list"]).expect(0).lines(), sites);
+    check(&format!("site = 'demo'\n{structure}{event}lifetime_s = 60\n"), "conflict");
+}

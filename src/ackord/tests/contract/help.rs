@@ -83,6 +83,18 @@ fn wrong_usage_ends_with_2_and_leaves_standard_output_alone() {
 }
 
 #[test]
+fn everything_that_is_asked_for_in_json_is_json() {
+    for words in [
+        &["completion", "bash", "--json"][..],
+        &["--version", "--json"],
+        &["--json", "help", "raise"],
+        &["serve", "--example", "--json"],
+    ] {
+        assert_eq!(run(words).expect(0).lines().len(), 1, "{words:?}");
+    }
+}
+
+#[test]
 fn completion_is_there_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         assert!(run(&["completion", shell]).expect(0).out.contains("ackord"), "{shell}");

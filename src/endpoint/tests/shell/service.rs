@@ -260,7 +260,8 @@ async fn options_out_of_range_do_not_start() {
     check(builder(&broker).token("two words")).await;
     check(builder(&broker).keepalive(Duration::from_secs(9))).await;
     check(builder(&broker).persistence(ServiceLevel::Memory { bytes: 4095 })).await;
-    check(builder(&broker).store("/nowhere/at/all")).await;
+    let nowhere = builder(&broker).store("/nowhere/at/all").start().await;
+    assert!(matches!(nowhere, Err(Error::Store(_))));
 }
 
 /// A figure rather than a rule: `cargo test --release -p ackord-endpoint --test shell -- figures

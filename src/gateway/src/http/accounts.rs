@@ -77,12 +77,19 @@ pub async fn client(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answ
             let bytes = allowed.bytes().await?;
             let body: ClientBody = super::body::decode(&bytes)?;
             let user = body.user.map(machine::UserId::from);
+            let names_user = user.is_some();
             let put = Put {
                 known: allowed.look(site, |site, _| site.client(id).is_some()).await?,
                 create: AdminAction::CreateClient { id: id.into(), user: user.clone() },
                 update: AdminAction::UpdateClient { id: id.into(), user },
             };
-            let known = put.run(&allowed, site, &bytes).await?;
+            let known = put.run(&allowed, site, &bytes).await.map_err(|problem| {
+                if problem.code == Code::NotFound && names_user {
+                    problem.field("user")
+                } else {
+                    problem
+                }
+            })?;
             answer_client(&allowed, site, id, known).await
         }
         Method::DELETE => delete(exchange, site, AdminAction::DeleteClient { id: id.into() }).await,

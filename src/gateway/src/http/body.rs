@@ -86,11 +86,17 @@ pub fn keep_beside(answer: HttpResponse, rest: Payload) -> HttpResponse {
 /// Decodes a JSON body; an empty one is `{}`.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { body };
+    // A list would be taken for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::new(Code::Invalid, "an object, was a list").field("body"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        if inner.is_syntax() || inner.is_eof() {
+        // A value of the wrong shape can be called a mistake of syntax too.
+        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        if (inner.is_syntax() || inner.is_eof()) && !is_json() {
             return Problem::new(Code::Invalid, format!("not JSON: {inner}")).field("body");
         }
         let text = inner.to_string();
@@ -149,7 +155,9 @@ mod tests {
         check::<UserBody>("{} x", "body", "not one JSON value");
         check::<UserBody>(r#"{"roles":[1]}"#, "roles[0]", "expected a string");
         check::<UserBody>(r#"{"rols":[]}"#, "rols", "did you mean `roles`?");
+        check::<UserBody>("[]", "body", "an object");
         check::<TokenBody>("", "principal", "missing field");
+        check::<TokenBody>(r#"{"principal":{}}"#, "principal", "expected");
         check::<TokenBody>(r#"{"principal":"amdin"}"#, "principal", "did you mean `admin`?");
         let structure = |event: &str| {
             format!(r#"{{"service_type":"t","contract_author":"a","events":[{event}]}}"#)

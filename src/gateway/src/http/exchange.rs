@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{AdminAction, Incarnation, Outcome, RequestId, Site, SiteName, Stamp};
-use ackord_wire::resource::Page;
+use ackord_wire::resource::{Page, SiteSettings};
 use ackord_wire::{Code, Problem};
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, web};
@@ -19,6 +19,7 @@ use super::authority::{Caller, Need};
 use super::body::{self, BodyLimits};
 use super::query::{Consistency, Query, Window};
 use crate::context::Context;
+use crate::convert;
 
 /// Until an unconfirmed read is tried again.
 const CONFIRM_RETRY: Duration = Duration::from_millis(20);
@@ -154,6 +155,12 @@ impl Allowed<'_> {
     ) -> Result<Outcome, Problem> {
         let site = SiteName::from(site);
         self.context.broker.admin_as(&site, request, action).await.map_err(refused)
+    }
+
+    /// Asks whether the site would take an act, and does not do it.
+    pub fn consider(&self, site: &str, action: AdminAction) -> Result<(), Problem> {
+        let settings = convert::settings_in(&SiteSettings::default());
+        self.context.broker.consider(&SiteName::from(site), action, settings).map_err(refused)
     }
 
     /// Looks at the site, as fresh as the query asks for.

@@ -89,12 +89,17 @@ pub async fn structure(exchange: Exchange<'_>, site: &str) -> Result<Answer, Pro
         let allowed = exchange.authorize(site, Need::Member, &["consistency"])?;
         return answer_structure(&allowed, site).await;
     }
-    let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild"])?;
+    let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild", "dry_run"])?;
     let rebuild = allowed.query.flag("rebuild")?;
+    let dry_run = allowed.query.flag("dry_run")?;
     let bytes = allowed.bytes().await?;
     let structure = convert::structure_in(&super::body::decode::<Structure>(&bytes)?)?;
     let request = allowed.request_id("apply", &bytes)?;
     let action = AdminAction::ApplyStructure { structure, rebuild, incarnation: incarnation() };
+    if dry_run {
+        allowed.consider(site, action)?;
+        return Ok(Answer::no_content());
+    }
     allowed.act(site, request, action).await?;
     answer_structure(&allowed, site).await
 }
