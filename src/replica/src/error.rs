@@ -14,8 +14,9 @@ pub enum ProposeError {
     /// The disk is down to its reserve; nothing was proposed. Only for raises.
     #[error("the disk is down to its reserve")]
     DiskFull,
-    /// This node does not lead the partition now, or it is stopping; nothing was proposed.
-    #[error("the partition has no leader here")]
+    /// No leader of the partition is known or can be reached, or the node is stopping; nothing was
+    /// proposed.
+    #[error("the partition has no leader that can be reached")]
     Unavailable,
     /// The proposal was handed on and its fate is not known: it may be applied later. Only
     /// commands with a deduplication identity may be proposed again.

@@ -84,6 +84,11 @@ impl PartitionHandle {
     }
 
     #[cfg(test)]
+    pub(crate) fn partition(&self) -> Arc<Partition> {
+        self.inner.clone()
+    }
+
+    #[cfg(test)]
     pub(crate) fn raft(&self) -> crate::types::Raft {
         self.inner.raft.get().expect("it is set before a handle is given out").clone()
     }

@@ -143,6 +143,13 @@ impl Node {
         self.shared.peers.as_ref().map(|peers| peers.address())
     }
 
+    /// By how much the wall clocks of other nodes are ahead of this one's, milliseconds, as last
+    /// compared. By node number.
+    pub fn peer_clock_differences(&self) -> BTreeMap<u64, i64> {
+        let peers = self.shared.peers.as_ref();
+        peers.map(|peers| peers.clock_differences()).unwrap_or_default()
+    }
+
     /// Makes every partition a group of these voters, by node number and address. On one of them,
     /// once, while all are empty.
     #[cfg(test)]
@@ -154,6 +161,11 @@ impl Node {
             raft.initialize(members.clone()).await.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.shared.store
     }
 
     #[cfg(test)]

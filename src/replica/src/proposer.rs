@@ -99,14 +99,17 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
     loop {
         while partition.in_flight.count() < entries_max {
             let Some(entry) = gather(&partition, &raft) else { break };
-            match (&mut forwarder, partition.leader_elsewhere()) {
-                (Some(forwarder), Some((leader, node))) => {
+            let elsewhere = forwarder
+                .as_mut()
+                .and_then(|forwarder| Some((forwarder, partition.leader_elsewhere()?)));
+            match elsewhere {
+                Some((forwarder, (leader, node))) => {
                     let (commands, waiters) = to_send(&partition, entry);
                     if !commands.is_empty() {
                         forwarder.send(leader, &node, commands, waiters).await;
                     }
                 }
-                (None | Some(_), _) => propose(&partition, &raft, entry).await,
+                None => propose(&partition, &raft, entry).await,
             }
         }
         if partition.queue.finished() {

@@ -224,6 +224,22 @@ pub(super) fn accept(
     }
 }
 
+/// As [`accept`], without a wire.
+#[cfg(test)]
+pub(crate) fn accept_commands(
+    partition: &Arc<Partition>,
+    commands: Vec<Command>,
+) -> impl Future<Output = (Vec<Result<Outcome, ProposeError>>, u64)> + Send + use<> {
+    let batch = encode_batch(&Batch { stamp: Stamp(0), commands });
+    let forward = Forward { group: partition.number, number: 1, batch };
+    let accepted = accept(Some(partition.clone()), forward);
+    async move {
+        let Forwarded { applied_next, results, .. } = accepted.await;
+        let results = results.into_iter().map(|result| result.map_err(ProposeError::from));
+        (results.collect(), applied_next)
+    }
+}
+
 type Queued = Result<oneshot::Receiver<Result<Outcome, ProposeError>>, ProposeError>;
 
 fn enqueue(partition: &Partition, commands: Vec<Command>) -> Vec<Queued> {

@@ -179,16 +179,20 @@ pub(super) fn check_clock(
     max: Duration,
     peer: NodeId,
 ) -> Result<i64, Refusal> {
+    let (signed, max_ms) = compare(theirs, ours, max, peer);
+    let difference_ms = signed.unsigned_abs();
+    if difference_ms > max_ms { Err(Refusal::Clock { difference_ms, max_ms }) } else { Ok(signed) }
+}
+
+/// The other clock minus ours, and what is allowed, milliseconds; warns when it is much.
+pub(super) fn compare(theirs: u64, ours: u64, max: Duration, peer: NodeId) -> (i64, u64) {
     let difference_ms = theirs.abs_diff(ours);
     let max_ms = max.as_millis() as u64;
-    if difference_ms > max_ms {
-        return Err(Refusal::Clock { difference_ms, max_ms });
-    }
     if difference_ms > (max / SKEW_WARN_SHARE).as_millis() as u64 {
         tracing::warn!(peer, difference_ms, max_ms, "the clocks of two nodes differ");
     }
     let signed = i64::try_from(difference_ms).unwrap_or(i64::MAX);
-    Ok(if theirs < ours { -signed } else { signed })
+    (if theirs < ours { -signed } else { signed }, max_ms)
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {

@@ -30,6 +30,8 @@ use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::types::NodeId;
 
+/// How often the clocks of two connected nodes are compared.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// Connecting, TLS and hello together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Between attempts, at first and at most.
@@ -75,8 +77,8 @@ impl CallError {
 /// A connection that stands.
 #[derive(Clone)]
 pub(super) struct Connection {
-    channel: Channel,
-    line: Arc<Line>,
+    pub(super) channel: Channel,
+    pub(super) line: Arc<Line>,
 }
 
 impl Connection {
@@ -103,7 +105,7 @@ impl Connection {
         timeout(limit, opening).await.map_err(|_| CallError::Timeout(limit))?
     }
 
-    async fn call(&self, call: Call) -> Result<Answer, CallError> {
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, CallError> {
         let mut client = self.client();
         client.ready().await.map_err(|error| CallError::unreachable(error.to_string()))?;
         let path = PathAndQuery::from_static(PATH_CALL);
@@ -202,10 +204,12 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
             Ok(Ok(connection)) => {
                 tracing::debug!(peer, address, "connected to a peer");
                 let line = connection.line.clone();
-                let difference = line.agreed.clock_difference_ms;
-                context.clocks.lock().insert(peer, difference);
-                state.send_replace(State::Up(connection));
-                line.gone().await;
+                context.clocks.lock().insert(peer, line.agreed.clock_difference_ms);
+                state.send_replace(State::Up(connection.clone()));
+                tokio::select! {
+                    () = line.gone() => {}
+                    () = compare_clocks(&context, peer, &connection) => {}
+                }
                 tracing::debug!(peer, address, "the connection to a peer is lost");
                 state.send_replace(State::Connecting);
                 (pause, reported) = (RECONNECT_MIN, Arc::from(""));
@@ -229,7 +233,27 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
     }
 }
 
-async fn connect(context: &Context, peer: NodeId, address: &str) -> Result<Connection, HelloError> {
+/// Knows how far the clocks are apart while connected. Never returns: a connection that stands is not
+/// given up for its clock, who leads and stamps is decided elsewhere.
+async fn compare_clocks(context: &Context, peer: NodeId, connection: &Connection) {
+    loop {
+        tokio::time::sleep(CLOCK_INTERVAL).await;
+        let asked = Instant::now();
+        let answer = timeout(CONNECT_LIMIT, connection.call(Call::Clock)).await;
+        if let Ok(Ok(Answer::Clock { wall_ms })) = answer {
+            let ours = hello::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
+            let (difference, _) =
+                hello::compare(wall_ms, ours, context.myself.clock_skew_max, peer);
+            context.clocks.lock().insert(peer, difference);
+        }
+    }
+}
+
+pub(super) async fn connect(
+    context: &Context,
+    peer: NodeId,
+    address: &str,
+) -> Result<Connection, HelloError> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let mut stream = match &context.tls {

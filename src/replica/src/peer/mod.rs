@@ -25,11 +25,13 @@ mod io;
 mod link;
 mod network;
 mod options;
+#[cfg(test)]
+mod probe;
 mod server;
 mod snapshot;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -43,6 +45,8 @@ use tokio::net::TcpListener;
 pub(crate) use forward::{Forwarder, refuse};
 pub(crate) use network::Network;
 pub use options::{PeerOptions, PeerTls};
+#[cfg(test)]
+pub(crate) use {forward::accept_commands, probe::Garbage};
 
 use crate::error::StartError;
 use crate::partition::Partition;
@@ -67,8 +71,7 @@ pub(super) struct Context {
     tls: Option<TlsSetup>,
     connections_max: usize,
     runtime: tokio::runtime::Handle,
-    /// Each peer's wall clock minus ours, milliseconds, when it was last connected to.
-    clocks: Mutex<HashMap<NodeId, i64>>,
+    clocks: Mutex<BTreeMap<NodeId, i64>>,
     appends_in_flight_peak: AtomicUsize,
 }
 
@@ -116,6 +119,11 @@ impl Peers {
     /// Where this node listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Each peer's wall clock minus ours, milliseconds, as last compared.
+    pub(crate) fn clock_differences(&self) -> BTreeMap<NodeId, i64> {
+        self.context.clocks.lock().clone()
     }
 
     /// Takes what other nodes ask of the partitions from now on. Once.

@@ -1,7 +1,7 @@
 //! What the connections between nodes may be told, and the certificates they use.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ impl TlsSetup {
     }
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, StartError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
     match read {
@@ -150,7 +150,7 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, StartErr
     }
 }
 
-fn unusable(path: &PathBuf, error: &dyn std::fmt::Display) -> StartError {
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StartError {
     StartError::Options { field: "peers.tls", detail: format!("{}: {error}", path.display()) }
 }
 

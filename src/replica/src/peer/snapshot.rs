@@ -10,9 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_store::{SnapshotReceiver, StoreError};
+use ackord_store::{SnapshotReader, SnapshotReceiver, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::PeerLinks;
 use super::link::CallError;
@@ -28,7 +29,14 @@ const PIECE_LIMIT: Duration = Duration::from_secs(5);
 /// How long verifying and installing may take.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
-/// Sends a snapshot to the end and has it installed. Returns the newest vote known there.
+/// How long a broken transfer is taken up again without a byte more getting through. After that raft
+/// decides anew, with a newer snapshot if there is one.
+const RESUME_LIMIT: Duration = Duration::from_secs(10);
+/// Between two attempts to take it up.
+const RESUME_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sends a snapshot to the end and has it installed, over broken connections if need be. Returns
+/// the newest vote known there.
 pub(super) async fn send(
     links: &PeerLinks,
     group: u32,
@@ -37,35 +45,68 @@ pub(super) async fn send(
 ) -> Result<RaftVote, CallError> {
     let local = |error: String| CallError::unreachable(format!("reading a snapshot: {error}"));
     let SnapshotFile { home, id } = file;
-    let bulk = links.bulk();
-    let begin = Call::SnapshotBegin { group, id: id.clone() };
-    let mut offset = received(bulk.call(begin, PIECE_LIMIT).await?)?;
-    let reader = {
+    let opening = {
         let id = id.clone();
         blocking(move || home.open(&id)).await.map_err(|error| local(error.to_string()))?
     };
-    let Some(reader) = reader else { return Err(local(format!("{id} is gone"))) };
-    let reader = Arc::new(reader);
-    tracing::info!(group, peer = links.peer, id, offset, "sending a snapshot");
+    let Some(reader) = opening else { return Err(local(format!("{id} is gone"))) };
+    // It stays readable when newer ones replace it.
+    let sending = Sending { links, group, id, reader: Arc::new(reader) };
+    let mut reached = 0;
+    let mut moved = Instant::now();
     loop {
-        let from = reader.clone();
-        let bytes = blocking(move || from.read_raw(offset, PIECE_BYTES))
-            .await
-            .map_err(|error| local(error.to_string()))?;
-        if bytes.is_empty() {
-            break;
+        let mut offset = 0;
+        let error = match sending.attempt(&vote, &mut offset).await {
+            Err(error @ (CallError::Unreachable(_) | CallError::Timeout(_))) => error,
+            ended => return ended,
+        };
+        if offset > reached {
+            (reached, moved) = (offset, Instant::now());
         }
-        let piece = Call::SnapshotPiece { group, id: id.clone(), offset, bytes };
-        offset = received(bulk.call(piece, PIECE_LIMIT).await?)?;
+        if moved.elapsed() > RESUME_LIMIT {
+            return Err(error);
+        }
+        tracing::info!(group, peer = links.peer, offset, %error, "a snapshot is taken up again");
+        tokio::time::sleep(RESUME_PAUSE).await;
     }
-    match bulk.call(Call::SnapshotEnd { group, id, vote: Vote::of(&vote) }, INSTALL_LIMIT).await? {
-        Answer::Installed(vote) => Ok(vote.raft()),
-        Answer::Clock { .. }
-        | Answer::Voted(_)
-        | Answer::Transferred(_)
-        | Answer::ReadIndex(_)
-        | Answer::Received(_)
-        | Answer::Refused(_) => Err(CallError::confused()),
+}
+
+/// A snapshot on its way.
+struct Sending<'a> {
+    links: &'a PeerLinks,
+    group: u32,
+    id: String,
+    reader: Arc<SnapshotReader>,
+}
+
+impl Sending<'_> {
+    /// Goes on where the other side is, to the end. `offset` says how far it got.
+    async fn attempt(&self, vote: &RaftVote, offset: &mut u64) -> Result<RaftVote, CallError> {
+        let (group, bulk) = (self.group, self.links.bulk());
+        let begin = Call::SnapshotBegin { group, id: self.id.clone() };
+        *offset = received(bulk.call(begin, PIECE_LIMIT).await?)?;
+        tracing::info!(group, peer = self.links.peer, id = self.id, offset, "sending a snapshot");
+        loop {
+            let (from, at) = (self.reader.clone(), *offset);
+            let bytes = blocking(move || from.read_raw(at, PIECE_BYTES))
+                .await
+                .map_err(|error| CallError::Refused(format!("reading a snapshot: {error}")))?;
+            if bytes.is_empty() {
+                break;
+            }
+            let piece = Call::SnapshotPiece { group, id: self.id.clone(), offset: at, bytes };
+            *offset = received(bulk.call(piece, PIECE_LIMIT).await?)?;
+        }
+        let end = Call::SnapshotEnd { group, id: self.id.clone(), vote: Vote::of(vote) };
+        match bulk.call(end, INSTALL_LIMIT).await? {
+            Answer::Installed(vote) => Ok(vote.raft()),
+            Answer::Clock { .. }
+            | Answer::Voted(_)
+            | Answer::Transferred(_)
+            | Answer::ReadIndex(_)
+            | Answer::Received(_)
+            | Answer::Refused(_) => Err(CallError::confused()),
+        }
     }
 }
 

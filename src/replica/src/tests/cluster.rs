@@ -79,6 +79,18 @@ impl Cluster {
         drop(member.node.take().expect("it runs"));
     }
 
+    /// Ends a cut of the links to a running node.
+    pub(super) fn reopen(&self, id: u64) {
+        self.proxy(id).open(self.node(id).peer_address().unwrap());
+    }
+
+    /// The index of the last entry that a node's log of the partition has.
+    pub(super) fn last_log(&self, id: u64, partition: u32) -> Option<u64> {
+        let metrics = self.node(id).partitions()[partition as usize - 1].raft().data_metrics();
+        let last = metrics.borrow_watched().last_log;
+        last.map(|last| last.index())
+    }
+
     /// Stops a node in order.
     pub(super) fn stop(&mut self, id: u64) {
         let member = self.members.get_mut(&id).expect("it is a member");

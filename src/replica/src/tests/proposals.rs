@@ -20,12 +20,12 @@ type Report = Box<dyn FnOnce() + Send>;
 
 /// Syncs are held back while closed.
 #[derive(Clone, Default)]
-struct Gate {
+pub(super) struct Gate {
     held: Arc<Mutex<Option<Vec<Report>>>>,
 }
 
 impl Gate {
-    fn hooks(&self) -> Hooks {
+    pub(super) fn hooks(&self) -> Hooks {
         let gate = self.clone();
         Hooks {
             identity: None,
@@ -46,15 +46,15 @@ impl Gate {
         }
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         *self.held.lock() = Some(Vec::new());
     }
 
-    fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.held.lock().as_ref().map_or(0, Vec::len)
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         let reports = self.held.lock().take();
         reports.into_iter().flatten().for_each(|report| report());
     }

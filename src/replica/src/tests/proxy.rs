@@ -25,6 +25,7 @@ struct State {
     /// A connection that has carried so many bytes is closed, once.
     budget: AtomicU64,
     budget_used: AtomicUsize,
+    frozen: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -36,6 +37,7 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             budget: AtomicU64::new(u64::MAX),
             budget_used: AtomicUsize::new(0),
+            frozen: watch::Sender::new(false),
         });
         let accepting = state.clone();
         tokio::spawn(async move {
@@ -58,6 +60,11 @@ impl Proxy {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Carries nothing any more in either direction, and closes nothing.
+    pub(super) fn freeze(&self) {
+        self.state.frozen.send_replace(true);
+    }
+
     /// Closes the next connection that has carried so many bytes towards the node, once.
     pub(super) fn cut_once_after(&self, bytes: u64) {
         self.state.budget.store(bytes, Ordering::SeqCst);
@@ -71,6 +78,7 @@ impl Proxy {
 
 async fn carry(state: &State, mut from: TcpStream) {
     let mut cuts = state.cuts.subscribe();
+    let mut frozen = state.frozen.subscribe();
     let Some(target) = *state.target.lock() else { return };
     let Ok(mut to) = TcpStream::connect(target).await else { return };
     from.set_nodelay(true).unwrap();
@@ -101,5 +109,9 @@ async fn carry(state: &State, mut from: TcpStream) {
         () = there => {}
         _ = copy(&mut to_reads, &mut from_writes) => {}
         _ = cuts.changed() => {}
+        () = async { drop(frozen.wait_for(|frozen| *frozen).await) } => {
+            // What comes is never read: both sides see a link on which nothing moves.
+            let _ = cuts.changed().await;
+        }
     }
 }
