@@ -8,6 +8,7 @@
 //! proposals; every waiter gets its own or its survivor's outcome, or an error that says whether
 //! the fate is known; the replica's own commands (ticks, limits) are proposed only while leading.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use ackord_machine::site::{Batch, Command, Outcome, coalesce, encode_batch};
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
+use parking_lot::Mutex;
 
 use crate::error::ProposeError;
 use crate::partition::{Partition, outcome_of};
@@ -24,6 +26,8 @@ use crate::types::{Answer, Proposal, Raft, TypeConfig};
 
 /// How long the replica waits before it proposes a command of its own again that came to nothing.
 const OWN_RETRY: Duration = Duration::from_secs(1);
+/// How often a node with peers looks whether an answer is overdue.
+const OVERDUE_LOOK: Duration = Duration::from_millis(250);
 /// The longest sleep until something expires: the wall clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -34,6 +38,16 @@ pub(crate) struct InFlight {
     /// Milliseconds since `started` before which no own command is proposed; `u64::MAX` while one
     /// is on its way.
     own_not_before: AtomicU64,
+    /// On a node with peers: who waits for each entry, the oldest first.
+    unanswered: Mutex<VecDeque<Unanswered>>,
+}
+
+/// Those who wait for an entry. Taken by whoever answers them, once.
+type Waiters = Arc<Mutex<Vec<Waiter>>>;
+
+struct Unanswered {
+    since: Instant,
+    waiters: Waiters,
 }
 
 impl Default for InFlight {
@@ -42,6 +56,7 @@ impl Default for InFlight {
             entries: AtomicUsize::new(0),
             started: Instant::now(),
             own_not_before: AtomicU64::new(0),
+            unanswered: Mutex::default(),
         }
     }
 }
@@ -49,6 +64,26 @@ impl Default for InFlight {
 impl InFlight {
     pub(crate) fn count(&self) -> usize {
         self.entries.load(Ordering::Acquire)
+    }
+
+    fn sent(&self, waiters: &Waiters) {
+        let unanswered = Unanswered { since: Instant::now(), waiters: waiters.clone() };
+        self.unanswered.lock().push_back(unanswered);
+    }
+
+    fn answered(&self, waiters: &Waiters) -> Vec<Waiter> {
+        self.unanswered.lock().retain(|unanswered| !Arc::ptr_eq(&unanswered.waiters, waiters));
+        std::mem::take(&mut *waiters.lock())
+    }
+
+    /// Who has waited longer than `limit`; `None` when no entry is as old as that.
+    fn overdue(&self, limit: Duration) -> Option<Vec<Waiter>> {
+        let unanswered = self.unanswered.lock();
+        let old = unanswered.iter().take_while(|entry| entry.since.elapsed() > limit);
+        old.map(|entry| std::mem::take(&mut *entry.waiters.lock())).reduce(|mut all, more| {
+            all.extend(more);
+            all
+        })
     }
 
     fn own_wait(&self) -> Option<Duration> {
@@ -115,11 +150,30 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
         if partition.queue.finished() {
             return;
         }
-        match sleep(&partition) {
+        let mut limit = sleep(&partition);
+        if let Some(peers) = &partition.shared.options.peers {
+            give_up_overdue(&partition, peers.answer_limit);
+            if partition.in_flight.count() > 0 {
+                limit = Some(limit.unwrap_or(OVERDUE_LOOK).min(OVERDUE_LOOK));
+            }
+        }
+        match limit {
             // Woken early or not: what there is to do is looked at anew.
             Some(limit) => drop(tokio::time::timeout(limit, partition.queue.wake.notified()).await),
             None => partition.queue.wake.notified().await,
         }
+    }
+}
+
+/// A leader that has lost its majority cannot know what becomes of its entries: who waits is told so
+/// after a while, and what waits behind them was not proposed. The entries stay under way.
+fn give_up_overdue(partition: &Partition, limit: Duration) {
+    let Some(overdue) = partition.in_flight.overdue(limit) else { return };
+    refuse(overdue, ProposeError::Unknown);
+    if partition.in_flight.count() >= partition.shared.options.entries_in_flight_max {
+        let behind = partition.queue.take(usize::MAX, usize::MAX);
+        let behind = behind.into_iter().map(|queued| queued.waiter).collect();
+        refuse(behind, ProposeError::Unavailable);
     }
 }
 
@@ -215,7 +269,12 @@ async fn propose(partition: &Arc<Partition>, raft: &Raft, entry: Entry) {
     let batch = Batch { stamp: partition.clock.now(), commands };
     let proposal = Proposal(encode_batch(&batch));
     let flight = Flight::new(partition.clone());
+    let waiters = Arc::new(Mutex::new(waiters));
+    if partition.shared.peers.is_some() {
+        partition.in_flight.sent(&waiters);
+    }
     let answer = Answer::new(move |result| {
+        let waiters = flight.partition.in_flight.answered(&waiters);
         settle(&flight.partition, own, &survivors, waiters, result);
         drop(flight);
     });

@@ -34,10 +34,8 @@ use crate::types::NodeId;
 
 /// Batches of one stream that may be unanswered.
 pub(super) const FORWARDS_IN_FLIGHT_MAX: usize = 16;
-/// How long a batch may be unanswered.
-const FORWARD_LIMIT: Duration = Duration::from_secs(5);
-/// How often a reader looks whether one is.
-const FORWARD_LOOK: Duration = Duration::from_millis(500);
+/// How often a reader looks whether an answer is overdue.
+const FORWARD_LOOK: Duration = Duration::from_millis(250);
 /// How long opening a stream to the leader may take.
 const OPEN_LIMIT: Duration = Duration::from_millis(500);
 /// How long this node may take to apply what the leader has.
@@ -154,6 +152,8 @@ async fn read(
     mut answers: Streaming<Forwarded>,
     sent: Arc<Mutex<Sent>>,
 ) {
+    let options = partition.shared.options.peers.as_ref();
+    let limit = options.map_or(APPLY_LIMIT, |peers| peers.answer_limit);
     loop {
         match timeout(FORWARD_LOOK, answers.next()).await {
             Ok(Some(Ok(forwarded))) => {
@@ -166,7 +166,7 @@ async fn read(
             Ok(Some(Err(_)) | None) => break,
             Err(_) => {
                 let oldest = sent.lock().batches.front().map(|batch| batch.at);
-                if oldest.is_some_and(|at| at.elapsed() > FORWARD_LIMIT) {
+                if oldest.is_some_and(|at| at.elapsed() > limit) {
                     break;
                 }
             }

@@ -31,6 +31,9 @@ pub struct PeerOptions {
     pub clock_skew_max: Duration,
     /// Speak the protocol of an earlier release, while nodes of it are still there.
     pub compat_version: Option<u8>,
+    /// How long a proposal may be without an answer before its fate counts as unknown. Only a leader
+    /// that has lost its majority, or the way to it, takes so long.
+    pub answer_limit: Duration,
     /// Connections that may be open to this node at the same time.
     pub connections_max: usize,
 }
@@ -43,6 +46,7 @@ impl PeerOptions {
             tls: None,
             clock_skew_max: Duration::from_secs(5),
             compat_version: None,
+            answer_limit: Duration::from_secs(5),
             connections_max: 256,
         }
     }
@@ -59,6 +63,9 @@ impl PeerOptions {
         {
             let (oldest, newest) = (hello::VERSIONS.start(), hello::VERSIONS.end());
             return bad("peers.compat_version", format!("{oldest}..={newest}, was {version}"));
+        }
+        if self.answer_limit.is_zero() {
+            return bad("peers.answer_limit", "more than nothing".into());
         }
         if self.connections_max == 0 {
             return bad("peers.connections_max", "at least 1, was 0".into());
