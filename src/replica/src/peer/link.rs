@@ -213,6 +213,8 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                 tracing::debug!(peer, address, "the connection to a peer is lost");
                 state.send_replace(State::Connecting);
                 (pause, reported) = (RECONNECT_MIN, Arc::from(""));
+                // Also when the other side takes connections only to close them.
+                tokio::time::sleep(RECONNECT_MIN).await;
                 continue;
             }
             Ok(Err(error)) => {
