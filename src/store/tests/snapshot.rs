@@ -98,6 +98,19 @@ fn a_snapshot_travels_in_pieces_and_resumes() {
 }
 
 #[test]
+fn what_arrived_of_another_snapshot_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for id in ["first", "second", "third"] {
+        let mut receiver = store.snapshots(G).receive(id).unwrap();
+        assert_eq!(receiver.received(), 0);
+        receiver.write(0, b"the beginning").unwrap();
+    }
+    assert_eq!(files_under(&dir.path().join("snapshots")).len(), 1);
+    assert_eq!(store.snapshots(G).receive("third").unwrap().received(), 13);
+}
+
+#[test]
 fn what_arrives_damaged_or_short_is_not_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

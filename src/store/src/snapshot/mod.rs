@@ -186,9 +186,15 @@ impl Snapshots {
         Ok(Some(SnapshotReader { info, walker, raw }))
     }
 
-    /// Begins or resumes receiving a snapshot from another node.
+    /// Begins or resumes receiving a snapshot from another node. A group receives one at a time: what
+    /// arrived of another one is given up.
     pub fn receive(&self, id: &str) -> Result<SnapshotReceiver, StoreError> {
         let path = self.prepared_dir(id)?.join(format!("{}.{PARTIAL}", hex(id)));
+        for other in self.files()? {
+            if has_extension(&other, PARTIAL) && other != path {
+                self.io("remove a snapshot", durable::remove_file(&other))?;
+            }
+        }
         let file = self.io("create a snapshot", durable::create_file(&path))?;
         let received = self.io("look at a snapshot", file.metadata())?.len();
         Ok(SnapshotReceiver { snapshots: self.clone(), id: id.to_owned(), path, file, received })
