@@ -97,6 +97,7 @@ impl Node {
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
+            snapshotting: Mutex::default(),
             continuity: Continuity::Required,
             peers,
             options,

@@ -8,9 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ackord_machine::site::{Command, Effect, Outcome, State, apply, decode_batch};
+use ackord_machine::site::{Command, DecodeError, Effect, Outcome, State, apply, decode_batch};
 use ackord_store::{GroupId, Store};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
@@ -32,6 +32,9 @@ use crate::queue::{Origin, Queue, is_raise};
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
 use crate::watch::Effects;
 
+/// How long a snapshot that had to be put off is not tried again.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+
 /// Whether applying insists that no entry is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Continuity {
@@ -52,6 +55,8 @@ pub(crate) struct Shared {
     /// [`State::bytes`] of all partitions.
     pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,
+    /// Held while a snapshot is written.
+    pub(crate) snapshotting: Mutex<()>,
     pub(crate) continuity: Continuity,
     /// The other nodes; `None` on a node that is alone.
     pub(crate) peers: Option<Arc<Peers>>,
@@ -101,6 +106,8 @@ pub(crate) struct Partition {
     pub(crate) checkpoint: Mutex<Pace>,
     /// Whether a snapshot was asked for and is not done.
     pub(crate) snapshot_pending: AtomicBool,
+    /// Until when no snapshot is tried after one that had to be put off.
+    snapshot_not_before: Mutex<Option<Instant>>,
     /// Set once, before anything is proposed.
     pub(crate) raft: OnceLock<Raft>,
     /// Whether everything that was durable at the start has been applied.
@@ -135,6 +142,7 @@ impl Partition {
             durable,
             checkpoint: Mutex::default(),
             snapshot_pending: AtomicBool::new(false),
+            snapshot_not_before: Mutex::default(),
             raft: OnceLock::new(),
             caught_up: AtomicBool::new(false),
             shared,
@@ -226,11 +234,14 @@ impl Partition {
         Some((leader, node))
     }
 
-    /// Applies one committed entry. An undecodable batch changes nothing, on every node alike.
+    /// Applies one committed entry. A malformed batch changes nothing, on every node alike; one of
+    /// another version stops the node.
     pub(crate) fn apply(&self, entry: &RaftEntry) -> io::Result<Outcomes> {
         let batch = match &entry.payload {
             EntryPayload::Normal(proposal) => match decode_batch(&proposal.0) {
                 Ok(batch) => Some(batch),
+                // Skipping what another version wrote would lose it here and nowhere else.
+                Err(error @ DecodeError::Version { .. }) => return Err(io::Error::other(error)),
                 Err(error) => {
                     tracing::error!(partition = self.number, %error, "a log entry is malformed");
                     None
@@ -317,6 +328,16 @@ impl Partition {
         let shared = &self.shared;
         self.gauges.over_capacity.load(Ordering::Relaxed)
             || shared.state_bytes.load(Ordering::Relaxed) >= shared.options.state_bytes_max
+    }
+
+    /// Whether a snapshot may be tried again.
+    pub(crate) fn may_snapshot(&self) -> bool {
+        self.snapshot_not_before.lock().is_none_or(|at| at <= Instant::now())
+    }
+
+    /// A snapshot had to be put off: it is not tried again at once.
+    pub(crate) fn put_off_snapshot(&self) {
+        *self.snapshot_not_before.lock() = Some(Instant::now() + SNAPSHOT_RETRY);
     }
 
     /// Log bytes after which a snapshot is due have been applied.

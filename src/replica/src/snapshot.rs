@@ -67,7 +67,10 @@ pub(crate) fn newest(partition: &Partition) -> io::Result<Option<Snapshot>> {
 /// Writes a snapshot and then lets raft take it as its own. One at a time; a full disk only puts
 /// it off, and so does a log that is behind what was applied.
 pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle) {
-    if partition.stopped() || partition.snapshot_pending.swap(true, Ordering::AcqRel) {
+    if partition.stopped() || !partition.may_snapshot() {
+        return;
+    }
+    if partition.snapshot_pending.swap(true, Ordering::AcqRel) {
         return;
     }
     let partition = partition.clone();
@@ -84,7 +87,8 @@ pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle
                     }
                 });
             }
-            Err(error) if put_off(error.kind()) => {
+            Err(error) if put_off(&error) => {
+                partition.put_off_snapshot();
                 tracing::warn!(partition = partition.number, %error, "a snapshot is put off");
             }
             Err(error) => {
@@ -96,12 +100,34 @@ pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle
     });
 }
 
-fn put_off(kind: io::ErrorKind) -> bool {
-    kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::WouldBlock
+/// Whether a snapshot is only late: no room, a log that is behind, or a node that is stopping.
+fn put_off(error: &io::Error) -> bool {
+    let closed = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::WouldBlock)
+        || matches!(closed, Some(StoreError::Closed))
+}
+
+/// A snapshot must not take what the disk keeps in reserve for the log: it would stop the node.
+/// The state's size in memory is more than it takes in a file.
+fn check_room(partition: &Partition) -> io::Result<()> {
+    let shared = &partition.shared;
+    let needed = partition.gauges.state_bytes.load(Ordering::Relaxed);
+    let free = shared.store.free_bytes();
+    if free.saturating_sub(needed) > shared.options.disk_reserve_bytes {
+        return Ok(());
+    }
+    let detail = format!(
+        "a snapshot of {needed} bytes leaves less than the reserve of {} of {free} that are free",
+        shared.options.disk_reserve_bytes
+    );
+    Err(io::Error::new(io::ErrorKind::StorageFull, detail))
 }
 
 /// Writes a snapshot of the state as applied now.
 pub(crate) fn build(partition: &Arc<Partition>) -> io::Result<Snapshot> {
+    // One at a time on a node: each would count on the same room.
+    let _turn = partition.shared.snapshotting.lock();
+    check_room(partition)?;
     let home = partition.shared.store.snapshots(partition.group);
     let id = new_id(partition);
     let written = from_checkpoint(partition, &home, &id)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use ackord_store::{GroupId, Store, StoreOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::fixture::options;
@@ -31,6 +32,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
+            snapshotting: Mutex::default(),
             continuity: Continuity::AsGiven,
             peers: None,
             options,
