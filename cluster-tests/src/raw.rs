@@ -300,7 +300,11 @@ impl RawClient {
 
 /// What names an event's instance.
 pub fn ack_of(event: &frame::EventMessage) -> frame::Ack {
-    frame::Ack { subscription: event.subscription, instance_id: event.instance_id }
+    frame::Ack {
+        subscription: event.subscription,
+        instance_id: event.instance_id,
+        generation: Some(event.generation),
+    }
 }
 
 /// A subscription to an event with all options at their defaults.

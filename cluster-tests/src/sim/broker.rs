@@ -15,8 +15,8 @@ use ackord_machine::session::{
     View, Wake,
 };
 use ackord_machine::site::{
-    Batch, Command, Effect, Epoch, Incarnation, Outcome, Receiver, ServiceId, SiteName, Stamp,
-    State, Write, apply, coalesce,
+    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SiteName,
+    Stamp, State, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing, ServiceFrame, ServiceMessage};
@@ -27,7 +27,12 @@ use crate::seed::Seed;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
-const GRANT: Grant = Grant { window_default: 8, window_max: 16, incarnation: Incarnation(7) };
+const GRANT: Grant = Grant {
+    window_default: 8,
+    window_max: 16,
+    incarnation: Incarnation(7),
+    place: Place { node: 1, run: 1 },
+};
 const TERMS: Terms<'_> = Terms { keepalive_s: 60, addresses: &[] };
 
 /// What a session does to its connection.
@@ -296,7 +301,8 @@ impl Broker {
                 | Command::RaiseKeyed(_)
                 | Command::Admin { .. }
                 | Command::Tick { .. }
-                | Command::SetLimits(_) => continue,
+                | Command::SetLimits(_)
+                | Command::Renew { .. } => continue,
             };
             match outcome {
                 Outcome::ServiceAttached { epoch, .. } | Outcome::ClientAttached { epoch, .. } => {

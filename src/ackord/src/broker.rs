@@ -60,6 +60,8 @@ impl Running {
         // Endpoints are told of other nodes only: this one they have reached, perhaps through a
         // link that its own idea of its address does not know of.
         let broker = Broker::new(node.clone(), BrokerOptions::default());
+        let ending = broker.clone();
+        tokio::spawn(async move { ending.end_left_behind().await });
         let options = GatewayOptions {
             listeners: vec![listener],
             admin_hash,

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, Command, Digest, NewEvent, Outcome, Principal, RaiseKeyed, Receiver, RequestId,
-    ServiceId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
+    RequestId, ServiceId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
 use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
+use futures_util::future::join_all;
 use prometheus::Registry;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     /// Tells brokers of one process apart.
     id: u64,
     node: Arc<Node>,
+    /// Where its sessions are.
+    pub place: Place,
     pub options: BrokerOptions,
     pub metrics: Metrics,
     origin: Instant,
@@ -71,7 +74,9 @@ impl Broker {
     pub fn new(node: Arc<Node>, options: BrokerOptions) -> Self {
         // The names and labels are constants of this crate, each registered once.
         let metrics = Metrics::new(&node).expect("the metrics are well-formed");
+        let place = Place { node: node.id(), run: u64::from_le_bytes(token::random()) };
         let inner = Inner {
+            place,
             id: LAST_BROKER.fetch_add(1, Ordering::Relaxed),
             node,
             options,
@@ -92,6 +97,19 @@ impl Broker {
     /// How it serves.
     pub fn options(&self) -> &BrokerOptions {
         &self.inner.options
+    }
+
+    /// Ends the sessions of services that an earlier run of this node left behind when it was
+    /// killed. Tries until that is known to have happened, or this broker stops.
+    pub async fn end_left_behind(&self) {
+        let mut stopping = self.inner.shutdown.subscribe();
+        let work = join_all(self.inner.node.partitions().into_iter().map(|partition| async move {
+            proposals::end_left_behind(&partition, self.inner.place).await;
+        }));
+        tokio::select! {
+            _done = work => {}
+            _stop = stopping.wait_for(|stopping| *stopping) => {}
+        }
     }
 
     /// Whether another session may be opened: `limit-reached` or `shutting-down` if not.

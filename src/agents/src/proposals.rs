@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ackord_machine::session::refusal_detail;
 use ackord_machine::site::{
-    AdminAction, Batch, Command, Decision, Incarnation, Outcome, Raised, Refusal, RequestId,
-    SiteName, SiteSettings, State, apply, decide,
+    AdminAction, Batch, Command, Decision, Incarnation, Outcome, Place, Raised, Refusal, RequestId,
+    Site, SiteName, SiteSettings, State, apply, decide,
 };
 use ackord_replica::{PartitionHandle, ProposeError};
 use ackord_wire::Code;
@@ -109,9 +109,38 @@ pub(crate) fn raised(raised: &Raised) -> Result<Accepted, Refused> {
         Decision::Ignored(id) => accepted(Some(id.0), true),
         Decision::Forgotten => accepted(None, false),
         Decision::Rejected(rejection) => {
-            Err((rejection_code(*rejection), rejection_detail(*rejection).to_owned()))
+            Err((rejection_code(*rejection), rejection_detail(*rejection).into_owned()))
         }
     }
+}
+
+/// Ends the sessions of services that an earlier run of this node left open.
+pub(crate) async fn end_left_behind(partition: &PartitionHandle, place: Place) {
+    // What that run proposed last is decided before it is looked at.
+    while partition.linearize().await.is_err() {
+        tokio::time::sleep(RETRY_MAX).await;
+    }
+    let left = partition.read(|state| left_behind(state, place));
+    for command in left {
+        let result = propose_until(partition, command, LAST_WORD_DEADLINE).await;
+        if let Err((code, detail)) = result {
+            tracing::warn!(%code, detail, "a service that is gone is shown as online");
+        }
+    }
+}
+
+fn left_behind(state: &State, place: Place) -> Vec<Command> {
+    let gone = |at: &Place| at.node == place.node && at.run != place.run;
+    let of_site = |site: &Site| {
+        let services = site.services().filter(|row| row.at.as_ref().is_some_and(gone));
+        let detach = services.map(|row| Command::DetachService {
+            site: site.name().clone(),
+            service: row.id.clone(),
+            epoch: row.epoch,
+        });
+        detach.collect::<Vec<_>>()
+    };
+    state.sites().flat_map(of_site).collect()
 }
 
 /// Proposes what a session leaves behind; nobody waits for it. The common case costs no task.

@@ -47,7 +47,7 @@ impl Serve for ServiceSession {
         }
         let options = &shell.broker.options;
         let (window_default, window_max) = (options.window_default, options.window_max);
-        let grant = Grant { window_default, window_max, incarnation };
+        let grant = Grant { window_default, window_max, incarnation, place: shell.broker.place };
         let pushed = out.len();
         translate::service_frame(self, frame, grant, out);
         for output in &out[pushed..] {

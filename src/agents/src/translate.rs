@@ -13,12 +13,13 @@ pub use codes::{
 pub use structure::{category_from_wire, category_to_wire, structure_from_wire, structure_to_wire};
 
 use ackord_machine::session::{
-    ClientSession, CloseReason, Delivery, Failed, ListMode, Output, RefusedRaise, ServiceHello,
-    ServiceSession, SubscribeItem, SubscriptionSync, ToClient, ToService, View, refusal_detail,
+    ClientSession, CloseReason, Delivery, Failed, ListMode, Named, Output, RefusedRaise,
+    ServiceHello, ServiceSession, SubscribeItem, SubscriptionSync, ToClient, ToService, View,
+    refusal_detail,
 };
 use ackord_machine::site::{
     Arguments, ClientId, Digest, EventKey, EventName, Generation, Incarnation, InstanceId,
-    NewEvent, Parked, Position, Refusal, Sequence, Start, StorageUid, SubscriptionRequest,
+    NewEvent, Parked, Place, Position, Refusal, Sequence, Start, StorageUid, SubscriptionRequest,
 };
 use ackord_replica::ProposeError;
 use ackord_wire::frame::{
@@ -53,6 +54,8 @@ pub struct Grant {
     pub window_max: u32,
     /// A random value for the site's incarnation.
     pub incarnation: Incarnation,
+    /// Where the session is.
+    pub place: Place,
 }
 
 /// Tells a client's session what its peer said.
@@ -82,17 +85,22 @@ pub fn client_frame(
             session.on_unsubscribe(events, view, out);
         }
         ClientFrame::Ack(ack) => {
-            session.on_ack(EventKey(ack.subscription), InstanceId(ack.instance_id), view, out);
+            session.on_ack(named(ack.subscription, ack.instance_id, ack.generation), view, out);
         }
         ClientFrame::Nack(nack) => {
-            let (event, id) = (EventKey(nack.subscription), InstanceId(nack.instance_id));
-            session.on_nack(event, id, nack.retry_after_ms, view, out);
+            let named = named(nack.subscription, nack.instance_id, nack.generation);
+            session.on_nack(named, nack.retry_after_ms, view, out);
         }
         ClientFrame::Working(ack) => {
-            session.on_working(EventKey(ack.subscription), InstanceId(ack.instance_id), view, out);
+            session.on_working(named(ack.subscription, ack.instance_id, ack.generation), view, out);
         }
         ClientFrame::Goodbye {} => session.on_goodbye(out),
     }
+}
+
+fn named(subscription: u32, instance_id: u64, generation: Option<u32>) -> Named {
+    let (event, instance) = (EventKey(subscription), InstanceId(instance_id));
+    Named { event, instance, generation: generation.map(Generation) }
 }
 
 /// Tells a service's session what its peer said. That needs no look at the state.
@@ -129,6 +137,7 @@ fn service_hello(hello: frame::ServiceHello, grant: Grant) -> Result<ServiceHell
         hostname: cut(hello.hostname, HOSTNAME_BYTES_MAX),
         window: hello.window.unwrap_or(grant.window_default).clamp(1, grant.window_max),
         incarnation: grant.incarnation,
+        place: grant.place,
     })
 }
 
@@ -211,9 +220,11 @@ pub fn client_message(message: &ToClient, codec: Codec, terms: Terms<'_>) -> Cli
             })
         }
         ToClient::Event(delivery) => ClientMessage::Event(Box::new(event_message(delivery, codec))),
-        ToClient::Committed { event, instance } => {
-            ClientMessage::Committed(Ack { subscription: event.0, instance_id: instance.0 })
-        }
+        ToClient::Committed { event, instance } => ClientMessage::Committed(Ack {
+            subscription: event.0,
+            instance_id: instance.0,
+            generation: None,
+        }),
         ToClient::Authority { event, granted } => {
             ClientMessage::Authority { subscription: event.0, granted: *granted }
         }
@@ -308,7 +319,7 @@ pub fn service_message(message: &ToService, terms: Terms<'_>) -> ServiceMessage 
             ServiceMessage::Rejected(Rejected {
                 seq: sequence.0,
                 code: rejection_code(*rejection),
-                detail: rejection_detail(*rejection).to_owned(),
+                detail: rejection_detail(*rejection).into_owned(),
                 duplicate: *duplicate,
             })
         }

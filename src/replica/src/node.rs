@@ -28,6 +28,7 @@ use crate::partition::{Continuity, Partition, Shared};
 use crate::peer::{Network, Peers};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
+use crate::recover;
 use crate::restore::{Source, restore};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
@@ -87,6 +88,10 @@ impl Node {
         let fatal = Fatal::new(options.on_fatal.clone());
         let store = open_store(&options, hooks.identity, &fatal)?;
         settle_partitions(&store, options.partitions)?;
+        if options.peers.is_some() && recover::is_renewal_due(&options.dir) {
+            let detail = "its log lost entries that were durable: replace the node".into();
+            return Err(StartError::Options { field: "peers", detail });
+        }
         let runtime = start_runtime(&options, &fatal)?;
         let peers = match &options.peers {
             Some(peers) => Some(runtime.block_on(Peers::open(peers, store.identity()))?),
@@ -115,7 +120,12 @@ impl Node {
         match &shared.peers {
             Some(peers) => runtime.block_on(async { peers.serve(&partitions) }),
             // With others to be waited for, a start does not wait: see `ready`.
-            None => runtime.block_on(wait_for_limits(&shared, &partitions))?,
+            None => {
+                runtime.block_on(wait_for_own(&shared, &partitions))?;
+                if recover::is_renewal_due(&shared.options.dir) {
+                    recover::renewed(&shared.options.dir)?;
+                }
+            }
         }
         let checkpointer = {
             let (shared, partitions) = (shared.clone(), partitions.clone());
@@ -126,6 +136,11 @@ impl Node {
         };
         let running = Mutex::new(Some(Running { runtime, checkpointer, proposers }));
         Ok(Self { shared, partitions, running })
+    }
+
+    /// Its number, unlike that of any other node of the cluster.
+    pub fn id(&self) -> u64 {
+        self.shared.node
     }
 
     /// The partition that holds the site.
@@ -286,6 +301,11 @@ async fn start_partition(
         let restoring = move || -> Result<Arc<Partition>, StartError> {
             let restored = restore(&shared.store, group)?;
             let partition = Partition::new(number, shared, restored.applied, durable);
+            if recover::is_renewal_due(&partition.shared.options.dir) {
+                let seed =
+                    getrandom::u64().map_err(|error| not_restored(number, error.to_string()))?;
+                partition.gauges.renewal.store(seed.max(1), Ordering::Relaxed);
+            }
             partition
                 .gauges
                 .snapshot_log_bytes
@@ -311,14 +331,20 @@ async fn start_partition(
     Ok(partition)
 }
 
-/// Waits until every partition judges by the configured limits: who meets a started node must not
-/// be judged by those of an earlier start.
-async fn wait_for_limits(shared: &Shared, partitions: &[Arc<Partition>]) -> Result<(), StartError> {
+/// Waits until every partition judges by the configured limits, for who meets a started node must
+/// not be judged by those of an earlier start, and until its sites have the incarnations that they
+/// are to get after a recovery.
+async fn wait_for_own(shared: &Shared, partitions: &[Arc<Partition>]) -> Result<(), StartError> {
     let deadline = tokio::time::Instant::now() + shared.options.start_timeout;
     for partition in partitions {
-        while *partition.applied.read().state.limits() != shared.options.limits {
+        while partition.gauges.limits_differ.load(Ordering::Acquire)
+            || partition.gauges.renewal.load(Ordering::Acquire) != 0
+        {
             if tokio::time::Instant::now() >= deadline {
-                return Err(not_ready(partition.number, "its limits to be set".to_owned()));
+                return Err(not_ready(
+                    partition.number,
+                    "its limits and incarnations to be set".to_owned(),
+                ));
             }
             tokio::time::sleep(LIMITS_INTERVAL).await;
         }

@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ackord_machine::site::{Command, DecodeError, Effect, Outcome, State, apply, decode_batch};
+use ackord_machine::site::{
+    Batch, Command, DecodeError, Effect, Outcome, State, apply, decode_batch,
+};
 use ackord_store::{GroupId, Store};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
@@ -82,6 +84,8 @@ pub(crate) struct Gauges {
     pub(crate) next_due: AtomicU64,
     /// Whether the partition's limits are not those configured.
     pub(crate) limits_differ: AtomicBool,
+    /// The seed of new incarnations that the partition's sites are still to get; 0 for none.
+    pub(crate) renewal: AtomicU64,
     /// [`State::bytes`].
     pub(crate) state_bytes: AtomicU64,
     /// [`Applied::log_bytes`] now.
@@ -135,6 +139,7 @@ impl Partition {
                 over_capacity: AtomicBool::new(false),
                 next_due: AtomicU64::new(u64::MAX),
                 limits_differ: AtomicBool::new(false),
+                renewal: AtomicU64::new(0),
                 state_bytes: AtomicU64::new(0),
                 log_bytes: AtomicU64::new(0),
                 snapshot_log_bytes: AtomicU64::new(0),
@@ -256,6 +261,7 @@ impl Partition {
             let (outcomes, effects) = match &batch {
                 Some(batch) => {
                     let result = apply(&mut applied.state, batch);
+                    self.note_renewal(batch);
                     let were = applied.changes.rows();
                     applied.changes.note(result.dirty, rows_max);
                     self.shared.checkpoints.changed(were, applied.changes.rows());
@@ -281,6 +287,16 @@ impl Partition {
         self.announce(Some(entry.log_id));
         self.publish(&effects);
         Ok(Outcomes(outcomes))
+    }
+
+    /// The sites got the incarnations that this start wanted them to have.
+    fn note_renewal(&self, batch: &Batch) {
+        let wanted = self.gauges.renewal.load(Ordering::Relaxed);
+        let is_it =
+            |command: &Command| matches!(command, Command::Renew { seed } if *seed == wanted);
+        if wanted != 0 && batch.commands.iter().any(is_it) {
+            self.gauges.renewal.store(0, Ordering::Relaxed);
+        }
     }
 
     /// An entry is applied once, in order and without a gap, whatever was restored before.

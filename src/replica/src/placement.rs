@@ -12,7 +12,7 @@ use crate::error::StartError;
 use crate::types::{decode_versioned, encode_versioned};
 
 /// The group that will keep what concerns the whole cluster. It has no log of its own yet.
-const DIRECTORY: GroupId = GroupId(0);
+pub(crate) const DIRECTORY: GroupId = GroupId(0);
 
 /// The index of the site's partition among `partitions` of them.
 ///

@@ -188,7 +188,9 @@ fn sleep(partition: &Partition) -> Option<Duration> {
         u64::MAX => None,
         due => Some(Duration::from_millis(due.saturating_sub(partition.clock.now().0))),
     };
-    let due = if gauges.limits_differ.load(Ordering::Relaxed) { Some(Duration::ZERO) } else { due };
+    let now =
+        gauges.limits_differ.load(Ordering::Relaxed) || gauges.renewal.load(Ordering::Relaxed) != 0;
+    let due = if now { Some(Duration::ZERO) } else { due };
     // Never zero: what is due by now became so just after it was looked at.
     due.map(|due| due.max(own).clamp(Duration::from_millis(1), SLEEP_MAX))
 }
@@ -243,9 +245,10 @@ fn to_send(partition: &Partition, entry: Entry) -> (Vec<Command>, Vec<Waiter>) {
 fn own_commands(partition: &Partition, raft: &Raft) -> Vec<Command> {
     let gauges = &partition.gauges;
     let limits = gauges.limits_differ.load(Ordering::Relaxed);
+    let renewal = gauges.renewal.load(Ordering::Relaxed);
     let due = gauges.next_due.load(Ordering::Relaxed) <= partition.clock.now().0;
     let now = partition.in_flight.own_wait() == Some(Duration::ZERO);
-    if !(limits || due) || !now {
+    if !(limits || renewal != 0 || due) || !now {
         return Vec::new();
     }
     if !raft.is_leader() || partition.queue.finished() {
@@ -255,8 +258,9 @@ fn own_commands(partition: &Partition, raft: &Raft) -> Vec<Command> {
     partition.in_flight.own_sent();
     let options = &partition.shared.options;
     let limits = limits.then(|| Command::SetLimits(options.limits.clone()));
+    let renewal = (renewal != 0).then_some(Command::Renew { seed: renewal });
     let tick = due.then_some(Command::Tick { limit: options.tick_rows_max });
-    limits.into_iter().chain(tick).collect()
+    limits.into_iter().chain(renewal).chain(tick).collect()
 }
 
 async fn propose(partition: &Arc<Partition>, raft: &Raft, entry: Entry) {

@@ -116,7 +116,8 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::Advance(_)
         | Command::Admin { .. }
         | Command::Tick { .. }
-        | Command::SetLimits(_) => false,
+        | Command::SetLimits(_)
+        | Command::Renew { .. } => false,
     }
 }
 
@@ -159,7 +160,8 @@ fn command_bytes(command: &Command) -> usize {
         | Command::AttachClient { .. }
         | Command::Advance(_)
         | Command::Tick { .. }
-        | Command::SetLimits(_) => 0,
+        | Command::SetLimits(_)
+        | Command::Renew { .. } => 0,
     };
     BASE_BYTES + variable
 }

@@ -85,7 +85,7 @@ fn text(id: Option<RaftLogId>) -> String {
 }
 
 /// Whether `last` is behind the end of the log.
-fn beyond(log: &LogState, last: Option<&RaftLogId>) -> bool {
+pub(crate) fn beyond(log: &LogState, last: Option<&RaftLogId>) -> bool {
     last.map(RaftLogId::index) > log.last.map(|mark| mark.index)
 }
 

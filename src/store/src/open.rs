@@ -114,7 +114,10 @@ fn create(options: &StoreOptions) -> Result<(), OpenError> {
         }
         io("create a directory", durable::create_dir(&path))?;
     }
-    let salt = u64::from_le_bytes(random()?);
+    let salt = match options.salt {
+        Some(salt) => salt,
+        None => u64::from_le_bytes(random()?),
+    };
     let identity = match options.identity {
         Some(identity) => identity,
         None => Identity { cluster: random()?, node: 1 },

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::Salt;
 use crate::types::Identity;
 
 const MIB: u64 = 1024 * 1024;
@@ -48,6 +49,8 @@ pub struct StoreOptions {
     pub checkpoint_open_limit: Duration,
     /// Told once when the store failed.
     pub on_fatal: Option<FatalHook>,
+    /// The salt of a new directory, when it is to hold what another one held.
+    pub(crate) salt: Option<Salt>,
 }
 
 impl StoreOptions {
@@ -69,6 +72,7 @@ impl StoreOptions {
             checkpoint_rewrite_bytes: 512 * MIB,
             checkpoint_open_limit: Duration::from_secs(60),
             on_fatal: None,
+            salt: None,
         }
     }
 

@@ -8,7 +8,7 @@
 //! [`RecoverMode::Inspect`] changes nothing. [`RecoverMode::AcceptLoss`] writes a new log beside
 //! the old one, then moves the old one to `damaged-N`; interrupted, it goes on when run again.
 //! Checkpoints and snapshots are left alone: what does not verify there is rebuilt or unused
-//! anyway. A checkpoint may then be ahead of the log.
+//! anyway. A checkpoint may then be ahead of the log, which is for the store's user to settle.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ impl Store {
         if let (RecoverMode::AcceptLoss, Some(identity)) = (mode, identity)
             && !report.findings.is_empty()
         {
-            rebuild(dir, identity, &kept)?;
+            rebuild(dir, identity, salt, &kept)?;
             replace(dir)?;
             report.changed = true;
         }
@@ -272,6 +272,7 @@ fn longest_chain(found: Salvaged) -> Kept {
 fn rebuild(
     dir: &Path,
     identity: Identity,
+    salt: Salt,
     kept: &BTreeMap<GroupId, Kept>,
 ) -> Result<(), OpenError> {
     let new = dir.join(NEW_DIR);
@@ -280,6 +281,8 @@ fn rebuild(
     }
     let mut options = StoreOptions::new(&new);
     options.identity = Some(identity);
+    // The checkpoint stays, and is recognised by it.
+    options.salt = Some(salt);
     options.log_file_bytes = LOG_FILE_BYTES;
     let store = Store::open(options)?;
     for (group, kept) in kept {

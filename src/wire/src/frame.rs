@@ -280,6 +280,10 @@ pub struct Ack {
     pub subscription: u32,
     /// The instance.
     pub instance_id: u64,
+    /// The generation it was delivered in; with another one than the subscription is in by now it
+    /// names nothing. Absent, the present one is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
 }
 
 /// See [`ClientFrame::Nack`].
@@ -292,6 +296,9 @@ pub struct Nack {
     /// Milliseconds until it is sent again.
     #[serde(default)]
     pub retry_after_ms: u64,
+    /// See [`Ack::generation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
 }
 
 /// From the broker to a client.

@@ -215,8 +215,9 @@ fn subscription() -> impl Strategy<Value = Subscription> {
 }
 
 fn ack() -> impl Strategy<Value = Ack> {
-    (any::<u32>(), any::<u64>())
-        .prop_map(|(subscription, instance_id)| Ack { subscription, instance_id })
+    (any::<u32>(), any::<u64>(), any::<Option<u32>>()).prop_map(
+        |(subscription, instance_id, generation)| Ack { subscription, instance_id, generation },
+    )
 }
 
 fn client_frame() -> impl Strategy<Value = ClientFrame> {
@@ -229,13 +230,12 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         list().prop_map(ClientFrame::Subscribe),
         vec(text(), 0..4).prop_map(|events| ClientFrame::Unsubscribe { events }),
         ack().prop_map(ClientFrame::Ack),
-        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(
-            |(subscription, instance_id, retry_after_ms)| ClientFrame::Nack(Nack {
-                subscription,
-                instance_id,
-                retry_after_ms,
-            })
-        ),
+        (ack(), any::<u64>()).prop_map(|(ack, retry_after_ms)| ClientFrame::Nack(Nack {
+            subscription: ack.subscription,
+            instance_id: ack.instance_id,
+            retry_after_ms,
+            generation: ack.generation,
+        })),
         ack().prop_map(ClientFrame::Working),
         Just(ClientFrame::Goodbye {}),
     ]

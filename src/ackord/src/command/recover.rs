@@ -2,7 +2,8 @@
 //!
 //! Nothing is changed without `--accept-loss`.
 
-use ackord_store::{Damage, GroupReport, Mark, OpenError, RecoverMode, RecoveryReport, Store};
+use ackord_replica::recover;
+use ackord_store::{Damage, GroupReport, Mark, OpenError, RecoverMode, RecoveryReport};
 use serde_json::{Value, json};
 
 use crate::args::Recover;
@@ -21,12 +22,16 @@ pub fn run(arguments: &Recover, format: Format) -> Outcome {
     let _lock = if whole { Some(DataDir::open(given)?) } else { None };
     let dir = if whole { given.join("node") } else { given.clone() };
     let mode = if arguments.accept_loss { RecoverMode::AcceptLoss } else { RecoverMode::Inspect };
-    let report = Store::recover(&dir, mode).map_err(|error| failure(&error))?;
+    let report = recover(&dir, mode).map_err(|error| failure(&error))?;
     match format {
         Format::Json => output::json(&to_json(&report)),
         Format::Text => text(&report).iter().try_for_each(|line| output::line(line)),
     }
     .map_err(|error| output::closed(&error))?;
+    if let Some(why) = &report.hopeless {
+        say(format!("this cannot be mended: {why}"));
+        return Ok(Exit::Configuration);
+    }
     if report.findings.is_empty() || report.changed {
         return Ok(Exit::Done);
     }
@@ -65,6 +70,7 @@ fn to_json(report: &RecoveryReport) -> Value {
     json!({
         "damaged": !report.findings.is_empty(),
         "changed": report.changed,
+        "hopeless": report.hopeless,
         "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "groups": report.groups.iter().map(group).collect::<Vec<_>>(),
     })
@@ -80,7 +86,11 @@ fn text(report: &RecoveryReport) -> Vec<String> {
         lines.push(format!("group {}: {} log entries {verb}", group.group, lost(group)));
     }
     if report.changed {
-        lines.push("the directory was mended; the node will start on it".to_owned());
+        lines.push(
+            "the directory was mended; the node will start on it. Instance ids may come again, so \
+             every site gets a new incarnation: clients start over from the cursors kept here"
+                .to_owned(),
+        );
     }
     lines
 }

@@ -1,8 +1,9 @@
 //! `ackord dev`, `ackord serve`, `ackord recover`: starting, stopping, staying the same.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -40,6 +41,30 @@ fn the_same_directory_is_the_same_broker_with_the_same_tokens_and_address() {
     assert_eq!(broker.ready.urls, first.urls);
     let (code, _) = broker.stop("INT");
     assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_service_whose_broker_was_killed_is_offline_when_the_broker_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), &[]);
+    let mut raising = broker.raiser(&["reading"]);
+    let mut raising = Killed(raising.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    writeln!(raising.0.stdin.as_mut().unwrap(), "1").unwrap();
+    let mut line = String::new();
+    BufReader::new(raising.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let online = |broker: &Broker| {
+        let shown = broker.admin(&["service", "show", "demo-service"]).expect(0);
+        shown.lines()[0]["online"].as_bool().unwrap()
+    };
+    assert!(online(&broker));
+    broker.kill();
+    drop(raising);
+
+    let broker = Broker::start(dir.path(), &[]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while online(&broker) {
+        assert!(Instant::now() < deadline, "it is still shown as online");
+    }
 }
 
 #[test]

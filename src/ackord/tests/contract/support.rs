@@ -134,11 +134,16 @@ impl Broker {
         all
     }
 
-    /// `ackord raise …` as the demo service.
-    pub fn raise(&self, words: &[&str], input: &str) -> Ended {
+    /// `ackord raise …` as the demo service, not yet started.
+    pub fn raiser(&self, words: &[&str]) -> Command {
         let words: Vec<&str> = ["raise"].iter().chain(words).copied().collect();
         let arguments = self.with(&self.ready.service_token, &words);
-        run_with(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), input)
+        ackord(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// `ackord raise …` as the demo service.
+    pub fn raise(&self, words: &[&str], input: &str) -> Ended {
+        end(self.raiser(words), input)
     }
 
     /// `ackord subscribe …` as the demo client, not yet started.

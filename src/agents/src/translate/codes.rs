@@ -1,6 +1,9 @@
 //! Which public code each refusal, rejection, failure and close reason has.
 
+use std::borrow::Cow;
+
 use ackord_machine::session::{CloseReason, Failed};
+use ackord_machine::site::limits::CONTENT_TYPE_BYTES_MAX;
 use ackord_machine::site::{Parked, Refusal, Rejection};
 use ackord_replica::ProposeError;
 use ackord_wire::Code;
@@ -41,29 +44,40 @@ pub fn rejection_code(rejection: Rejection) -> Code {
     match rejection {
         Rejection::UnknownEvent => Code::UnknownEvent,
         Rejection::WrongCategory => Code::WrongCategory,
-        Rejection::ArgumentsTooLarge => Code::ArgumentsTooLarge,
+        Rejection::ArgumentsTooLarge { .. } | Rejection::ContentTypeTooLong { .. } => {
+            Code::ArgumentsTooLarge
+        }
         Rejection::NullNotAllowed => Code::NullNotAllowed,
         Rejection::ClientRequired => Code::ClientRequired,
         Rejection::ClientNotAllowed => Code::ClientNotAllowed,
         Rejection::UnknownClient => Code::UnknownClient,
-        Rejection::LifetimeOutOfRange => Code::LifetimeOutOfRange,
+        Rejection::LifetimeOutOfRange { .. } => Code::LifetimeOutOfRange,
     }
 }
 
 /// What a rejection says to a person.
-pub fn rejection_detail(rejection: Rejection) -> &'static str {
-    match rejection {
+pub fn rejection_detail(rejection: Rejection) -> Cow<'static, str> {
+    let detail = match rejection {
         Rejection::UnknownEvent => "event: the site has none of this name",
         Rejection::WrongCategory => "category: the event has another one",
-        Rejection::ArgumentsTooLarge => "args, content_type: larger than allowed",
+        Rejection::ArgumentsTooLarge { given, most } => {
+            return format!("args: 0..={most} bytes, was {given}").into();
+        }
+        Rejection::ContentTypeTooLong { given } => {
+            return format!("content_type: 0..={CONTENT_TYPE_BYTES_MAX} bytes, was {given}").into();
+        }
         Rejection::NullNotAllowed => "args: only a replacing event may be null",
         Rejection::ClientRequired => "client: a private event needs an addressee",
         Rejection::ClientNotAllowed => "client: only a private event has an addressee",
         Rejection::UnknownClient => "client: not registered",
-        Rejection::LifetimeOutOfRange => {
-            "lifetime_s: at least 1, at most the definition's, and not for a replacing event"
+        Rejection::LifetimeOutOfRange { given, most: 0 } => {
+            return format!("lifetime_s: the event has none, was {given}").into();
         }
-    }
+        Rejection::LifetimeOutOfRange { given, most } => {
+            return format!("lifetime_s: 1..={most}, was {given}").into();
+        }
+    };
+    detail.into()
 }
 
 /// The code of a reason to be parked.

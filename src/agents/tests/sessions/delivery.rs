@@ -90,7 +90,7 @@ fn given_a_nack_then_the_instance_comes_again() {
         let mut client = Client::subscribed(&broker, "c", vec![item("reading")]).await;
         let event = client.event().await;
         let (subscription, instance_id) = (event.subscription, event.instance_id);
-        let nack = Nack { subscription, instance_id, retry_after_ms: 20 };
+        let nack = Nack { subscription, instance_id, retry_after_ms: 20, generation: None };
         client.0.say(&ackord_wire::ClientFrame::Nack(nack)).await;
         assert_eq!(client.event().await.attempt, 2);
     });

@@ -214,7 +214,7 @@ impl Client {
 
     pub async fn ack(&self, event: &EventMessage) {
         let (subscription, instance_id) = (event.subscription, event.instance_id);
-        let ack = ackord_wire::frame::Ack { subscription, instance_id };
+        let ack = ackord_wire::frame::Ack { subscription, instance_id, generation: None };
         self.0.say(&ClientFrame::Ack(ack)).await;
     }
 

@@ -393,16 +393,16 @@ impl Subscribe {
         self.enter_life(index, life(&position), None);
         let lane = &mut self.lanes[index];
         if lane.handled(&position) {
-            return self.acknowledge(index, position.instance_id);
+            return self.acknowledge(index, &position);
         }
         lane.work = Work::Waiting(delivery);
         self.ready.push_back(index);
     }
 
-    fn acknowledge(&mut self, index: usize, instance_id: u64) {
+    fn acknowledge(&mut self, index: usize, position: &Position) {
         let number = self.lanes[index].number.filter(|_| self.session == Session::Open);
         if let Some(subscription) = number {
-            self.send(ClientFrame::Ack(Ack { subscription, instance_id }));
+            self.send(ClientFrame::Ack(answer(subscription, position)));
         }
     }
 
@@ -450,8 +450,9 @@ impl Subscribe {
         let number = lane.number.filter(|_| self.session == Session::Open);
         let event = lane.subscription.event.clone();
         if let Some(subscription) = number {
-            let retry_after_ms = retry_in_ms;
-            self.send(ClientFrame::Nack(Nack { subscription, instance_id, retry_after_ms }));
+            let (retry_after_ms, generation) = (retry_in_ms, Some(position.generation));
+            let nack = Nack { subscription, instance_id, retry_after_ms, generation };
+            self.send(ClientFrame::Nack(nack));
         }
         let detail = error.detail;
         self.tell(ClientNotice::HandlerFailed { event, instance_id, attempt, detail, retry_in_ms });
@@ -470,7 +471,7 @@ impl Subscribe {
         if lane.life.is_none_or(|now| now == life(&position)) {
             lane.last = Some(position);
         }
-        self.acknowledge(index, position.instance_id);
+        self.acknowledge(index, &position);
         self.go_on(index);
     }
 
@@ -554,10 +555,10 @@ impl Subscribe {
             let lane = &mut self.lanes[index];
             let Work::Running { position, working_ms, .. } = &mut lane.work else { continue };
             *working_ms = Some(now_ms + interval_ms);
-            let instance_id = position.instance_id;
+            let position = *position;
             self.working.insert((now_ms + interval_ms, index));
             if let Some(subscription) = lane.number.filter(|_| self.session == Session::Open) {
-                self.send(ClientFrame::Working(Ack { subscription, instance_id }));
+                self.send(ClientFrame::Working(answer(subscription, &position)));
             }
         }
         self.pump(now_ms);
@@ -650,4 +651,10 @@ fn delivery_of(message: EventMessage, number: &mut Option<u32>) -> Delivery {
         attempt: message.attempt,
         payload: Payload::from_fields(message.content_type, message.args, message.data),
     }
+}
+
+/// Names what is answered, so that no later delivery of the same instance is meant.
+fn answer(subscription: u32, position: &Position) -> Ack {
+    let generation = Some(position.generation);
+    Ack { subscription, instance_id: position.instance_id, generation }
 }

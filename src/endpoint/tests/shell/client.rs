@@ -14,6 +14,11 @@ use tokio::sync::Semaphore;
 use crate::broker::{Broker, client_welcome, delivery};
 use crate::told::Told;
 
+/// An acknowledgement in the generation that this file's broker delivers in.
+fn acked(subscription: u32, instance_id: u64) -> Ack {
+    Ack { subscription, instance_id, generation: Some(0) }
+}
+
 fn builder(broker: &Broker) -> ClientBuilder {
     ClientEndpoint::builder()
         .url(&broker.url)
@@ -48,7 +53,7 @@ async fn an_instance_is_handled_and_acknowledged() {
     assert_eq!(peer.welcome_client().await.len(), 1);
     peer.send(&delivery(1, "a", 5)).await;
     let ack = peer.ack().await;
-    assert_eq!(ack, Ack { subscription: 1, instance_id: 5 });
+    assert_eq!(ack, acked(1, 5));
     peer.send(&ClientMessage::Committed(ack)).await;
     let committed = ClientNotice::Committed { event: "a".to_owned(), instance_id: 5 };
     told.one("committed", |notice| *notice == committed).await;
@@ -167,12 +172,12 @@ async fn subscriptions_do_not_wait_for_each_other_and_close_waits_for_handlers()
     peer.send(&delivery(1, "a", 1)).await;
     for instance_id in 2..10 {
         peer.send(&delivery(2, "b", instance_id)).await;
-        assert_eq!(peer.ack().await, Ack { subscription: 2, instance_id });
+        assert_eq!(peer.ack().await, acked(2, instance_id));
     }
     assert_eq!(running.load(Ordering::SeqCst), 1);
     let closing = tokio::spawn(client.close());
     gate.add_permits(1);
-    assert_eq!(peer.ack().await, Ack { subscription: 1, instance_id: 1 });
+    assert_eq!(peer.ack().await, acked(1, 1));
     assert!(matches!(peer.next().await, Some(ClientFrame::Goodbye {})));
     drop(peer);
     closing.await.unwrap();

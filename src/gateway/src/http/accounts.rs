@@ -199,7 +199,7 @@ fn put_answer(resource: &impl serde::Serialize, known: bool) -> Answer {
 fn service_out(site: &Site, row: &machine::ServiceRow) -> resource::Service {
     resource::Service {
         id: row.id.to_string(),
-        online: row.online,
+        online: row.online(),
         epoch: row.epoch.0,
         parked: site.parked(row).map(translate::parked_code),
         declared: None,

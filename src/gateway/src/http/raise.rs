@@ -1,5 +1,6 @@
 //! Raising one event over HTTP, without a session.
 
+use ackord_machine::site::limits::OWN_KEY_START;
 use ackord_machine::site::{Arguments, NewEvent, SiteName};
 use ackord_wire::payload::JSON;
 use ackord_wire::resource::RaiseResult;
@@ -39,7 +40,7 @@ pub async fn raise(exchange: Exchange<'_>, site: &str, event: &str) -> Result<An
         client: allowed.query.get("client").map(Into::into),
         lifetime_s: allowed.query.number("lifetime_s")?,
     };
-    let key = key.unwrap_or_else(|| convert::hex(&random::<16>()));
+    let key = key.unwrap_or_else(|| format!("{OWN_KEY_START}{}", convert::hex(&random::<16>())));
     let site = SiteName::from(site);
     let raised = allowed.context.broker.raise_keyed(&site, &service, key, new_event).await;
     let accepted = raised.map_err(|(code, detail)| {

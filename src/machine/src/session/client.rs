@@ -14,10 +14,10 @@
 
 use crate::site::{
     Advance, ClientId, Command, Digest, Epoch, EventKey, Incarnation, InstanceId, Outcome,
-    Receiver, Refusal, ServiceId, Site, SiteName, TokenId,
+    Receiver, Refusal, ServiceId, ServiceRow, Site, SiteName, TokenId,
 };
 
-use super::lane::{Lane, Step};
+use super::lane::{Lane, Named, Step};
 use super::message::{Delivery, SubscriptionSync, ToClient};
 use super::subscriptions::Requests;
 use super::{
@@ -298,7 +298,7 @@ impl ClientSession {
             incarnation: self.incarnation,
             sync,
         }));
-        let online = site.services().filter(|service| service.online).take(PRESENCE_AT_OPEN_MAX);
+        let online = site.services().filter(|service| service.online()).take(PRESENCE_AT_OPEN_MAX);
         for service in online {
             out.push(Output::Send(presence(site, &service.id)));
         }
@@ -397,39 +397,35 @@ impl ClientSession {
     }
 
     /// The client handled an instance.
-    pub fn on_ack(&mut self, event: EventKey, instance: InstanceId, view: View<'_>, out: &mut Out) {
-        let Some(index) = self.frame_lane(event, out) else { return };
-        if self.lanes[index].on_ack(instance) && self.holds(view, out) {
-            self.delivered(index, instance, view, out);
+    pub fn on_ack(&mut self, named: impl Into<Named>, view: View<'_>, out: &mut Out) {
+        let named = named.into();
+        let Some(index) = self.frame_lane(named.event, out) else { return };
+        if self.lanes[index].on_ack(&named) && self.holds(view, out) {
+            self.delivered(index, named.instance, view, out);
         }
     }
 
     /// The client returns an instance, to get it again after this time.
     pub fn on_nack(
         &mut self,
-        event: EventKey,
-        instance: InstanceId,
+        named: impl Into<Named>,
         retry_after_ms: u64,
         view: View<'_>,
         out: &mut Out,
     ) {
-        let Some(index) = self.frame_lane(event, out) else { return };
-        let exhausted = self.lanes[index].on_nack(instance, retry_after_ms, view.now_ms);
+        let named = named.into();
+        let Some(index) = self.frame_lane(named.event, out) else { return };
+        let exhausted = self.lanes[index].on_nack(&named, retry_after_ms, view.now_ms);
         if exhausted && self.holds(view, out) {
-            self.delivered(index, instance, view, out);
+            self.delivered(index, named.instance, view, out);
         }
     }
 
     /// The client is still handling an instance.
-    pub fn on_working(
-        &mut self,
-        event: EventKey,
-        instance: InstanceId,
-        view: View<'_>,
-        out: &mut Out,
-    ) {
-        let Some(index) = self.frame_lane(event, out) else { return };
-        self.lanes[index].on_working(instance, view.now_ms);
+    pub fn on_working(&mut self, named: impl Into<Named>, view: View<'_>, out: &mut Out) {
+        let named = named.into();
+        let Some(index) = self.frame_lane(named.event, out) else { return };
+        self.lanes[index].on_working(&named, view.now_ms);
     }
 
     /// The client leaves.
@@ -661,7 +657,7 @@ fn presence(site: &Site, service: &ServiceId) -> ToClient {
     let row = site.service(service.as_str());
     ToClient::Presence {
         service: service.clone(),
-        online: row.is_some_and(|row| row.online),
+        online: row.is_some_and(ServiceRow::online),
         hostname: row.map(|row| row.hostname.clone()).unwrap_or_default(),
         version: row.map(|row| row.version.clone()).unwrap_or_default(),
     }

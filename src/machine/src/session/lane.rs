@@ -83,6 +83,24 @@ pub enum LaneState {
     Committing(InstanceId),
 }
 
+/// How a client names what it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The subscribed event.
+    pub event: EventKey,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The generation it was delivered in, if the client says it: what was sent before the
+    /// subscription was moved is then told apart from what was sent after.
+    pub generation: Option<Generation>,
+}
+
+impl From<(EventKey, InstanceId)> for Named {
+    fn from((event, instance): (EventKey, InstanceId)) -> Self {
+        Self { event, instance, generation: None }
+    }
+}
+
 /// What a lane is made of.
 pub(super) struct LaneSetup {
     pub(super) event: EventKey,
@@ -316,42 +334,54 @@ impl Lane {
         Step::Send { instance, attempt }
     }
 
-    /// The instance that the client may name now, with its attempt.
-    fn in_flight(&self) -> Option<(InstanceId, u32)> {
+    /// The attempt of the instance in flight, if the client names that one.
+    fn attempt(&self, named: &Named) -> Option<u32> {
         match self.phase {
             Phase::InFlight { instance, attempt, .. }
-            | Phase::BackingOff { instance, attempt, .. } => Some((instance, attempt)),
-            Phase::Idle | Phase::Committing { .. } | Phase::CommitDelayed { .. } => None,
+            | Phase::BackingOff { instance, attempt, .. }
+                if self.is_named(named, instance) =>
+            {
+                Some(attempt)
+            }
+            Phase::InFlight { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Idle
+            | Phase::Committing { .. }
+            | Phase::CommitDelayed { .. } => None,
         }
+    }
+
+    fn is_named(&self, named: &Named, instance: InstanceId) -> bool {
+        named.instance == instance
+            && named.generation.is_none_or(|generation| generation == self.generation)
     }
 
     /// The client handled this instance: whether that is to be committed. Anything that does not
     /// name the instance in flight is ignored.
-    pub(super) fn on_ack(&self, named: InstanceId) -> bool {
-        self.in_flight().is_some_and(|(instance, _)| instance == named)
+    pub(super) fn on_ack(&self, named: &Named) -> bool {
+        self.attempt(named).is_some()
     }
 
     /// The client returned this instance: whether its attempts are used up, so that it is to be
     /// committed.
-    pub(super) fn on_nack(&mut self, named: InstanceId, retry_ms: u64, now_ms: u64) -> bool {
-        let Some((instance, attempt)) = self.in_flight().filter(|(id, _)| *id == named) else {
-            return false;
-        };
+    pub(super) fn on_nack(&mut self, named: &Named, retry_ms: u64, now_ms: u64) -> bool {
+        let Some(attempt) = self.attempt(named) else { return false };
         if self.exhausted(attempt) {
             return true;
         }
         let until_ms = now_ms + retry_ms.clamp(NACK_RETRY_MS_MIN, NACK_RETRY_MS_MAX);
-        self.phase = Phase::BackingOff { instance, attempt, until_ms };
+        self.phase = Phase::BackingOff { instance: named.instance, attempt, until_ms };
         false
     }
 
     /// The client is still at it: the acknowledgement timeout starts anew.
-    pub(super) fn on_working(&mut self, named: InstanceId, now_ms: u64) {
-        if let Phase::InFlight { instance, resend_ms, .. } = &mut self.phase
-            && *instance == named
-            && *resend_ms != WITHHELD
+    pub(super) fn on_working(&mut self, named: &Named, now_ms: u64) {
+        if let Phase::InFlight { instance, attempt, resend_ms } = self.phase
+            && self.is_named(named, instance)
+            && resend_ms != WITHHELD
         {
-            *resend_ms = now_ms + u64::from(self.ack_timeout_ms);
+            let resend_ms = now_ms + u64::from(self.ack_timeout_ms);
+            self.phase = Phase::InFlight { instance, attempt, resend_ms };
         }
     }
 

@@ -14,8 +14,8 @@
 use std::collections::VecDeque;
 
 use crate::site::{
-    AttachService, Command, Epoch, Incarnation, NewEvent, Outcome, Parked, Raise, Raised, Refusal,
-    Sequence, ServiceId, SiteName, StorageUid, Structure, TokenId,
+    AttachService, Command, Epoch, Incarnation, NewEvent, Outcome, Parked, Place, Raise, Raised,
+    Refusal, Sequence, ServiceId, SiteName, StorageUid, Structure, TokenId,
 };
 
 use super::message::{RefusedRaise, ToService};
@@ -45,6 +45,8 @@ pub struct ServiceHello {
     pub window: u32,
     /// A random value for the site's incarnation, should this attach construct the site.
     pub incarnation: Incarnation,
+    /// Where the session is.
+    pub place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +199,7 @@ impl ServiceSession {
             uid: hello.uid,
             continues: hello.continues,
             incarnation: hello.incarnation,
+            place: hello.place,
         });
         let token = self.token();
         self.stage = Stage::Attaching { token };

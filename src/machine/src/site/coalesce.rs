@@ -26,7 +26,7 @@ fn barrier(command: &Command) -> Barrier<'_> {
         Command::DetachService { site, .. }
         | Command::AttachClient { site, .. }
         | Command::Admin { site, .. } => Barrier::Site(site),
-        Command::Tick { .. } | Command::SetLimits(_) => Barrier::All,
+        Command::Tick { .. } | Command::SetLimits(_) | Command::Renew { .. } => Barrier::All,
     }
 }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{
-    ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, RequestId,
-    RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Place,
+    RequestId, RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
 use super::limits::Limits;
 use super::structure::{Category, Structure};
@@ -71,6 +71,13 @@ pub enum Command {
     },
     /// Sets the partition's limits; proposed by the leader when its configuration differs.
     SetLimits(Limits),
+    /// Gives every site of the partition a new incarnation. Proposed after the partition's history
+    /// went back: instance ids will be given out again, and must not be taken for those that
+    /// clients have handled.
+    Renew {
+        /// Random; each site's incarnation is drawn from it.
+        seed: u64,
+    },
 }
 
 /// See [`Command::AttachService`].
@@ -93,6 +100,8 @@ pub struct AttachService {
     /// A random value below 2^53 for the site's incarnation, used when this attach constructs a
     /// site that has none yet (0); else the site keeps the one it was created with.
     pub incarnation: Incarnation,
+    /// Where its session is.
+    pub place: Place,
 }
 
 /// The event that is raised, as its service gave it.

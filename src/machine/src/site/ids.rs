@@ -188,3 +188,12 @@ pub struct Position {
     /// The last instance that was delivered and acknowledged; 0 for none.
     pub instance: InstanceId,
 }
+
+/// Where a session is: one run of one node. Sessions end with the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The node's number.
+    pub node: u64,
+    /// Random, drawn when the node's process started.
+    pub run: u64,
+}

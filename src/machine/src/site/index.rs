@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid};
+use super::limits::OWN_KEY_START;
 use super::row::{Instance, KeyRow, OutcomeRow, Row, RowKey};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
 use super::weight::{self, Weight};
@@ -56,6 +57,11 @@ fn remove_from<K: Ord>(queues: &mut BTreeMap<K, Queue>, key: &K, id: InstanceId)
             queues.remove(key);
         }
     }
+}
+
+/// Whether a key counts for [`super::limits::Limits::keys_max`].
+fn counts(key: &str) -> bool {
+    !key.starts_with(OWN_KEY_START)
 }
 
 fn weight_of<T: Weight>(row: Option<T>) -> u64 {
@@ -166,7 +172,7 @@ impl Site {
             Some(old) => {
                 self.due.remove(&due(old));
             }
-            None => self.keys += 1,
+            None => self.keys += usize::from(counts(&row.key)),
         }
         self.due.insert(due(row));
         weight_of(old)
@@ -203,7 +209,7 @@ impl Site {
             RowKey::Key(_, service, key) => {
                 let old = self.of_service(service, |rows| rows.keys.remove(key));
                 if let Some(old) = &old {
-                    self.keys = self.keys.saturating_sub(1);
+                    self.keys = self.keys.saturating_sub(usize::from(counts(key)));
                     self.due.remove(&(old.expires, Due::Key(service.clone(), key.clone())));
                 }
                 weight_of(old)

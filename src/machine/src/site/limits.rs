@@ -26,6 +26,10 @@ pub const STORES_PER_SERVICE: usize = 8;
 pub const REQUEST_MEMORY_MS: u64 = 600_000;
 /// Milliseconds of log time that an idempotency key is remembered.
 pub const KEY_MEMORY_MS: u64 = 86_400_000;
+/// How a key begins that the broker made itself, for a request that came without one: such a key
+/// serves the broker's own retries, is remembered for [`REQUEST_MEMORY_MS`] and does not count for
+/// [`Limits::keys_max`]. No header can hold this character.
+pub const OWN_KEY_START: char = '\0';
 
 /// Answers to administrative requests remembered per site; at the bound new requests are refused
 /// rather than old answers dropped.

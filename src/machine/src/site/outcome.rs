@@ -81,8 +81,13 @@ pub enum Rejection {
     UnknownEvent,
     /// The event has another category.
     WrongCategory,
-    /// The arguments, or their content type, exceed the limit.
-    ArgumentsTooLarge,
+    /// The arguments are larger than allowed.
+    ArgumentsTooLarge {
+        /// Bytes given.
+        given: u32,
+        /// Bytes allowed.
+        most: u32,
+    },
     /// A null of an event that is not Replacing.
     NullNotAllowed,
     /// A private event needs an addressee.
@@ -92,7 +97,17 @@ pub enum Rejection {
     /// The addressee is not registered.
     UnknownClient,
     /// The lifetime is zero, longer than the definition's, or given for a Replacing event.
-    LifetimeOutOfRange,
+    LifetimeOutOfRange {
+        /// Seconds given.
+        given: u32,
+        /// Seconds allowed; 0 for an event that has no lifetime.
+        most: u32,
+    },
+    /// The media type of the arguments is longer than allowed.
+    ContentTypeTooLong {
+        /// Bytes given.
+        given: u32,
+    },
 }
 
 /// One listed subscription's fate.

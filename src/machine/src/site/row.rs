@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Arguments, Principal, SiteSettings, Start};
 use super::ids::{
-    ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, RequestId, RoleName,
-    Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place, RequestId,
+    RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
 use super::limits::Limits;
 use super::outcome::{Decision, Outcome};
@@ -264,8 +264,8 @@ pub struct ServiceRow {
     pub id: ServiceId,
     /// The epoch of the newest session; 0 before the first.
     pub epoch: Epoch,
-    /// Whether the newest session is still connected.
-    pub online: bool,
+    /// Where the newest session is; `None` once it has ended.
+    pub at: Option<Place>,
     /// The store that the newest session raises from.
     pub uid: Option<StorageUid>,
     /// Canonical hash of the structure that the newest session declared.
@@ -276,6 +276,13 @@ pub struct ServiceRow {
     pub version: String,
     /// As declared by the newest session.
     pub hostname: String,
+}
+
+impl ServiceRow {
+    /// Whether the newest session is still connected.
+    pub fn online(&self) -> bool {
+        self.at.is_some()
+    }
 }
 
 /// The structure of a parked service, for an administrator to apply.

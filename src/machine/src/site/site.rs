@@ -94,7 +94,7 @@ pub struct Site {
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) tokens: BTreeMap<TokenId, TokenRow>,
     pub(super) requests: BTreeMap<RequestId, RequestRow>,
-    /// Idempotency keys over all services.
+    /// Idempotency keys over all services, without those that the broker made.
     pub(super) keys: usize,
     pub(super) due: BTreeSet<(Stamp, Due)>,
     pub(super) bytes: u64,

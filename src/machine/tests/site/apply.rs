@@ -372,3 +372,27 @@ fn the_owner_role_can_change_alone() {
     assert_eq!(world.site().structure().unwrap().owner_role, owner_role);
     assert_eq!(world.effects, [for_site()]);
 }
+
+#[test]
+fn after_a_renewal_every_site_has_another_incarnation_and_everything_else_is_as_it_was() {
+    let mut world = World::with(usual());
+    world.subscribe("c", &["q"]);
+    let id = world.store(event("q", "x"));
+    world.advance("c", "q", id);
+    let before = world.site().incarnation();
+    let mut replica = rebuilt(&world.state);
+
+    assert_eq!(world.run(Command::Renew { seed: 5 }), Outcome::Done);
+
+    let after = world.site().incarnation();
+    assert_ne!(after, before);
+    assert!(after.0 > 0 && after.0 < 1 << 53, "{after}");
+    assert_eq!((world.cursor("c", "q"), world.retained("q")), (Some(id), vec![id]));
+    apply(
+        &mut replica,
+        &Batch { stamp: world.state.clock(), commands: vec![Command::Renew { seed: 5 }] },
+    );
+    assert_eq!(replica.hash(), world.state.hash());
+    assert_eq!(world.run(Command::Renew { seed: 6 }), Outcome::Done);
+    assert_ne!(world.site().incarnation(), after);
+}

@@ -174,6 +174,7 @@ fn attach_service() -> impl Strategy<Value = Command> {
             uid,
             continues,
             incarnation,
+            place: Place { node: 1, run: 1 },
         })
     })
 }
@@ -224,6 +225,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         2 => (0u32..20).prop_map(|limit| Command::Tick { limit }),
         1 => limits().prop_map(Command::SetLimits),
+        1 => any::<u64>().prop_map(|seed| Command::Renew { seed }),
     ]
 }
 
@@ -268,7 +270,8 @@ fn guide(state: &State, command: &mut Command) {
         | Command::AttachClient { .. }
         | Command::Admin { .. }
         | Command::Tick { .. }
-        | Command::SetLimits(_) => {}
+        | Command::SetLimits(_)
+        | Command::Renew { .. } => {}
     }
 }
 

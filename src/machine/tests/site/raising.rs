@@ -112,9 +112,9 @@ fn what_is_wrong_with_an_event_is_rejected_for_good_and_the_next_flows_on() {
         (category("r", Category::Private), Err(Rejection::WrongCategory)),
         (sized(0), Ok(())),
         (sized(2048), Ok(())),
-        (sized(2049), Err(Rejection::ArgumentsTooLarge)),
+        (sized(2049), Err(Rejection::ArgumentsTooLarge { given: 2049, most: 2048 })),
         (typed(128), Ok(())),
-        (typed(129), Err(Rejection::ArgumentsTooLarge)),
+        (typed(129), Err(Rejection::ContentTypeTooLong { given: 129 })),
         (null("q"), Err(Rejection::NullNotAllowed)),
         (NewEvent { arguments: None, ..to_client("p", "c", "") }, Err(Rejection::NullNotAllowed)),
         (event("p", "x"), Err(Rejection::ClientRequired)),
@@ -122,11 +122,11 @@ fn what_is_wrong_with_an_event_is_rejected_for_good_and_the_next_flows_on() {
         (to_client("p", "nobody", "x"), Err(Rejection::UnknownClient)),
         (to_client("q", "c", "x"), Err(Rejection::ClientNotAllowed)),
         (to_client("r", "c", "x"), Err(Rejection::ClientNotAllowed)),
-        (lifetime("q", Some(0)), Err(Rejection::LifetimeOutOfRange)),
+        (lifetime("q", Some(0)), Err(Rejection::LifetimeOutOfRange { given: 0, most: 60 })),
         (lifetime("q", Some(1)), Ok(())),
         (lifetime("q", Some(60)), Ok(())),
-        (lifetime("q", Some(61)), Err(Rejection::LifetimeOutOfRange)),
-        (lifetime("r", Some(1)), Err(Rejection::LifetimeOutOfRange)),
+        (lifetime("q", Some(61)), Err(Rejection::LifetimeOutOfRange { given: 61, most: 60 })),
+        (lifetime("r", Some(1)), Err(Rejection::LifetimeOutOfRange { given: 1, most: 0 })),
     ];
     for (event, expected) in cases {
         let mut world = World::with(usual());
@@ -260,6 +260,23 @@ fn at_the_bound_new_keys_are_refused_and_old_ones_stay() {
     assert_eq!(refusal(world.raise_keyed("c", event("r", "x"))), Refusal::TooManyKeys);
     let known = duplicate(Decision::Stored(InstanceId(1)));
     assert_eq!(world.raise_keyed("a", event("r", "x")), known);
+}
+
+#[test]
+fn a_key_that_the_broker_made_serves_its_retries_for_ten_minutes_and_takes_no_place() {
+    let mut world = World::with(usual());
+    let limits = Limits { keys_max: 1, ..Limits::default() };
+    assert_eq!(world.run(Command::SetLimits(limits)), Outcome::Done);
+    assert_eq!(world.raise_keyed("\0one", event("r", "x")), stored(1));
+    assert_eq!(world.raise_keyed("\0two", event("r", "x")), stored(2));
+    assert_eq!(world.raise_keyed("theirs", event("r", "x")), stored(3));
+    assert_eq!(refusal(world.raise_keyed("more", event("r", "x"))), Refusal::TooManyKeys);
+    let known = duplicate(Decision::Stored(InstanceId(1)));
+    assert_eq!(world.raise_keyed("\0one", event("r", "x")), known);
+    world.now += 600_000;
+    assert!(world.tick(1000) >= 2);
+    assert_eq!(world.raise_keyed("\0one", event("r", "x")), stored(4));
+    assert_eq!(refusal(world.raise_keyed("more", event("r", "x"))), Refusal::TooManyKeys);
 }
 
 #[test]

@@ -252,13 +252,13 @@ fn presence_follows_the_newest_session() {
     let first = world.site().service("v").unwrap().epoch;
     let second = world.attach("v", 1);
     assert_eq!(world.run(detach(first)), Outcome::Done);
-    assert!(world.site().service("v").unwrap().online, "an older session's end is no news");
+    assert!(world.site().service("v").unwrap().online(), "an older session's end is no news");
     assert_eq!(world.effects, []);
     assert_eq!(world.run(detach(second)), Outcome::Done);
-    assert!(!world.site().service("v").unwrap().online);
+    assert!(!world.site().service("v").unwrap().online());
     assert_eq!(world.effects, [for_service("v")]);
     world.attach("v", 1);
-    assert!(world.site().service("v").unwrap().online);
+    assert!(world.site().service("v").unwrap().online());
 }
 
 #[test]
@@ -273,6 +273,7 @@ fn version_and_hostname_are_cut_at_a_character() {
         uid: uid(1),
         continues: None,
         incarnation: Incarnation(1),
+        place: Place { node: 1, run: 1 },
     }));
     let row = world.site().service("v").unwrap();
     assert_eq!(row.version, "é".repeat(32));

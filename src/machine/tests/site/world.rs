@@ -210,6 +210,7 @@ impl World {
             uid: uid(store),
             continues: continues.map(uid),
             incarnation: Incarnation(11),
+            place: Place { node: 1, run: 1 },
         }))
     }
 

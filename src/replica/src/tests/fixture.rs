@@ -7,7 +7,7 @@ use std::time::Duration;
 use ackord_machine::site::{
     Access, AdminAction, Advance, Arguments, AttachService, Command, Digest, Epoch,
     EventDefinition, EventName, GuestSupport, Incarnation, InstanceId, Kind, NewEvent, Outcome,
-    Raise, RequestId, Sequence, ServiceId, SiteName, SiteSettings, StorageUid, Structure,
+    Place, Raise, RequestId, Sequence, ServiceId, SiteName, SiteSettings, StorageUid, Structure,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -105,6 +105,7 @@ impl Publisher {
             uid: UID,
             continues: None,
             incarnation: INCARNATION,
+            place: Place { node: 1, run: 1 },
         });
         let Ok(Outcome::ServiceAttached { epoch, last, parked: None, .. }) =
             propose(&at, attach).await

@@ -9,6 +9,7 @@ mod large;
 mod membership;
 mod proposals;
 mod proxy;
+mod recovery;
 mod replication;
 mod restart;
 mod snapshots;

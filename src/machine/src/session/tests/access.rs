@@ -81,7 +81,8 @@ fn given_a_revocation_that_no_wake_told_then_the_next_is_not_chosen_all_the_same
     let mut client = Client::with(&mut world, &["staff"]);
     roles(&mut world, &[]);
     let event = world.event("staff");
-    client.tell(&world, |session, view, out| session.on_ack(event, InstanceId(ids[0]), view, out));
+    client
+        .tell(&world, |session, view, out| session.on_ack((event, InstanceId(ids[0])), view, out));
     let (token, ask) = client.asked.pop_front().expect("the commit was proposed");
     let Ask::Propose(command) = ask else { panic!("{ask:?}") };
     let outcome = world.apply(command);
@@ -212,7 +213,7 @@ fn given_frames_out_of_turn_then_the_session_is_closed_as_a_violation() {
     let world = World::new();
     let mut client = Client::new(Receiver::Client("c".into()), &world);
     client.tell(&world, |session, view, out| {
-        session.on_ack(EventKey(1), InstanceId(1), view, out);
+        session.on_ack((EventKey(1), InstanceId(1)), view, out);
     });
     assert_eq!(client.closed, Some(CloseReason::ProtocolViolation));
 

@@ -11,7 +11,8 @@ fn d5_given_a_backlog_then_one_instance_is_in_flight_and_the_next_follows_its_co
 
     // The acknowledgement alone does not free the lane: the commit does.
     let event = world.event("reading");
-    client.tell(&world, |session, view, out| session.on_ack(event, InstanceId(ids[0]), view, out));
+    client
+        .tell(&world, |session, view, out| session.on_ack((event, InstanceId(ids[0])), view, out));
     assert_eq!(client.delivered(), []);
     assert_eq!(client.session.lanes()[0].state(), LaneState::Committing(InstanceId(ids[0])));
     client.settle(&mut world);
@@ -58,7 +59,7 @@ fn given_acknowledgements_that_name_nothing_in_flight_then_they_are_ignored() {
     }
     let unknown = EventKey(999);
     client.tell(&world, |session, view, out| {
-        session.on_ack(unknown, InstanceId(ids[0]), view, out);
+        session.on_ack((unknown, InstanceId(ids[0])), view, out);
     });
     assert_eq!((client.closed, world.cursor("c", "reading")), (None, 0));
     assert_eq!(client.delivered(), [(ids[0], 1)]);
@@ -72,11 +73,11 @@ fn given_a_client_that_is_working_then_the_timeout_starts_anew() {
     let event = world.event("reading");
     world.pass_ms(20_000);
     client.tell(&world, |session, view, out| {
-        session.on_working(event, InstanceId(id), view, out);
+        session.on_working((event, InstanceId(id)), view, out);
     });
     assert_eq!(client.session.next_deadline(), Some(20_000 + ACK_TIMEOUT_MS));
     client.tell(&world, |session, view, out| {
-        session.on_working(event, InstanceId(id + 1), view, out);
+        session.on_working((event, InstanceId(id + 1)), view, out);
     });
     assert_eq!(client.session.next_deadline(), Some(20_000 + ACK_TIMEOUT_MS));
 }
@@ -254,7 +255,7 @@ fn given_a_commit_of_unknown_fate_then_it_is_proposed_again_until_it_is_known() 
     let id = world.raise("reading");
     let mut client = Client::with(&mut world, &["reading"]);
     let event = world.event("reading");
-    client.tell(&world, |session, view, out| session.on_ack(event, InstanceId(id), view, out));
+    client.tell(&world, |session, view, out| session.on_ack((event, InstanceId(id)), view, out));
     for failed in [Failed::Busy, Failed::Unknown, Failed::Unavailable] {
         let (token, _) = client.asked.pop_front().expect("the commit was proposed");
         client.answer(&world, token, Err(failed));
@@ -273,7 +274,7 @@ fn d25_given_a_commit_that_was_lost_with_its_leader_then_the_next_session_gets_i
     let id = world.raise("reading");
     let mut first = Client::with(&mut world, &["reading"]);
     let event = world.event("reading");
-    first.tell(&world, |session, view, out| session.on_ack(event, InstanceId(id), view, out));
+    first.tell(&world, |session, view, out| session.on_ack((event, InstanceId(id)), view, out));
     let mut second = Client::new(Receiver::Client("c".into()), &world);
     second.hello(&mut world, None);
     assert_eq!(second.delivered(), [(id, 1)]);
@@ -293,7 +294,8 @@ fn given_a_seek_then_delivery_goes_on_there_in_a_higher_generation_and_old_commi
     client.ack(&mut world, "reading", ids[0]);
     assert_eq!(client.delivered(), [(ids[0], 1), (ids[1], 1)]);
     let event = world.event("reading");
-    client.tell(&world, |session, view, out| session.on_ack(event, InstanceId(ids[1]), view, out));
+    client
+        .tell(&world, |session, view, out| session.on_ack((event, InstanceId(ids[1])), view, out));
     world.admin(AdminAction::Seek {
         client: "c".into(),
         event: "reading".into(),
@@ -303,6 +305,28 @@ fn given_a_seek_then_delivery_goes_on_there_in_a_higher_generation_and_old_commi
     assert_eq!(client.closed, None);
     assert_eq!(client.drain(&mut world, "reading"), ids);
     assert_eq!(client.session.lanes()[0].generation(), Generation(1));
+}
+
+#[test]
+fn given_a_seek_then_an_answer_to_what_was_sent_before_it_does_not_count_after_it() {
+    let mut world = World::new();
+    let id = world.raise("reading");
+    let mut client = Client::with(&mut world, &["reading"]);
+    world.admin(AdminAction::Seek {
+        client: "c".into(),
+        event: "reading".into(),
+        after: InstanceId(0),
+    });
+    client.tell(&world, |session, view, out| session.on_wake(&Wake::All, view, out));
+    assert_eq!(client.delivered(), [(id, 1), (id, 1)]);
+    let (event, instance) = (world.event("reading"), InstanceId(id));
+    let sent_in = |generation| Named { event, instance, generation: Some(Generation(generation)) };
+    client.tell(&world, |session, view, out| session.on_ack(sent_in(0), view, out));
+    client.settle(&mut world);
+    assert_eq!((client.committed(), world.cursor("c", "reading")), (vec![], 0));
+    client.tell(&world, |session, view, out| session.on_ack(sent_in(1), view, out));
+    client.settle(&mut world);
+    assert_eq!((client.committed(), world.cursor("c", "reading")), (vec![id], id));
 }
 
 #[test]

@@ -293,14 +293,14 @@ impl Client {
 
     pub fn ack(&mut self, world: &mut World, name: &str, id: u64) {
         let event = world.event(name);
-        self.tell(world, |session, view, out| session.on_ack(event, InstanceId(id), view, out));
+        self.tell(world, |session, view, out| session.on_ack((event, InstanceId(id)), view, out));
         self.settle(world);
     }
 
     pub fn nack(&mut self, world: &mut World, name: &str, id: u64, retry_ms: u64) {
         let event = world.event(name);
         self.tell(world, |session, view, out| {
-            session.on_nack(event, InstanceId(id), retry_ms, view, out);
+            session.on_nack((event, InstanceId(id)), retry_ms, view, out);
         });
         self.settle(world);
     }

@@ -29,6 +29,7 @@ impl Service {
             hostname: "host".into(),
             window: 4,
             incarnation: Incarnation(11),
+            place: Place { node: 1, run: 1 },
         };
         self.tell(world, |session, _, out| session.on_hello(hello, out));
         self.settle(world);
@@ -335,7 +336,7 @@ fn p22_given_two_sessions_of_one_service_then_the_newest_wins() {
     assert_eq!(second.answers(), [(1, "accepted")]);
     // The end of the older session does not take the newer one offline.
     world.apply(first.session.on_ended().expect("it was attached"));
-    assert!(world.site().service("s").expect("it is registered").online);
+    assert!(world.site().service("s").expect("it is registered").online());
 }
 
 #[test]
@@ -380,6 +381,7 @@ fn given_a_superseded_store_then_the_welcome_says_so_and_its_raises_are_refused(
         hostname: String::new(),
         window: 4,
         incarnation: Incarnation(11),
+        place: Place { node: 1, run: 1 },
     };
     second.tell(&world, |session, _, out| session.on_hello(hello, out));
     second.settle(&mut world);

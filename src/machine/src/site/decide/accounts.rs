@@ -71,7 +71,7 @@ pub(super) fn create_service(
         site: site.name().clone(),
         id: id.clone(),
         epoch: Epoch::default(),
-        online: false,
+        at: None,
         uid: None,
         declared: None,
         declared_type: None,

@@ -13,6 +13,8 @@ mod service;
 mod structure;
 mod tick;
 
+use sha2::{Digest as _, Sha256};
+
 use super::command::{Batch, Command};
 use super::ids::{Epoch, Incarnation, SiteName, Stamp};
 use super::limits::INCARNATION_END;
@@ -86,7 +88,23 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         }
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
+        Command::Renew { seed } => renew(state, *seed),
     }
+}
+
+/// New incarnations for all sites: queues, ids and cursors stay, what clients keep of them counts
+/// no longer.
+fn renew(state: &State, seed: u64) -> Verdict {
+    let mut verdict = Verdict::new(Outcome::Done);
+    for site in state.sites() {
+        let Some(row) = &site.row else { continue };
+        let hash = Sha256::new_with_prefix(seed.to_le_bytes()).chain_update(site.name().as_str());
+        let drawn = hash.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let incarnation = Incarnation((drawn % INCARNATION_END).max(1));
+        verdict.put(Row::Site(SiteRow { incarnation, ..row.clone() }));
+        verdict.wake_site(site);
+    }
+    verdict
 }
 
 /// Applies one log entry: advances the clock, then judges each command against the state that

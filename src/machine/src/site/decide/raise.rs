@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::super::command::{NewEvent, Raise, RaiseKeyed};
 use super::super::ids::{Sequence, ServiceId, Stamp};
 use super::super::limits::{
-    CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, KEY_MEMORY_MS, Limits, OUTCOMES_PER_STORE, PRIVATE_SIZE,
+    CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, KEY_MEMORY_MS, Limits, OUTCOMES_PER_STORE,
+    OWN_KEY_START, PRIVATE_SIZE, REQUEST_MEMORY_MS,
 };
 use super::super::outcome::{Decision, Effect, Outcome, Raised, Refusal, Rejection};
 use super::super::row::{EventRow, HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey};
@@ -123,9 +124,11 @@ pub(super) fn raise_keyed(
         return Err(Refusal::OverCapacity);
     }
     let keys_max = usize::try_from(state.limits().keys_max).unwrap_or(usize::MAX);
-    if site.keys >= keys_max {
+    let own = raise.key.starts_with(OWN_KEY_START);
+    if !own && site.keys >= keys_max {
         return Err(Refusal::TooManyKeys);
     }
+    let memory_ms = if own { REQUEST_MEMORY_MS } else { KEY_MEMORY_MS };
     let mut verdict = Verdict::new(Outcome::Done);
     let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
     verdict.put(Row::Key(KeyRow {
@@ -134,7 +137,7 @@ pub(super) fn raise_keyed(
         key: raise.key.clone(),
         content,
         decision: decision.clone(),
-        expires: Stamp(now.0.saturating_add(KEY_MEMORY_MS)),
+        expires: Stamp(now.0.saturating_add(memory_ms)),
     }));
     verdict.outcome = answer(false, decision);
     Ok(verdict)
@@ -222,16 +225,19 @@ fn judge<'a>(limits: &Limits, site: &'a Site, event: &NewEvent) -> Result<&'a Ev
         None if !nullable => return Err(Rejection::NullNotAllowed),
         None => {}
         Some(arguments) => {
-            let bytes = u64::try_from(arguments.data.len()).unwrap_or(u64::MAX);
-            if bytes > u64::from(limits.args_bytes_max)
-                || arguments.content_type.len() > CONTENT_TYPE_BYTES_MAX
-            {
-                return Err(Rejection::ArgumentsTooLarge);
+            let count = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+            let (given, most) = (count(arguments.data.len()), limits.args_bytes_max);
+            if given > most {
+                return Err(Rejection::ArgumentsTooLarge { given, most });
+            }
+            if arguments.content_type.len() > CONTENT_TYPE_BYTES_MAX {
+                let given = count(arguments.content_type.len());
+                return Err(Rejection::ContentTypeTooLong { given });
             }
         }
     }
-    if event.lifetime_s.is_some_and(|lifetime| lifetime == 0 || lifetime > lifetime_max) {
-        return Err(Rejection::LifetimeOutOfRange);
+    if let Some(given) = event.lifetime_s.filter(|given| !(1..=lifetime_max).contains(given)) {
+        return Err(Rejection::LifetimeOutOfRange { given, most: lifetime_max });
     }
     Ok(row)
 }

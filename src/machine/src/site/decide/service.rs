@@ -51,7 +51,7 @@ pub(super) fn attach(state: &State, attach: &AttachService) -> Result<Verdict, R
         site: site.name().clone(),
         id: service.id.clone(),
         epoch,
-        online: true,
+        at: Some(attach.place),
         uid: Some(attach.uid),
         declared: declared.map(|(_, hash)| hash),
         declared_type,
@@ -202,8 +202,8 @@ pub(super) fn detach(
     let (site, _) = find(state, site)?;
     let service = site.service(service.as_str()).ok_or(Refusal::UnknownService)?;
     let mut verdict = Verdict::new(Outcome::Done);
-    if service.online && service.epoch == epoch {
-        verdict.put(Row::Service(ServiceRow { online: false, ..service.clone() }));
+    if service.online() && service.epoch == epoch {
+        verdict.put(Row::Service(ServiceRow { at: None, ..service.clone() }));
         let (site, service) = (site.name().clone(), service.id.clone());
         verdict.effects.push(Effect::Service { site, service });
     }
