@@ -302,7 +302,8 @@ impl Broker {
                 | Command::Admin { .. }
                 | Command::Tick { .. }
                 | Command::SetLimits(_)
-                | Command::Renew { .. } => continue,
+                | Command::Renew { .. }
+                | Command::Directory(_) => continue,
             };
             match outcome {
                 Outcome::ServiceAttached { epoch, .. } | Outcome::ClientAttached { epoch, .. } => {
@@ -313,7 +314,8 @@ impl Broker {
                 | Outcome::Subscribed(_)
                 | Outcome::Advanced { .. }
                 | Outcome::Done
-                | Outcome::Ticked { .. } => {
+                | Outcome::Ticked { .. }
+                | Outcome::Joined { .. } => {
                     if named != self.newest.get(&account).copied() {
                         self.unfenced.push(format!("{account}: {command:?} came to {outcome:?}"));
                     }

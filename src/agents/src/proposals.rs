@@ -91,7 +91,8 @@ fn judged(outcome: Outcome) -> Result<Outcome, Refused> {
         | Outcome::Subscribed(_)
         | Outcome::Advanced { .. }
         | Outcome::Done
-        | Outcome::Ticked { .. } => Ok(outcome),
+        | Outcome::Ticked { .. }
+        | Outcome::Joined { .. } => Ok(outcome),
     }
 }
 

@@ -117,7 +117,8 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
-        | Command::Renew { .. } => false,
+        | Command::Renew { .. }
+        | Command::Directory(_) => false,
     }
 }
 
@@ -161,7 +162,8 @@ fn command_bytes(command: &Command) -> usize {
         | Command::Advance(_)
         | Command::Tick { .. }
         | Command::SetLimits(_)
-        | Command::Renew { .. } => 0,
+        | Command::Renew { .. }
+        | Command::Directory(_) => 0,
     };
     BASE_BYTES + variable
 }

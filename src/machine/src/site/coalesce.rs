@@ -26,7 +26,10 @@ fn barrier(command: &Command) -> Barrier<'_> {
         Command::DetachService { site, .. }
         | Command::AttachClient { site, .. }
         | Command::Admin { site, .. } => Barrier::Site(site),
-        Command::Tick { .. } | Command::SetLimits(_) | Command::Renew { .. } => Barrier::All,
+        Command::Tick { .. }
+        | Command::SetLimits(_)
+        | Command::Renew { .. }
+        | Command::Directory(_) => Barrier::All,
     }
 }
 

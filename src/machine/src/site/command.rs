@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::directory::DirectoryCommand;
 use super::ids::{
     ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Place,
     RequestId, RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
@@ -78,6 +79,8 @@ pub enum Command {
         /// Random; each site's incarnation is drawn from it.
         seed: u64,
     },
+    /// Changes the directory of nodes; in its own group only.
+    Directory(DirectoryCommand),
 }
 
 /// See [`Command::AttachService`].

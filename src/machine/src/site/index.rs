@@ -105,7 +105,7 @@ impl Site {
     /// Inserts or replaces a row.
     pub(super) fn put(&mut self, row: &Row) {
         let before = match row {
-            Row::Clock(_) | Row::Limits(_) => 0,
+            Row::Clock(_) | Row::Limits(_) | Row::Cluster(_) | Row::Node(_) => 0,
             Row::Site(row) => weight_of(self.row.replace(row.clone())),
             Row::Head(row) => self.head.replace(row.clone()).map_or(0, |_| weight::HEAD),
             Row::Event(row) => {
@@ -181,7 +181,7 @@ impl Site {
     /// Removes a row; an absent one leaves everything as it is.
     pub(super) fn delete(&mut self, key: &RowKey) {
         let before = match key {
-            RowKey::Clock | RowKey::Limits => 0,
+            RowKey::Clock | RowKey::Limits | RowKey::Cluster | RowKey::Node(_) => 0,
             RowKey::Site(_) => weight_of(self.row.take()),
             RowKey::Head(_) => self.head.take().map_or(0, |_| weight::HEAD),
             RowKey::Event(_, key) => {
@@ -289,7 +289,7 @@ impl Site {
     /// The row of this identity.
     pub(super) fn row(&self, key: &RowKey) -> Option<Row> {
         match key {
-            RowKey::Clock | RowKey::Limits => None,
+            RowKey::Clock | RowKey::Limits | RowKey::Cluster | RowKey::Node(_) => None,
             RowKey::Site(_) => self.row.clone().map(Row::Site),
             RowKey::Head(_) => self.head.clone().map(Row::Head),
             RowKey::Event(_, key) => self.event(*key).cloned().map(Row::Event),

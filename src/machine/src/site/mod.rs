@@ -6,6 +6,7 @@ pub mod coalesce;
 pub mod codec;
 pub mod command;
 pub mod decide;
+pub mod directory;
 pub mod ids;
 mod index;
 pub mod limits;
@@ -24,6 +25,9 @@ pub use codec::{
 };
 pub use command::*;
 pub use decide::{Applied, Verdict, apply, decide};
+pub use directory::{
+    ClusterRow, Directory, DirectoryCommand, NodeInfo, NodeRow, NodeState, Placement,
+};
 pub use ids::*;
 pub use limits::Limits;
 pub use outcome::*;

@@ -50,6 +50,11 @@ pub enum Outcome {
     },
     /// The command was refused and changed nothing.
     Refused(Refusal),
+    /// The node that asked to join is a member under this number.
+    Joined {
+        /// Its number.
+        node: u64,
+    },
 }
 
 /// What became of a raise that was decided or recognised.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Arguments, Principal, SiteSettings, Start};
+use super::directory::{ClusterRow, NodeRow};
 use super::ids::{
     ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place, RequestId,
     RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
@@ -71,6 +72,10 @@ pub enum RowKey {
     Request(SiteName, RequestId),
     /// The partition's limits.
     Limits,
+    /// [`ClusterRow`].
+    Cluster,
+    /// [`NodeRow`].
+    Node(u64),
 }
 
 /// One fact of the state.
@@ -108,13 +113,17 @@ pub enum Row {
     Request(RequestRow),
     /// The partition's limits.
     Limits(Limits),
+    /// See [`ClusterRow`].
+    Cluster(ClusterRow),
+    /// See [`NodeRow`].
+    Node(NodeRow),
 }
 
 impl RowKey {
     /// The site that the row belongs to; `None` for the partition's own rows.
     pub fn site(&self) -> Option<&SiteName> {
         match self {
-            Self::Clock | Self::Limits => None,
+            Self::Clock | Self::Limits | Self::Cluster | Self::Node(_) => None,
             Self::Site(site)
             | Self::Head(site)
             | Self::Event(site, _)
@@ -137,7 +146,7 @@ impl Row {
     /// The site that the row belongs to; `None` for the partition's own rows.
     pub fn site(&self) -> Option<&SiteName> {
         match self {
-            Self::Clock(_) | Self::Limits(_) => None,
+            Self::Clock(_) | Self::Limits(_) | Self::Cluster(_) | Self::Node(_) => None,
             Self::Site(row) => Some(&row.site),
             Self::Head(row) => Some(&row.site),
             Self::Event(row) => Some(&row.site),
@@ -178,6 +187,8 @@ impl Row {
             Self::Token(row) => RowKey::Token(row.site.clone(), row.id.clone()),
             Self::Request(row) => RowKey::Request(row.site.clone(), row.id),
             Self::Limits(_) => RowKey::Limits,
+            Self::Cluster(_) => RowKey::Cluster,
+            Self::Node(row) => RowKey::Node(row.id),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use super::codec::encode_row;
+use super::directory::Directory;
 use super::ids::{Digest, RequestId, SiteName, Stamp};
 use super::limits::Limits;
 use super::row::{RequestRow, Row, RowKey, Write};
@@ -21,6 +22,7 @@ pub struct State {
     limits: Limits,
     /// Whether the limits are a row; the defaults are not.
     limits_set: bool,
+    directory: Directory,
     sites: BTreeMap<SiteName, Site>,
     due: BTreeSet<(Stamp, SiteName)>,
     bytes: u64,
@@ -40,6 +42,11 @@ impl State {
     /// What all replicas judge by.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The nodes of the cluster; only in the state of the directory's group.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The site of this name.
@@ -100,6 +107,14 @@ impl State {
                 self.limits = Limits::default();
                 self.limits_set = false;
             }
+            Write::Put(Row::Cluster(row)) => self.directory.cluster = Some(row.clone()),
+            Write::Delete(RowKey::Cluster) => self.directory.cluster = None,
+            Write::Put(Row::Node(row)) => {
+                self.directory.nodes.insert(row.id, row.clone());
+            }
+            Write::Delete(RowKey::Node(id)) => {
+                self.directory.nodes.remove(id);
+            }
             Write::Put(row) => {
                 if let Some(name) = row.site() {
                     self.change(name, |site| site.put(row));
@@ -139,6 +154,8 @@ impl State {
         match key {
             RowKey::Clock => self.clock_row(),
             RowKey::Limits => self.limits_row(),
+            RowKey::Cluster => self.directory.cluster.clone().map(Row::Cluster),
+            RowKey::Node(id) => self.directory.nodes.get(id).cloned().map(Row::Node),
             RowKey::Site(name)
             | RowKey::Head(name)
             | RowKey::Event(name, _)
@@ -159,6 +176,9 @@ impl State {
     /// Every row once, in an order that depends on the rows alone. Clones as it goes.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let own = self.clock_row().into_iter().chain(self.limits_row());
+        let cluster = self.directory.cluster.clone().map(Row::Cluster);
+        let nodes = self.directory.nodes.values().cloned().map(Row::Node);
+        let own = own.chain(cluster).chain(nodes);
         own.chain(self.sites.values().flat_map(Site::rows))
     }
 

@@ -147,7 +147,7 @@ pub(super) const HEAD: u64 = ROW;
 impl Weight for Row {
     fn weight(&self) -> u64 {
         match self {
-            Self::Clock(_) | Self::Limits(_) => 0,
+            Self::Clock(_) | Self::Limits(_) | Self::Cluster(_) | Self::Node(_) => 0,
             Self::Site(row) => row.weight(),
             Self::Head(_) => HEAD,
             Self::Event(row) => row.weight(),

@@ -6,6 +6,7 @@ mod accounts;
 mod apply;
 mod clients;
 mod coalescing;
+mod directory;
 mod encoding;
 mod properties;
 mod raising;

@@ -271,7 +271,8 @@ fn guide(state: &State, command: &mut Command) {
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
-        | Command::Renew { .. } => {}
+        | Command::Renew { .. }
+        | Command::Directory(_) => {}
     }
 }
 

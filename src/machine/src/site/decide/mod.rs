@@ -8,6 +8,7 @@
 mod accounts;
 mod admin;
 mod client;
+mod directory;
 mod raise;
 mod service;
 mod structure;
@@ -88,6 +89,7 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         }
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
+        Command::Directory(command) => directory::change(state.directory(), command).into(),
         Command::Renew { seed } => renew(state, *seed),
     }
 }
