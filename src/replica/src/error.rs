@@ -57,6 +57,16 @@ pub enum StartError {
         /// As the options say.
         wanted: u32,
     },
+    /// This node has an empty disk and a cluster that it should found exists already.
+    #[error(
+        "node {node} at {address} belongs to a cluster already: an empty node cannot found another"
+    )]
+    Lost {
+        /// The member that answered.
+        node: u64,
+        /// Where.
+        address: String,
+    },
     /// What the disk keeps could not be opened, or it is damaged.
     #[error("cannot open the store: {0}")]
     Store(String),
@@ -88,6 +98,7 @@ impl StartError {
             Self::NotReady { .. } | Self::Threads(_) => true,
             Self::Options { .. }
             | Self::Partitions { .. }
+            | Self::Lost { .. }
             | Self::Store(_)
             | Self::Restore { .. } => false,
         }

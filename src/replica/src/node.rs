@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ackord_machine::site::SiteName;
+use ackord_machine::site::{NodeInfo, SiteName};
 use ackord_store::{GroupId, Identity, Store, StoreOptions};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
@@ -20,19 +20,22 @@ use crate::checkpoint::{self, CheckpointSignal, Stop};
 use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
 use crate::fatal::Fatal;
+use crate::founding::{self, Agreed, Beginning};
 use crate::handle::PartitionHandle;
 use crate::handover::hand_over;
+use crate::keeper;
 use crate::log::{LogStorage, SyncHook};
+use crate::mover;
 use crate::options::NodeOptions;
 use crate::partition::{Continuity, Partition, Shared};
-use crate::peer::{Network, Peers};
+use crate::peer::{Listening, Network, Peers};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
 use crate::recover;
 use crate::restore::{Source, restore};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
-use crate::types::Raft;
+use crate::types::{NodeId, Raft};
 
 /// How long a graceful stop waits for the commands that were accepted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -40,6 +43,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often a start looks whether the limits are set.
 const LIMITS_INTERVAL: Duration = Duration::from_millis(2);
+/// Between two questions whether this node has caught up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
 /// Log entries that go to another node in one message.
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
 
@@ -85,17 +90,35 @@ impl Node {
     }
 
     fn start_blocking(options: NodeOptions, hooks: &Hooks) -> Result<Self, StartError> {
+        let mut options = options;
         let fatal = Fatal::new(options.on_fatal.clone());
-        let store = open_store(&options, hooks.identity, &fatal)?;
-        settle_partitions(&store, options.partitions)?;
+        let runtime = start_runtime(&options, &fatal)?;
+        let listening = match &options.peers {
+            Some(peers) => Some(runtime.block_on(Listening::open(peers))?),
+            None => None,
+        };
+        let mut beginning = match (&options.peers, &listening) {
+            (Some(peers), Some(listening)) if hooks.identity.is_none() => {
+                runtime.block_on(founding::begin(&options, peers, listening))?
+            }
+            _ => Beginning::default(),
+        };
+        let store = open_store(&options, hooks.identity.or(beginning.identity), &fatal)?;
+        let wanted = beginning.partitions.unwrap_or(options.partitions);
+        options.partitions = settle_partitions(&store, wanted, options.peers.is_some())?;
+        if options.peers.is_none() {
+            beginning.agreed = Some(Agreed::alone(store.identity(), options.partitions));
+        }
         if options.peers.is_some() && recover::is_renewal_due(&options.dir) {
             let detail = "its log lost entries that were durable: replace the node".into();
             return Err(StartError::Options { field: "peers", detail });
         }
-        let runtime = start_runtime(&options, &fatal)?;
-        let peers = match &options.peers {
-            Some(peers) => Some(runtime.block_on(Peers::open(peers, store.identity()))?),
-            None => None,
+        let peers = match (&options.peers, listening) {
+            (Some(peers), Some(listening)) => {
+                let _entered = runtime.enter();
+                Some(Peers::new(peers, listening, store.identity()))
+            }
+            _ => None,
         };
         let shared = Arc::new(Shared {
             node: store.identity().node,
@@ -109,7 +132,8 @@ impl Node {
             store,
             fatal,
         });
-        let partitions = runtime.block_on(start_partitions(&shared, hooks))?;
+        let founding = beginning.agreed.clone();
+        let partitions = runtime.block_on(start_partitions(&shared, founding, hooks))?;
         let proposers = partitions
             .iter()
             .filter_map(|partition| {
@@ -117,8 +141,16 @@ impl Node {
                 Some(runtime.spawn(proposer::run(partition.clone(), raft)))
             })
             .collect();
+        let info = node_info(&shared);
+        // A test founds its clusters itself, without a directory.
+        if hooks.identity.is_none() {
+            runtime.spawn(keeper::run(partitions[0].clone(), beginning.agreed, info));
+        }
         match &shared.peers {
-            Some(peers) => runtime.block_on(async { peers.serve(&partitions) }),
+            Some(peers) => {
+                runtime.block_on(async { peers.serve(&partitions) });
+                runtime.spawn(mover::run(shared.clone(), partitions.clone()));
+            }
             // With others to be waited for, a start does not wait: see `ready`.
             None => {
                 runtime.block_on(wait_for_own(&shared, &partitions))?;
@@ -145,13 +177,19 @@ impl Node {
 
     /// The partition that holds the site.
     pub fn partition_of(&self, site: &SiteName) -> PartitionHandle {
-        let index = partition_of(site, self.partitions.len());
+        // The directory comes first.
+        let index = 1 + partition_of(site, self.partitions.len() - 1);
         PartitionHandle::new(self.partitions[index].clone())
     }
 
-    /// All partitions, by number.
+    /// The group of the directory of nodes. It holds no sites.
+    pub fn directory(&self) -> PartitionHandle {
+        PartitionHandle::new(self.partitions[0].clone())
+    }
+
+    /// All partitions, by number from 1.
     pub fn partitions(&self) -> Vec<PartitionHandle> {
-        self.partitions.iter().cloned().map(PartitionHandle::new).collect()
+        self.partitions[1..].iter().cloned().map(PartitionHandle::new).collect()
     }
 
     /// Where this node listens for other nodes.
@@ -277,10 +315,17 @@ fn start_runtime(options: &NodeOptions, fatal: &Fatal) -> Result<Runtime, StartE
 
 async fn start_partitions(
     shared: &Arc<Shared>,
+    founding: Option<Agreed>,
     hooks: &Hooks,
 ) -> Result<Vec<Arc<Partition>>, StartError> {
-    let starting: Vec<_> = (1..=shared.options.partitions)
-        .map(|number| tokio::spawn(start_partition(shared.clone(), number, hooks.clone())))
+    let placement = founding.map(|agreed| (agreed.placement(), agreed));
+    let starting: Vec<_> = (0..=shared.options.partitions)
+        .map(|number| {
+            let first = placement.as_ref().and_then(|(placement, agreed)| {
+                Some(agreed.first_members(placement.get(number as usize)?))
+            });
+            tokio::spawn(start_partition(shared.clone(), number, first, hooks.clone()))
+        })
         .collect();
     let mut partitions = Vec::with_capacity(starting.len());
     for starting in starting {
@@ -292,6 +337,7 @@ async fn start_partitions(
 async fn start_partition(
     shared: Arc<Shared>,
     number: u32,
+    first: Option<BTreeMap<NodeId, BasicNode>>,
     hooks: Hooks,
 ) -> Result<Arc<Partition>, StartError> {
     let group = GroupId(number);
@@ -327,7 +373,7 @@ async fn start_partition(
         return Err(not_restored(number, "it has a raft group already".into()));
     }
     tokio::spawn(follow_leadership(partition.clone(), raft.clone()));
-    bootstrap(&partition, &raft).await.map_err(|detail| not_ready(number, detail))?;
+    bootstrap(&partition, &raft, first).await.map_err(|detail| not_ready(number, detail))?;
     Ok(partition)
 }
 
@@ -384,16 +430,19 @@ fn config(number: u32) -> Result<Config, StartError> {
         .map_err(|error| StartError::Options { field: "raft", detail: error.to_string() })
 }
 
-/// A group that does not exist yet is founded with this node as its only voter, unless the node has
-/// peers: then it waits to be founded with others. One in which this node is the only voter elects
-/// it at once and is waited for: nobody else can.
-async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String> {
+/// A group that does not exist yet is founded with its first voters, by the first of them: the
+/// others wait for it. One in which this node is the only voter elects it at once and is waited
+/// for: nobody else can.
+async fn bootstrap(
+    partition: &Arc<Partition>,
+    raft: &Raft,
+    first: Option<BTreeMap<NodeId, BasicNode>>,
+) -> Result<(), String> {
     let node = partition.shared.node;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let founded = raft.is_initialized().await.map_err(|error| text(&error))?;
-    if !founded && partition.shared.peers.is_none() {
-        let members = BTreeMap::from([(node, BasicNode::new(""))]);
-        raft.initialize(members).await.map_err(|error| text(&error))?;
+    if let Some(first) = first.filter(|first| !founded && first.keys().next() == Some(&node)) {
+        raft.initialize(first).await.map_err(|error| text(&error))?;
     }
     let purgeable = {
         let partition = partition.clone();
@@ -424,10 +473,32 @@ async fn bootstrap(partition: &Arc<Partition>, raft: &Raft) -> Result<(), String
     Ok(())
 }
 
-/// Waits as long as it takes until everything that was durable here at the start is applied.
+/// Waits as long as it takes until everything that was acknowledged before the start is applied
+/// here.
 async fn catch_up(partition: Arc<Partition>, raft: Raft) {
-    if raft.wait_for_recovery(None).await.is_ok() {
-        partition.caught_up.store(true, Ordering::Release);
+    if raft.wait_for_recovery(None).await.is_err() {
+        return;
+    }
+    let handle = PartitionHandle::new(partition.clone());
+    while handle.linearize().await.is_err() {
+        if partition.stopped() {
+            return;
+        }
+        tokio::time::sleep(CATCH_UP_PAUSE).await;
+    }
+    partition.caught_up.store(true, Ordering::Release);
+}
+
+fn node_info(shared: &Shared) -> NodeInfo {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    match (&shared.options.peers, &shared.peers) {
+        (Some(options), Some(peers)) => NodeInfo {
+            address: founding::advertised(options, &peers.address()),
+            urls: options.urls.clone(),
+            zone: options.zone.clone(),
+            version,
+        },
+        _ => NodeInfo { version, ..NodeInfo::default() },
     }
 }
 

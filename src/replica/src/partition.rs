@@ -37,6 +37,9 @@ use crate::watch::Effects;
 /// How long a snapshot that had to be put off is not tried again.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
 
+/// Between two tries of a proposal of the node itself.
+const PROPOSE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Whether applying insists that no entry is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Continuity {
@@ -227,6 +230,30 @@ impl Partition {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Proposes until the fate is known or the limit has passed. Only for commands that may be
+    /// decided twice.
+    pub(crate) async fn propose_until(
+        &self,
+        command: Command,
+        limit: Duration,
+    ) -> Result<Outcome, ProposeError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let error = match self.admit(command.clone(), Origin::Here) {
+                Ok(outcome) => match timeout(limit, outcome).await {
+                    Ok(Ok(Ok(outcome))) => return Ok(outcome),
+                    Ok(Ok(Err(error))) => error,
+                    Ok(Err(_)) | Err(_) => ProposeError::Unknown,
+                },
+                Err(error) => error,
+            };
+            if Instant::now() + PROPOSE_PAUSE >= deadline || self.stopped() {
+                return Err(error);
+            }
+            tokio::time::sleep(PROPOSE_PAUSE).await;
         }
     }
 

@@ -11,7 +11,7 @@ use ackord_store::{GroupId, Store};
 use crate::error::StartError;
 use crate::types::{decode_versioned, encode_versioned};
 
-/// The group that will keep what concerns the whole cluster. It has no log of its own yet.
+/// The group that keeps what concerns the whole cluster. Its metadata has the number of partitions.
 pub(crate) const DIRECTORY: GroupId = GroupId(0);
 
 /// The index of the site's partition among `partitions` of them.
@@ -29,14 +29,19 @@ pub(crate) fn partition_of(site: &SiteName, partitions: usize) -> usize {
     (hash % partitions as u64) as usize
 }
 
-/// Takes down the number of partitions in a new data directory, and checks it in any other.
-pub(crate) fn settle_partitions(store: &Store, wanted: u32) -> Result<(), StartError> {
+/// Takes down the number of partitions in a new data directory. In any other it must be the one that
+/// is wanted, unless the node belongs to a cluster: then the cluster's counts.
+pub(crate) fn settle_partitions(
+    store: &Store,
+    wanted: u32,
+    clustered: bool,
+) -> Result<u32, StartError> {
     let failed = |detail: String| StartError::Store(format!("number of partitions: {detail}"));
     if let Some(extra) = store.log_state(DIRECTORY).extra {
         let found =
             decode_versioned(&extra, "directory").map_err(|error| failed(error.to_string()))?;
-        return if found == wanted {
-            Ok(())
+        return if found == wanted || clustered {
+            Ok(found)
         } else {
             Err(StartError::Partitions { found, wanted })
         };
@@ -49,7 +54,7 @@ pub(crate) fn settle_partitions(store: &Store, wanted: u32) -> Result<(), StartE
     });
     store.save_extra(DIRECTORY, extra, done);
     match receiver.recv() {
-        Ok(result) => result.map_err(|error| failed(error.to_string())),
+        Ok(result) => result.map(|()| wanted).map_err(|error| failed(error.to_string())),
         Err(_) => Err(failed("the store gave no answer".into())),
     }
 }

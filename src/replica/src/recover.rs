@@ -18,7 +18,6 @@ use ackord_store::{
 };
 
 use crate::checkpoint::Meta;
-use crate::placement::DIRECTORY;
 use crate::restore::beyond;
 use crate::snapshot;
 use crate::types::{RaftLogId, decode_versioned, mark_of};
@@ -75,7 +74,7 @@ fn settle(
     report: &mut RecoveryReport,
 ) -> Result<(), StoreError> {
     let mut unreachable = Vec::new();
-    for group in store.groups().into_iter().filter(|group| *group != DIRECTORY) {
+    for group in store.groups() {
         let log = store.log_state(group);
         let base = furthest(store, group)?;
         if beyond(&log, base.as_ref()) {

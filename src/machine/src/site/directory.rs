@@ -191,7 +191,7 @@ impl<'a> Spread<'a> {
 fn balance_leaders(groups: &mut [Vec<u64>]) {
     let mut leads: BTreeMap<u64, usize> = groups.iter().flatten().map(|id| (*id, 0)).collect();
     for group in &*groups {
-        for leader in group.first() {
+        if let Some(leader) = group.first() {
             *leads.entry(*leader).or_default() += 1;
         }
     }

@@ -16,15 +16,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::stranger::{Ask, Told};
 use crate::types::NodeId;
 
 /// The protocol versions that this release can speak.
 pub(super) const VERSIONS: RangeInclusive<u8> = 1..=1;
 
-/// Nothing else on the network begins like this.
-const MAGIC: [u8; 8] = *b"ACKORD-P";
-/// A hello is some fifty bytes.
-const HELLO_BYTES_MAX: usize = 1024;
+/// Nothing else on the network begins like these: what members of a cluster say,
+const MEMBER: [u8; 8] = *b"ACKORD-P";
+/// and what a node says that is none yet.
+const STRANGER: [u8; 8] = *b"ACKORD-S";
+/// A hello is some fifty bytes; a stranger may name all nodes.
+const HELLO_BYTES_MAX: usize = 32 << 10;
 /// A difference of this share of what is allowed is worth a warning.
 const SKEW_WARN_SHARE: u32 = 5;
 
@@ -36,8 +39,15 @@ pub(super) struct Myself {
     pub(super) clock_skew_max: Duration,
 }
 
+/// Who connects, as far as its first words say.
+#[derive(Debug)]
+pub(super) enum Greeting {
+    Member(Hello),
+    Stranger(Ask),
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-struct Hello {
+pub(super) struct Hello {
     version_min: u8,
     version_max: u8,
     cluster: [u8; 16],
@@ -64,6 +74,9 @@ pub(crate) enum Refusal {
     /// The address belongs to another node now.
     #[error("the node here is {found}, not {wanted}")]
     Node { found: NodeId, wanted: NodeId },
+    /// It was removed from the cluster.
+    #[error("node {node} is no member of the cluster any more")]
+    Removed { node: NodeId },
     /// Time would depend on who leads.
     #[error("the clocks differ by {difference_ms} ms, {max_ms} ms are allowed")]
     Clock { difference_ms: u64, max_ms: u64 },
@@ -109,8 +122,8 @@ pub(super) async fn offer(
         to,
         wall_ms: wall_ms(),
     };
-    write(stream, &hello).await?;
-    match read(stream).await? {
+    write(stream, MEMBER, &hello).await?;
+    match read(stream, MEMBER).await? {
         Reply::Refused(refusal) => Err(HelloError::RefusedThere(refusal)),
         Reply::Welcome { version, wall_ms: theirs } => {
             let version =
@@ -124,20 +137,30 @@ pub(super) async fn offer(
     }
 }
 
-/// The listening side.
+/// The listening side: what the other one says first.
+pub(super) async fn greeting(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Greeting> {
+    let (magic, body) = frame(stream).await?;
+    match magic {
+        MEMBER => parse(&body).map(Greeting::Member),
+        STRANGER => parse(&body).map(Greeting::Stranger),
+        _ => Err(bad("this is no node of ackord")),
+    }
+}
+
+/// The listening side, when a member connects.
 pub(super) async fn answer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    hello: &Hello,
     myself: &Myself,
 ) -> Result<Agreed, HelloError> {
-    let hello: Hello = read(stream).await?;
-    match judge(&hello, myself) {
+    match judge(hello, myself) {
         Ok(agreed) => {
             let welcome = Reply::Welcome { version: agreed.version, wall_ms: wall_ms() };
-            write(stream, &welcome).await?;
+            write(stream, MEMBER, &welcome).await?;
             Ok(agreed)
         }
         Err(refusal) => {
-            write(stream, &Reply::Refused(refusal.clone())).await?;
+            write(stream, MEMBER, &Reply::Refused(refusal.clone())).await?;
             // The other side reads the reason before it sees the end.
             stream.shutdown().await?;
             Err(HelloError::RefusedHere(refusal))
@@ -195,22 +218,44 @@ pub(super) fn compare(theirs: u64, ours: u64, max: Duration, peer: NodeId) -> (i
     (if theirs < ours { -signed } else { signed }, max_ms)
 }
 
-async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
+/// Asks as a node that is no member.
+pub(super) async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ask: &Ask,
+) -> io::Result<Told> {
+    write(stream, STRANGER, ask).await?;
+    read(stream, STRANGER).await
+}
+
+/// Answers a node that is no member.
+pub(super) async fn tell(stream: &mut (impl AsyncWrite + Unpin), told: &Told) -> io::Result<()> {
+    write(stream, STRANGER, told).await?;
+    stream.shutdown().await
+}
+
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    magic: [u8; 8],
+    message: &impl Serialize,
+) -> io::Result<()> {
     let body = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let length = u16::try_from(body.len()).map_err(io::Error::other)?;
-    let mut frame = MAGIC.to_vec();
+    let mut frame = magic.to_vec();
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(&body);
     stream.write_all(&frame).await?;
     stream.flush().await
 }
 
-async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<([u8; 8], Vec<u8>)> {
     let mut head = [0; 10];
     stream.read_exact(&mut head).await?;
     let [magic @ .., low, high] = head;
-    if magic != MAGIC {
+    if magic != MEMBER && magic != STRANGER {
         return Err(bad("this is no node of ackord"));
     }
     let length = usize::from(u16::from_le_bytes([low, high]));
@@ -219,9 +264,24 @@ async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> io:
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    postcard::take_from_bytes(&body)
+    Ok((magic, body))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+    postcard::take_from_bytes(body)
         .map(|(message, _newer)| message)
         .map_err(|_| bad("the hello is malformed"))
+}
+
+async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    wanted: [u8; 8],
+) -> io::Result<T> {
+    let (magic, body) = frame(stream).await?;
+    if magic != wanted {
+        return Err(bad("this is no answer to what was said"));
+    }
+    parse(&body)
 }
 
 #[cfg(test)]
@@ -242,7 +302,13 @@ mod tests {
         listening: Myself,
     ) -> (Result<Agreed, HelloError>, Result<Agreed, HelloError>) {
         let (mut here, mut there) = tokio::io::duplex(4096);
-        tokio::join!(offer(&mut here, &connecting, 2), answer(&mut there, &listening))
+        let listen = async {
+            match greeting(&mut there).await? {
+                Greeting::Member(hello) => answer(&mut there, &hello, &listening).await,
+                Greeting::Stranger(ask) => panic!("{ask:?}"),
+            }
+        };
+        tokio::join!(offer(&mut here, &connecting, 2), listen)
     }
 
     async fn check_refused(connecting: Myself, listening: Myself, text: &str) {
@@ -293,11 +359,11 @@ mod tests {
     #[tokio::test]
     async fn given_garbage_when_a_hello_is_expected_then_it_is_an_error_without_waiting_for_more() {
         for garbage in
-            [&b"GET / HTTP/1.1\r\n\r\n"[..], b"ACKORD-P\xff\xff", b"ACKORD-P\x02\0\xff\xff"]
+            [&b"GET / HTTP/1.1\r\n\r\n"[..], b"ACKORD-P\xff\xff", b"ACKORD-S\x02\0\xff\xff"]
         {
             let (mut here, mut there) = tokio::io::duplex(4096);
             here.write_all(garbage).await.unwrap();
-            assert!(matches!(answer(&mut there, &myself(2)).await, Err(HelloError::Io(_))));
+            assert!(greeting(&mut there).await.is_err());
         }
     }
 }

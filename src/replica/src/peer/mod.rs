@@ -14,6 +14,7 @@
 //! - `forward`: proposals go to the leader in one hop.
 //! - `snapshot`: whole states, in pieces, resumable.
 //! - `server`: the listening side of all of it.
+//! - `stranger`: what a node that is no member yet asks and is told.
 //!
 //! Everything is bounded, and nothing here is retried: a call that broke says so.
 
@@ -29,9 +30,10 @@ mod options;
 mod probe;
 mod server;
 mod snapshot;
+mod stranger;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -45,6 +47,7 @@ use tokio::net::TcpListener;
 pub(crate) use forward::{Forwarder, refuse};
 pub(crate) use network::Network;
 pub use options::{PeerOptions, PeerTls};
+pub(crate) use stranger::{Ask, Founding, Told, ask};
 #[cfg(test)]
 pub(crate) use {forward::accept_commands, probe::Garbage};
 
@@ -72,7 +75,69 @@ pub(super) struct Context {
     connections_max: usize,
     runtime: tokio::runtime::Handle,
     clocks: Mutex<BTreeMap<NodeId, i64>>,
+    removed: Mutex<BTreeSet<NodeId>>,
     appends_in_flight_peak: AtomicUsize,
+}
+
+/// A socket that other nodes can reach, before it is known which node this is.
+pub(crate) struct Listening {
+    pub(crate) tls: Option<TlsSetup>,
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listening {
+    /// Loads the certificates and listens.
+    pub(crate) async fn open(options: &PeerOptions) -> Result<Self, StartError> {
+        let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?;
+        let listener =
+            TcpListener::bind(options.listen).await.map_err(|error| StartError::Options {
+                field: "peers.listen",
+                detail: format!("{}: {error}", options.listen),
+            })?;
+        let address = listener.local_addr()?;
+        Ok(Self { tls, listener, address })
+    }
+
+    /// Takes one connection, and gives up whoever says nothing.
+    pub(crate) async fn accept(&self) -> Option<(Visitor, Ask)> {
+        let (tcp, _) = self.listener.accept().await.ok()?;
+        let greeting = async {
+            tcp.set_nodelay(true)?;
+            let mut stream = match &self.tls {
+                None => io::Stream::Plain(tcp),
+                Some(tls) => io::Stream::Tls(Box::new(tls.acceptor.accept(tcp).await?.into())),
+            };
+            let greeting = hello::greeting(&mut stream).await?;
+            std::io::Result::Ok((stream, greeting))
+        };
+        match tokio::time::timeout(server::HELLO_LIMIT, greeting).await {
+            // A member comes again: this node does not know yet whether it is one.
+            Ok(Ok((_, hello::Greeting::Member(_)))) | Err(_) => None,
+            Ok(Ok((stream, hello::Greeting::Stranger(ask)))) => Some((Visitor::new(stream), ask)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection is refused");
+                None
+            }
+        }
+    }
+}
+
+/// A stranger that waits for an answer.
+pub(crate) struct Visitor {
+    stream: io::Stream,
+}
+
+impl Visitor {
+    fn new(stream: io::Stream) -> Self {
+        Self { stream }
+    }
+
+    pub(crate) async fn tell(mut self, told: &Told) {
+        if let Err(error) = hello::tell(&mut self.stream, told).await {
+            tracing::debug!(%error, "an answer was not taken");
+        }
+    }
 }
 
 /// This node's connections to others.
@@ -84,17 +149,13 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Loads the certificates and listens; nobody is served before [`Peers::serve`].
-    pub(crate) async fn open(
+    /// Nobody is served before [`Peers::serve`].
+    pub(crate) fn new(
         options: &PeerOptions,
+        listening: Listening,
         identity: Identity,
-    ) -> Result<Arc<Self>, StartError> {
-        let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?;
-        let listener =
-            TcpListener::bind(options.listen).await.map_err(|error| StartError::Options {
-                field: "peers.listen",
-                detail: format!("{}: {error}", options.listen),
-            })?;
+    ) -> Arc<Self> {
+        let Listening { tls, listener, address } = listening;
         let newest = options.compat_version.unwrap_or(*hello::VERSIONS.end());
         let context = Context {
             myself: Myself {
@@ -106,14 +167,20 @@ impl Peers {
             connections_max: options.connections_max,
             runtime: tokio::runtime::Handle::current(),
             clocks: Mutex::default(),
+            removed: Mutex::default(),
             appends_in_flight_peak: AtomicUsize::new(0),
         };
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             context: Arc::new(context),
             links: Mutex::default(),
-            address: listener.local_addr()?,
+            address,
             listener: Mutex::new(Some(listener)),
-        }))
+        })
+    }
+
+    /// Nodes that are no members any more: nothing is heard from them.
+    pub(crate) fn set_removed(&self, removed: BTreeSet<NodeId>) {
+        *self.context.removed.lock() = removed;
     }
 
     /// Where this node listens.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ackord_machine::site::directory::NODES_MAX;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -36,6 +37,20 @@ pub struct PeerOptions {
     pub answer_limit: Duration,
     /// Connections that may be open to this node at the same time.
     pub connections_max: usize,
+    /// Where other nodes reach this one, as `host:port`; `None` for the address listened on.
+    pub advertise: Option<String>,
+    /// The nodes that found the cluster together, by their advertised addresses, this one included
+    /// and in the same order on all. Only an empty data directory asks for it.
+    pub initial: Vec<String>,
+    /// Members of a cluster that this node shall join, by their advertised addresses. Only an empty
+    /// data directory asks for it.
+    pub join: Vec<String>,
+    /// Where endpoints and browsers reach this node.
+    pub urls: Vec<String>,
+    /// Nodes of one zone may fail together; empty for none.
+    pub zone: String,
+    /// Voters per partition of a cluster that is founded, when there are so many nodes.
+    pub replication: u32,
 }
 
 impl PeerOptions {
@@ -48,6 +63,12 @@ impl PeerOptions {
             compat_version: None,
             answer_limit: Duration::from_secs(5),
             connections_max: 256,
+            advertise: None,
+            initial: Vec::new(),
+            join: Vec::new(),
+            urls: Vec::new(),
+            zone: String::new(),
+            replication: 3,
         }
     }
 
@@ -66,6 +87,16 @@ impl PeerOptions {
         }
         if self.answer_limit.is_zero() {
             return bad("peers.answer_limit", "more than nothing".into());
+        }
+        if self.replication == 0 || self.replication % 2 == 0 {
+            return bad("peers.replication", format!("an odd number, was {}", self.replication));
+        }
+        if self.initial.len() > NODES_MAX {
+            return bad("peers.initial", format!("0..={NODES_MAX}, was {}", self.initial.len()));
+        }
+        if !self.initial.is_empty() && !self.join.is_empty() {
+            let detail = "a node founds a cluster or joins one, not both".to_owned();
+            return bad("peers.join", detail);
         }
         if self.connections_max == 0 {
             return bad("peers.connections_max", "at least 1, was 0".into());
@@ -90,7 +121,7 @@ pub struct PeerTls {
 }
 
 /// Ready to be used for connections in both directions.
-pub(super) struct TlsSetup {
+pub(crate) struct TlsSetup {
     pub(super) acceptor: TlsAcceptor,
     pub(super) connector: TlsConnector,
     name: Option<ServerName<'static>>,

@@ -5,18 +5,20 @@
 //! it came over, and no other.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use ackord_machine::site::{Command, DirectoryCommand, Outcome};
 use futures_util::{FutureExt, Stream as Items, StreamExt, future, stream};
 use openraft::ReadPolicy;
 use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -26,21 +28,24 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{PeerCodec, is_garbage};
-use super::hello::{self, HelloError};
+use super::hello::{self, Greeting};
 use super::io::{Line, PeerIo, Stream};
 use super::link::{KEEPALIVE, KEEPALIVE_LIMIT, PATH_APPEND, PATH_CALL, PATH_FORWARD};
 use super::snapshot::Receiving;
+use super::stranger::{Ask, Told};
 use super::wire::{Answer, Append, Appended, Call, Forward, Forwarded, Voted};
 use super::{
     CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, READ_INDEX_LIMIT, STREAM_WINDOW_BYTES,
-    forward,
+    Visitor, forward,
 };
 use crate::options::PARTITIONS_MAX;
 use crate::partition::Partition;
 use crate::types::{Raft, TypeConfig};
 
 /// How long a new connection may take for TLS and hello.
-const HELLO_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const HELLO_LIMIT: Duration = Duration::from_secs(2);
+/// How long the wish to join may wait for a leader of the directory.
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
 /// After the system refused to give out another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that are past their hello and not yet served.
@@ -67,6 +72,7 @@ pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &
         .map(|partition| Served { partition: partition.clone(), receiving: Arc::default() })
         .collect();
     let service = PeerService { served };
+    let directory = partitions.first().cloned();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
@@ -79,10 +85,15 @@ pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &
             tracing::error!(%error, "peers are not served any more");
         }
     });
-    tokio::spawn(accept(context.clone(), listener, sender));
+    tokio::spawn(accept(context.clone(), listener, sender, directory));
 }
 
-async fn accept(context: Arc<Context>, listener: TcpListener, incoming: mpsc::Sender<PeerIo>) {
+async fn accept(
+    context: Arc<Context>,
+    listener: TcpListener,
+    incoming: mpsc::Sender<PeerIo>,
+    directory: Option<Arc<Partition>>,
+) {
     let places = Arc::new(Semaphore::new(context.connections_max));
     loop {
         let tcp = match listener.accept().await {
@@ -98,30 +109,67 @@ async fn accept(context: Arc<Context>, listener: TcpListener, incoming: mpsc::Se
             continue;
         };
         let (context, incoming) = (context.clone(), incoming.clone());
+        let directory = directory.clone();
         tokio::spawn(async move {
-            match timeout(HELLO_LIMIT, welcome(&context, tcp, place)).await {
-                // The receiver ends with the runtime only.
-                Ok(Ok(io)) => drop(incoming.send(io).await),
-                Ok(Err(error)) => tracing::warn!(%error, "a connection is refused"),
-                Err(_) => tracing::warn!("a connection said nothing and is closed"),
+            let (mut stream, hello) = match timeout(HELLO_LIMIT, greet(&context, tcp)).await {
+                Ok(Ok((stream, Greeting::Member(hello)))) => (stream, hello),
+                Ok(Ok((stream, Greeting::Stranger(ask)))) => {
+                    let told = tell(&context, directory.as_deref(), ask).await;
+                    return Visitor::new(stream).tell(&told).await;
+                }
+                Ok(Err(error)) => return tracing::warn!(%error, "a connection is refused"),
+                Err(_) => return tracing::warn!("a connection said nothing and is closed"),
+            };
+            match hello::answer(&mut stream, &hello, &context.myself).await {
+                Ok(agreed) => {
+                    context.clocks.lock().insert(agreed.peer, agreed.clock_difference_ms);
+                    let io = PeerIo::new(stream, Line::new(agreed), Some(place));
+                    // The receiver ends with the runtime only.
+                    drop(incoming.send(io).await);
+                }
+                Err(error) => tracing::warn!(%error, "a connection is refused"),
             }
         });
     }
 }
 
-async fn welcome(
-    context: &Context,
-    tcp: TcpStream,
-    place: OwnedSemaphorePermit,
-) -> Result<PeerIo, HelloError> {
+async fn greet(context: &Context, tcp: TcpStream) -> io::Result<(Stream, Greeting)> {
     tcp.set_nodelay(true)?;
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
         Some(tls) => Stream::Tls(Box::new(tls.acceptor.accept(tcp).await?.into())),
     };
-    let agreed = hello::answer(&mut stream, &context.myself).await?;
-    context.clocks.lock().insert(agreed.peer, agreed.clock_difference_ms);
-    Ok(PeerIo::new(stream, Line::new(agreed), Some(place)))
+    let greeting = hello::greeting(&mut stream).await?;
+    Ok((stream, greeting))
+}
+
+/// What a node is told that is no member.
+async fn tell(context: &Context, directory: Option<&Partition>, ask: Ask) -> Told {
+    let identity = context.myself.identity;
+    let Some(directory) = directory else { return Told::named(identity) };
+    let cluster = directory.applied.read().state.directory().cluster().cloned();
+    match (ask, cluster) {
+        (Ask::Who, None) => Told::named(identity),
+        (Ask::Who, Some(_)) => Told::Member { node: identity.node },
+        (Ask::Offer { node, founding }, _) => {
+            if (founding.cluster, node) == (identity.cluster, identity.node) {
+                Told::Accepted
+            } else {
+                Told::Refused(format!("this is node {} of another cluster", identity.node))
+            }
+        }
+        (Ask::Join { .. }, None) => Told::Refused("the cluster is not founded yet".into()),
+        (Ask::Join { nonce, info }, Some(cluster)) => {
+            let command = Command::Directory(DirectoryCommand::Join { nonce, info });
+            match directory.propose_until(command, JOIN_LIMIT).await {
+                Ok(Outcome::Joined { node }) => {
+                    Told::Joined { cluster: identity.cluster, node, partitions: cluster.partitions }
+                }
+                Ok(other) => Told::Refused(format!("{other:?}")),
+                Err(error) => Told::Refused(error.to_string()),
+            }
+        }
+    }
 }
 
 /// What answers the calls of all connections.

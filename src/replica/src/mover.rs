@@ -1,0 +1,380 @@
+//! Brings every group to the members, voters and leader that the directory wants for it.
+//!
+//! `directory's placement, membership as it is ─▶ next_step ─▶ one change ─▶ look again`
+//!
+//! Every leader does this for the groups it leads, so nobody has to be asked and a crash leaves
+//! nothing that the next leader would not find and finish. Invariants: one change of a group at a
+//! time; a joint membership is finished before another one begins; votes go only to nodes that
+//! have nearly all of the log, and a leader gives its own vote away last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ackord_machine::site::{Directory, NodeState, Placement};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{BasicNode, ChangeMembers, Membership, RaftMetrics};
+use tokio::time::timeout;
+
+use crate::partition::{Partition, Shared};
+use crate::types::{NodeId, Raft, TypeConfig};
+
+/// How often a leader looks whether something is to be done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long one change may take before it is looked at anew.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// Entries that a node may lack to be given a vote or the lead.
+const LAG_MAX: u64 = 1000;
+/// How long a leader has led before it gives the lead away for balance.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long the lead is not offered again after an offer came to nothing.
+const TRANSFER_PAUSE: Duration = Duration::from_secs(2);
+/// How long a new leader has to show itself.
+const TRANSFER_LIMIT: Duration = Duration::from_millis(500);
+
+/// A group as its leader sees it.
+#[derive(Debug)]
+struct Group<'a> {
+    me: NodeId,
+    membership: &'a Membership<NodeId, BasicNode>,
+    /// Nodes that have nearly all of the log and are connected.
+    close: BTreeSet<NodeId>,
+}
+
+/// One change towards what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// Changes of who follows, and where they are; it costs nothing to anyone else.
+    Nodes(ChangeMembers<NodeId, BasicNode>),
+    /// Another set of voters.
+    Voters(BTreeSet<NodeId>),
+    /// Another leader.
+    Transfer(NodeId),
+}
+
+/// What to do next; `None` when everything is as it should be, or has to wait.
+fn next_step(group: &Group<'_>, directory: &Directory, wanted: &Placement) -> Option<Step> {
+    let membership = group.membership;
+    let configs = membership.get_joint_config();
+    if let [_, .., last] = configs.as_slice() {
+        return Some(Step::Voters(last.clone()));
+    }
+    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+    let known: BTreeMap<NodeId, &BasicNode> =
+        membership.nodes().map(|(id, node)| (*id, node)).collect();
+    let members: BTreeMap<NodeId, BasicNode> =
+        directory.members().map(|node| (node.id, BasicNode::new(&node.info.address))).collect();
+
+    let new: BTreeMap<_, _> = members
+        .iter()
+        .filter(|(id, _)| !known.contains_key(*id))
+        .map(|(id, node)| (*id, node.clone()))
+        .collect();
+    if !new.is_empty() {
+        return Some(Step::Nodes(ChangeMembers::AddNodes(new)));
+    }
+    let moved: BTreeMap<_, _> = members
+        .iter()
+        .filter(|(id, node)| known.get(*id).is_some_and(|known| known.addr != node.addr))
+        .map(|(id, node)| (*id, node.clone()))
+        .collect();
+    if !moved.is_empty() {
+        return Some(Step::Nodes(ChangeMembers::SetNodes(moved)));
+    }
+    let gone: BTreeSet<_> = known
+        .keys()
+        .copied()
+        .filter(|id| !members.contains_key(id) && !voters.contains(id))
+        .collect();
+    if !gone.is_empty() {
+        return Some(Step::Nodes(ChangeMembers::RemoveNodes(gone)));
+    }
+    if let Some(step) = next_voters(group, &voters, wanted) {
+        return Some(step);
+    }
+    let leader = wanted.voters.first().copied()?;
+    (leader != group.me && voters.contains(&leader) && group.close.contains(&leader))
+        .then_some(Step::Transfer(leader))
+}
+
+fn next_voters(group: &Group<'_>, now: &BTreeSet<NodeId>, wanted: &Placement) -> Option<Step> {
+    let wanted_set: BTreeSet<NodeId> = wanted.voters.iter().copied().collect();
+    if wanted_set.is_empty() || *now == wanted_set {
+        return None;
+    }
+    let ready = |id: &NodeId| *id == group.me || group.close.contains(id);
+    let added: Vec<NodeId> = wanted_set.difference(now).copied().collect();
+    let removed: Vec<NodeId> = now.difference(&wanted_set).copied().collect();
+    if removed == [group.me] && added.iter().all(ready) {
+        // Away from here first, so that the change is not made by a node that it takes out.
+        let next = wanted.voters.iter().find(|id| now.contains(id) && ready(id));
+        if let Some(next) = next {
+            return Some(Step::Transfer(*next));
+        }
+    }
+    if added.is_empty() || removed.is_empty() {
+        return added.iter().all(ready).then_some(Step::Voters(wanted_set));
+    }
+    let add = added.iter().copied().find(|id| ready(id))?;
+    let remove = removed.iter().copied().find(|id| *id != group.me).or(removed.first().copied())?;
+    let mut next = now.clone();
+    next.insert(add);
+    next.remove(&remove);
+    Some(Step::Voters(next))
+}
+
+/// The directory's placement, computed again only when the directory has changed.
+#[derive(Default)]
+struct Known {
+    directory: Directory,
+    placement: Vec<Placement>,
+}
+
+impl Known {
+    fn look(&mut self, directory: &Partition) {
+        let applied = directory.applied.read();
+        if *applied.state.directory() != self.directory {
+            self.directory = applied.state.directory().clone();
+            drop(applied);
+            self.placement = self.directory.placement();
+        }
+    }
+}
+
+/// What a node remembers of a group between two looks.
+#[derive(Default)]
+struct Memory {
+    busy: Arc<AtomicBool>,
+    leading_since: Option<Instant>,
+    no_transfer_before: Option<Instant>,
+}
+
+/// The body of the node's mover; `groups` begins with the directory. Ends with the runtime.
+pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
+    let mut known = Known::default();
+    let mut memories: Vec<Memory> = groups.iter().map(|_| Memory::default()).collect();
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        known.look(&groups[0]);
+        if let Some(peers) = &shared.peers {
+            let removed = known.directory.nodes().filter(|row| row.state == NodeState::Removed);
+            peers.set_removed(removed.map(|row| row.id).collect());
+        }
+        for ((group, memory), wanted) in groups.iter().zip(&mut memories).zip(&known.placement) {
+            look(&shared, group, memory, &known.directory, wanted);
+        }
+    }
+}
+
+fn look(
+    shared: &Shared,
+    partition: &Arc<Partition>,
+    memory: &mut Memory,
+    directory: &Directory,
+    wanted: &Placement,
+) {
+    let Some(raft) = partition.raft.get() else { return };
+    if !raft.is_leader() {
+        memory.leading_since = None;
+        return;
+    }
+    let since = *memory.leading_since.get_or_insert_with(Instant::now);
+    if memory.busy.load(Ordering::Acquire) {
+        return;
+    }
+    let step = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let close = close_nodes(shared, &metrics);
+        let membership = metrics.membership_config.membership();
+        next_step(&Group { me: shared.node, membership, close }, directory, wanted)
+    };
+    let Some(step) = step else { return };
+    if let Step::Transfer(_) = &step {
+        let now = Instant::now();
+        if since.elapsed() < SETTLE || memory.no_transfer_before.is_some_and(|at| now < at) {
+            return;
+        }
+        memory.no_transfer_before = Some(now + TRANSFER_PAUSE);
+    }
+    memory.busy.store(true, Ordering::Release);
+    let (raft, number, busy) = (raft.clone(), partition.number, memory.busy.clone());
+    tokio::spawn(async move {
+        tracing::info!(group = number, ?step, "changing a group");
+        if timeout(CHANGE_LIMIT, carry_out(&raft, number, step)).await.is_err() {
+            tracing::warn!(group = number, "a change of the group takes long");
+        }
+        busy.store(false, Ordering::Release);
+    });
+}
+
+/// The nodes that could take a vote or the lead at once.
+fn close_nodes(shared: &Shared, metrics: &RaftMetrics<TypeConfig>) -> BTreeSet<NodeId> {
+    let Some(peers) = &shared.peers else { return BTreeSet::new() };
+    let Some(replication) = &metrics.replication else { return BTreeSet::new() };
+    let last = metrics.last_log_index.unwrap_or(0);
+    let membership = metrics.membership_config.membership();
+    let close = |(id, node): &(&NodeId, &BasicNode)| {
+        let matched = replication.get(*id).and_then(|matched| *matched);
+        matched.is_some_and(|matched| matched.index() + LAG_MAX >= last)
+            && peers.links(**id, node).is_up()
+    };
+    membership.nodes().filter(close).map(|(id, _)| *id).collect()
+}
+
+async fn carry_out(raft: &Raft, number: u32, step: Step) {
+    let changed = match step {
+        Step::Nodes(change) => raft.change_membership(change, true).await,
+        Step::Voters(voters) => {
+            raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), true).await
+        }
+        Step::Transfer(to) => {
+            if let Err(error) = raft.trigger().transfer_leader(to).await {
+                tracing::debug!(group = number, %error, "raft has stopped");
+            }
+            let mut metrics = raft.server_metrics();
+            let given_up = async { while raft.is_leader() && metrics.changed().await.is_ok() {} };
+            // Whether it came about or not is seen at the next look.
+            let _ = timeout(TRANSFER_LIMIT, given_up).await;
+            return;
+        }
+    };
+    if let Err(error) = changed {
+        tracing::warn!(group = number, %error, "a group could not be changed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ackord_machine::site::{Batch, Command, DirectoryCommand, NodeInfo, Stamp, State, apply};
+
+    use super::*;
+
+    fn address(id: NodeId) -> String {
+        format!("n{id}:1")
+    }
+
+    /// A directory of these nodes, of which some drain and some were removed.
+    fn directory(nodes: u64, draining: &[u64], removed: &[u64]) -> State {
+        let info = |id| NodeInfo { address: address(id), ..NodeInfo::default() };
+        let found = DirectoryCommand::Found {
+            partitions: 4,
+            replication: 3,
+            nodes: (1..=nodes).map(|id| (id, info(id))).collect(),
+        };
+        let set = |ids: &[u64], state| {
+            let set = move |id: &u64| DirectoryCommand::SetState { id: *id, state };
+            ids.iter().map(set).collect::<Vec<_>>()
+        };
+        let commands = std::iter::once(found)
+            .chain(set(draining, NodeState::Draining))
+            .chain(set(removed, NodeState::Removed));
+        let mut state = State::new();
+        let commands = commands.map(Command::Directory).collect();
+        apply(&mut state, &Batch { stamp: Stamp(1), commands });
+        state
+    }
+
+    fn membership(voters: &[u64], learners: &[u64]) -> Membership<NodeId, BasicNode> {
+        let nodes: BTreeMap<_, _> =
+            voters.iter().chain(learners).map(|id| (*id, BasicNode::new(address(*id)))).collect();
+        Membership::new(vec![voters.iter().copied().collect()], nodes).unwrap()
+    }
+
+    fn step(
+        me: u64,
+        membership: &Membership<NodeId, BasicNode>,
+        close: &[u64],
+        directory: &State,
+        wanted: &[u64],
+    ) -> Option<Step> {
+        let group = Group { me, membership, close: close.iter().copied().collect() };
+        next_step(&group, directory.directory(), &Placement { voters: wanted.to_vec() })
+    }
+
+    fn voters(ids: &[u64]) -> Option<Step> {
+        Some(Step::Voters(ids.iter().copied().collect()))
+    }
+
+    #[test]
+    fn given_a_new_node_then_it_follows_first_and_votes_once_it_has_the_log() {
+        let directory = directory(3, &[], &[]);
+        let alone = membership(&[1], &[]);
+        let Some(Step::Nodes(ChangeMembers::AddNodes(new))) =
+            step(1, &alone, &[1], &directory, &[1, 2, 3])
+        else {
+            panic!("others follow first");
+        };
+        assert_eq!(new.into_keys().collect::<Vec<_>>(), [2, 3]);
+        let followed = membership(&[1], &[2, 3]);
+        assert_eq!(step(1, &followed, &[1, 2], &directory, &[1, 2, 3]), None);
+        assert_eq!(step(1, &followed, &[1, 2, 3], &directory, &[1, 2, 3]), voters(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn given_a_node_that_drains_then_its_vote_moves_and_a_leader_leaves_last() {
+        let directory = directory(4, &[1], &[]);
+        let now = membership(&[1, 2, 3], &[4]);
+        assert_eq!(step(2, &now, &[1, 2, 3, 4], &directory, &[2, 3, 4]), voters(&[2, 3, 4]));
+        assert_eq!(
+            step(1, &now, &[1, 2, 3, 4], &directory, &[2, 3, 4]),
+            Some(Step::Transfer(2)),
+            "it leads itself"
+        );
+        assert_eq!(step(2, &now, &[1, 2, 3], &directory, &[2, 3, 4]), None, "node 4 is behind");
+    }
+
+    #[test]
+    fn given_several_votes_to_move_then_one_moves_at_a_time() {
+        let directory = directory(5, &[], &[]);
+        let now = membership(&[1, 2, 3], &[4, 5]);
+        let all = [1, 2, 3, 4, 5];
+        assert_eq!(step(1, &now, &all, &directory, &[1, 4, 5]), voters(&[1, 3, 4]));
+        let now = membership(&[1, 3, 4], &[2, 5]);
+        assert_eq!(step(1, &now, &all, &directory, &[1, 4, 5]), voters(&[1, 4, 5]));
+    }
+
+    #[test]
+    fn given_a_joint_membership_then_it_is_finished_before_anything_else() {
+        let directory = directory(4, &[], &[]);
+        let configs = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])];
+        let nodes: BTreeMap<_, _> = (1..=4).map(|id| (id, BasicNode::new(address(id)))).collect();
+        let joint = Membership::new(configs, nodes).unwrap();
+        assert_eq!(step(2, &joint, &[], &directory, &[1, 2, 3]), voters(&[2, 3, 4]));
+    }
+
+    #[test]
+    fn given_a_removed_node_then_its_vote_goes_and_then_the_node() {
+        let directory = directory(4, &[], &[3]);
+        let now = membership(&[1, 2, 3], &[4]);
+        assert_eq!(step(1, &now, &[1, 2, 4], &directory, &[1, 2, 4]), voters(&[1, 2, 4]));
+        let without = membership(&[1, 2, 4], &[3]);
+        let gone = Step::Nodes(ChangeMembers::RemoveNodes(BTreeSet::from([3])));
+        assert_eq!(step(1, &without, &[1, 2, 4], &directory, &[1, 2, 4]), Some(gone));
+    }
+
+    #[test]
+    fn given_a_node_at_another_address_then_it_is_followed_there() {
+        let directory = directory(2, &[], &[]);
+        let mut nodes: BTreeMap<_, _> = BTreeMap::from([(1, BasicNode::new(address(1)))]);
+        nodes.insert(2, BasicNode::new("elsewhere:1"));
+        let now = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let Some(Step::Nodes(ChangeMembers::SetNodes(moved))) =
+            step(1, &now, &[1], &directory, &[1])
+        else {
+            panic!("the address is taken over");
+        };
+        assert_eq!(moved[&2].addr, address(2));
+    }
+
+    #[test]
+    fn given_everything_in_place_then_the_wanted_leader_gets_the_lead_when_it_can_take_it() {
+        let directory = directory(3, &[], &[]);
+        let now = membership(&[1, 2, 3], &[]);
+        assert_eq!(step(1, &now, &[1, 2, 3], &directory, &[1, 2, 3]), None);
+        let transfer = Some(Step::Transfer(2));
+        assert_eq!(step(1, &now, &[1, 2, 3], &directory, &[2, 1, 3]), transfer);
+        assert_eq!(step(1, &now, &[1, 3], &directory, &[2, 1, 3]), None);
+    }
+}
