@@ -33,7 +33,7 @@ const GRANT: Grant = Grant {
     incarnation: Incarnation(7),
     place: Place { node: 1, run: 1 },
 };
-const TERMS: Terms<'_> = Terms { keepalive_s: 60, addresses: &[] };
+const TERMS: Terms<'_> = Terms { keepalive_s: 60, addresses: &Vec::new };
 
 /// What a session does to its connection.
 #[derive(Clone, Debug)]

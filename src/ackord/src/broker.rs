@@ -6,15 +6,19 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ackord_agents::{Broker, BrokerOptions};
 use ackord_gateway::{Gateway, GatewayOptions};
 use ackord_replica::{Node, NodeOptions, StartError};
 
-use crate::config::Deployment;
+use crate::config::{Cluster, Deployment};
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::memory;
+
+/// How often a start looks whether its node serves.
+const READY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running broker.
 pub struct Running {
@@ -32,6 +36,8 @@ pub struct Parts<'a> {
     pub deployment: &'a Deployment,
     /// The socket to serve.
     pub listener: TcpListener,
+    /// The cluster that the node belongs to; `None` for a node that is alone.
+    pub cluster: Option<Cluster>,
     /// SHA-256 of the administrator's token.
     pub admin_hash: [u8; 32],
 }
@@ -39,7 +45,7 @@ pub struct Parts<'a> {
 impl Running {
     /// Starts everything; the front answers when this returns.
     pub async fn start(parts: Parts<'_>) -> Result<Self, Failure> {
-        let Parts { dir, deployment, listener, admin_hash } = parts;
+        let Parts { dir, deployment, listener, cluster, admin_hash } = parts;
         let address = listener.local_addr().map_err(|error| {
             Failure::new(Exit::Configuration, format!("the socket has no address: {error}"))
         })?;
@@ -52,6 +58,7 @@ impl Running {
         options.snapshot_log_bytes_min = deployment.snapshot_log_bytes_min;
         options.log_file_bytes = deployment.log_file_bytes;
         options.log_purge_bytes = deployment.log_purge_bytes;
+        options.peers = cluster.map(|cluster| cluster.peers(&urls));
         let started = tokio::task::spawn_blocking(move || Node::start(options)).await;
         let node = match started {
             Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),
@@ -78,6 +85,13 @@ impl Running {
         &self.broker
     }
 
+    /// Waits until the node serves: every group has a leader and has caught up.
+    pub async fn ready(&self) {
+        while !self.node.ready() {
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    }
+
     /// Addresses for endpoints on this machine.
     pub fn urls(&self) -> &[String] {
         &self.urls
@@ -96,6 +110,10 @@ fn start_failure(error: &StartError, dir: &Path) -> Failure {
     let failure = Failure::new(Exit::Configuration, error.to_string());
     match error {
         StartError::Options { .. } => failure,
+        StartError::Lost { .. } => failure.hint(
+            "the disk of this node is new: `ackord cluster remove` its old number, then start it \
+             with cluster.join",
+        ),
         StartError::Partitions { .. } => {
             failure.hint("the number of partitions is fixed by the first start")
         }

@@ -4,8 +4,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ackord_machine::site::limits::Limits;
+use ackord_replica::{PeerOptions, PeerTls};
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
@@ -33,6 +35,37 @@ struct RawConfig {
     log: Option<String>,
     #[serde(default)]
     limits: RawLimits,
+    cluster: Option<RawCluster>,
+}
+
+/// The cluster as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCluster {
+    listen: SocketAddr,
+    advertise: Option<String>,
+    #[serde(default)]
+    initial: Vec<String>,
+    #[serde(default)]
+    join: Vec<String>,
+    #[serde(default)]
+    urls: Vec<String>,
+    #[serde(default)]
+    zone: String,
+    replication: Option<u32>,
+    clock_skew_max_ms: Option<u64>,
+    compat_version: Option<u8>,
+    tls: Option<RawTls>,
+}
+
+/// The certificates of a cluster's nodes as they are written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    authority: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+    name: Option<String>,
 }
 
 /// Limits as they are written, in the file or as `--limit name=value`.
@@ -92,6 +125,47 @@ impl Default for Deployment {
     }
 }
 
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster(PeerOptions);
+
+impl Cluster {
+    /// A node of a cluster on this machine.
+    pub fn local(listen: SocketAddr, initial: Vec<String>) -> Self {
+        Self(PeerOptions { initial, ..PeerOptions::new(listen) })
+    }
+
+    /// As the node takes it; `urls` is where its front is, should nothing else be configured.
+    pub fn peers(self, urls: &[String]) -> PeerOptions {
+        let mut peers = self.0;
+        if peers.urls.is_empty() {
+            peers.urls = urls.to_vec();
+        }
+        peers
+    }
+}
+
+impl From<RawCluster> for Cluster {
+    fn from(raw: RawCluster) -> Self {
+        let mut peers = PeerOptions::new(raw.listen);
+        peers.advertise = raw.advertise;
+        peers.initial = raw.initial;
+        peers.join = raw.join;
+        peers.urls = raw.urls;
+        peers.zone = raw.zone;
+        peers.compat_version = raw.compat_version;
+        set(&mut peers.replication, raw.replication);
+        set(&mut peers.clock_skew_max, raw.clock_skew_max_ms.map(Duration::from_millis));
+        peers.tls = raw.tls.map(|tls| PeerTls {
+            authority: tls.authority,
+            certificate: tls.certificate,
+            key: tls.key,
+            name: tls.name,
+        });
+        Self(peers)
+    }
+}
+
 /// Where the administrator's token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminToken {
@@ -114,6 +188,8 @@ pub struct Config {
     pub log: Option<String>,
     /// Limits.
     pub deployment: Deployment,
+    /// The cluster that the node belongs to.
+    pub cluster: Option<Cluster>,
 }
 
 impl Config {
@@ -146,7 +222,9 @@ impl Config {
         {
             return Err(wrong("the administrator's token needs at least 32 characters".into()));
         }
-        Ok(Self { data: raw.data, listen: raw.listen, admin_token, log: raw.log, deployment })
+        let (data, listen, log) = (raw.data, raw.listen, raw.log);
+        let cluster = raw.cluster.map(Cluster::from);
+        Ok(Self { data, listen, admin_token, log, deployment, cluster })
     }
 }
 

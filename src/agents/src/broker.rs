@@ -61,6 +61,12 @@ impl Inner {
         self.origin.elapsed().as_millis() as u64
     }
 
+    /// Where else endpoints may go: configured, and the other nodes of the cluster.
+    pub fn addresses(&self) -> Vec<String> {
+        let configured = self.options.addresses.iter().cloned();
+        configured.chain(self.node.other_urls()).collect()
+    }
+
     /// Proposes what a session leaves behind.
     pub fn propose_last(&self, partition: &PartitionHandle, command: Command) {
         proposals::propose_last(partition, command);

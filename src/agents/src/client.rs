@@ -85,7 +85,8 @@ impl Serve for ClientSession {
             | ToClient::Authority { .. }
             | ToClient::Presence { .. } => {}
         }
-        let frame = translate::client_message(message, shell.codec, shell.terms());
+        let codec = shell.codec;
+        let frame = shell.with_terms(|terms| translate::client_message(message, codec, terms));
         shell.codec.encode(&frame).into()
     }
 

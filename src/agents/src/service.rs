@@ -93,7 +93,7 @@ impl Serve for ServiceSession {
     }
 
     fn encode(&self, message: &ToService, shell: &Shell) -> Bytes {
-        let frame = translate::service_message(message, shell.terms());
+        let frame = shell.with_terms(|terms| translate::service_message(message, terms));
         count(&frame, shell);
         shell.codec.encode(&frame).into()
     }

@@ -106,9 +106,10 @@ impl Shell {
         &self.broker.metrics
     }
 
-    /// What the welcome says besides what the session knows.
-    pub fn terms(&self) -> Terms<'_> {
-        Terms { keepalive_s: self.keepalive_s, addresses: &self.broker.options.addresses }
+    /// Puts what a session says into a frame, with what the welcome says besides.
+    pub fn with_terms<R>(&self, frame: impl FnOnce(Terms<'_>) -> R) -> R {
+        let addresses = || self.broker.addresses();
+        frame(Terms { keepalive_s: self.keepalive_s, addresses: &addresses })
     }
 
     /// Looks at the state as applied here.

@@ -37,12 +37,12 @@ const VERSION_BYTES_MAX: usize = 64;
 const HOSTNAME_BYTES_MAX: usize = 255;
 
 /// What the welcome says besides what the session knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Terms<'a> {
     /// Seconds between pings, as granted.
     pub keepalive_s: u32,
-    /// Addresses of the cluster.
-    pub addresses: &'a [String],
+    /// Gives the addresses of the cluster's other nodes.
+    pub addresses: &'a dyn Fn() -> Vec<String>,
 }
 
 /// What a service is granted, and the randomness that its attach needs.
@@ -189,7 +189,7 @@ pub fn client_message(message: &ToClient, codec: Codec, terms: Terms<'_>) -> Cli
                     SubscriptionSync::Kept => frame::Sync::Kept,
                 },
                 keepalive_s: terms.keepalive_s,
-                addresses: terms.addresses.to_vec(),
+                addresses: (terms.addresses)(),
             })
         }
         ToClient::Subscribed { accepted, refused, removed } => {
@@ -305,7 +305,7 @@ pub fn service_message(message: &ToService, terms: Terms<'_>) -> ServiceMessage 
             window: *window,
             keepalive_s: terms.keepalive_s,
             args_bytes_max: *args_bytes_max,
-            addresses: terms.addresses.to_vec(),
+            addresses: (terms.addresses)(),
         }),
         ToService::Accepted { sequence, instance, ignored, duplicate } => {
             ServiceMessage::Accepted(Accepted {

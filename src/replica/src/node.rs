@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ackord_machine::site::{NodeInfo, SiteName};
+use ackord_machine::site::{NodeInfo, NodeState, SiteName};
 use ackord_store::{GroupId, Identity, Store, StoreOptions};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
@@ -190,6 +190,16 @@ impl Node {
     /// All partitions, by number from 1.
     pub fn partitions(&self) -> Vec<PartitionHandle> {
         self.partitions[1..].iter().cloned().map(PartitionHandle::new).collect()
+    }
+
+    /// Where endpoints reach the other nodes of the cluster that are to stay.
+    pub fn other_urls(&self) -> Vec<String> {
+        let applied = self.partitions[0].applied.read();
+        let members = applied.state.directory().members();
+        let others = members
+            .filter(|row| row.id != self.shared.node && row.state == NodeState::Active)
+            .flat_map(|row| row.info.urls.iter().cloned());
+        others.collect()
     }
 
     /// Where this node listens for other nodes.

@@ -130,6 +130,7 @@ struct Own {
 pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
     let entries_max = partition.shared.options.entries_in_flight_max;
     let peers = partition.shared.peers.clone();
+    let mut told = 0;
     let mut forwarder = peers.map(|peers| Forwarder::new(partition.clone(), peers));
     loop {
         while partition.in_flight.count() < entries_max {
@@ -150,6 +151,7 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
         if partition.queue.finished() {
             return;
         }
+        tell_committed(&partition, &raft, &mut told).await;
         let mut limit = sleep(&partition);
         if let Some(peers) = &partition.shared.options.peers {
             give_up_overdue(&partition, peers.answer_limit);
@@ -162,6 +164,24 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
             Some(limit) => drop(tokio::time::timeout(limit, partition.queue.wake.notified()).await),
             None => partition.queue.wake.notified().await,
         }
+    }
+}
+
+/// The others learn with the next append or heartbeat what is committed. When none follows at once
+/// they are told: whoever waits on another node for what it proposed, or for an event, would
+/// otherwise wait for the next heartbeat.
+async fn tell_committed(partition: &Partition, raft: &Raft, told: &mut u64) {
+    let applied = partition.applied_next();
+    if partition.shared.peers.is_none()
+        || applied == *told
+        || partition.in_flight.count() > 0
+        || !raft.is_leader()
+    {
+        return;
+    }
+    *told = applied;
+    if let Err(error) = raft.trigger().heartbeat().await {
+        tracing::debug!(partition = partition.number, %error, "raft has stopped");
     }
 }
 

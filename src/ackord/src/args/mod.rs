@@ -137,9 +137,21 @@ pub struct Dev {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<std::net::SocketAddr>,
 
+    /// A cluster of so many nodes, each a process of its own [default: what DIR holds, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub nodes: Option<u32>,
+
+    /// Start this node of DIR's cluster again, and nothing else
+    #[arg(long, value_name = "N", requires = "data", conflicts_with_all = ["nodes", "listen"])]
+    pub only: Option<u32>,
+
     /// Stop also when standard input ends: the broker of a parent that may die
     #[arg(long, hide = true)]
     pub while_stdin: bool,
+
+    /// Make the demo site, as the first start of a cluster asks one of its nodes to
+    #[arg(long, hide = true, requires = "only")]
+    pub make_site: bool,
 
     #[command(flatten)]
     pub limits: Limits,

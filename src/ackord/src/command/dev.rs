@@ -3,6 +3,7 @@
 //! `DIR/dev.json` keeps the tokens and the port: the same DIR again is the same broker. It is
 //! written before the broker knows the tokens, so that a crash in between leaves nothing unusable.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ackord_agents::{Broker, token};
@@ -13,6 +14,7 @@ use ackord_machine::site::{
 use ackord_wire::Code;
 use serde::{Deserialize, Serialize};
 
+use super::dev_cluster;
 use crate::args::Dev;
 use crate::broker::{Parts, Running};
 use crate::child;
@@ -25,7 +27,7 @@ use crate::output::{self, Format};
 use crate::token::{generate, hash, random};
 
 /// The file with the tokens and the port.
-const FILE: &str = "dev.json";
+pub(super) const FILE: &str = "dev.json";
 /// The demo site and its accounts.
 pub const SITE: &str = "demo";
 /// The service of the demo site.
@@ -37,14 +39,52 @@ const DAY_S: u32 = 86_400;
 
 /// What DIR remembers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     version: u32,
     port: Option<u16>,
-    admin_token: String,
+    pub(super) admin_token: String,
     service_token: String,
     client_token: String,
     /// Whether the demo site was made: it is not made again when somebody deleted it.
-    ready: bool,
+    pub(super) ready: bool,
+    /// The nodes of a cluster; none for a node that is alone.
+    #[serde(default)]
+    pub(super) nodes: Vec<KeptNode>,
+}
+
+/// Where a node of a cluster is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct KeptNode {
+    /// For endpoints.
+    pub(super) front: SocketAddr,
+    /// For the other nodes.
+    pub(super) peers: SocketAddr,
+}
+
+impl Kept {
+    pub(super) fn new() -> Self {
+        Self {
+            version: 1,
+            port: None,
+            admin_token: generate(),
+            service_token: token::mint(&TokenId::from(SERVICE)).text,
+            client_token: token::mint(&TokenId::from(CLIENT)).text,
+            ready: false,
+            nodes: Vec::new(),
+        }
+    }
+
+    pub(super) fn ready_line(&self, urls: Vec<String>, pids: Vec<u32>) -> Ready {
+        Ready {
+            urls,
+            admin_token: self.admin_token.clone(),
+            site: SITE.to_owned(),
+            service_token: self.service_token.clone(),
+            client_token: self.client_token.clone(),
+            client_id: CLIENT.to_owned(),
+            pids,
+        }
+    }
 }
 
 /// The line that says that the broker is ready.
@@ -70,23 +110,29 @@ pub struct Ready {
 pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     let deployment = Deployment::from_flags(&arguments.limits.limits)?;
+    if let (Some(number), Some(dir)) = (arguments.only, &arguments.data) {
+        return dev_cluster::run_one(&arguments, number, dir, &deployment, interrupt, format).await;
+    }
     let temporary = match &arguments.data {
         Some(_) => None,
         None => Some(Temporary::new()?),
     };
-    let path = temporary.as_ref().map(|dir| dir.0.clone()).or(arguments.data);
+    let path = temporary.as_ref().map(|dir| dir.0.clone()).or(arguments.data.clone());
     let data = DataDir::open(&path.unwrap_or_default())?;
-    let mut kept = match data.read::<Kept>(FILE)? {
-        Some(kept) => kept,
-        None => Kept {
-            version: 1,
-            port: None,
-            admin_token: generate(),
-            service_token: token::mint(&TokenId::from(SERVICE)).text,
-            client_token: token::mint(&TokenId::from(CLIENT)).text,
-            ready: false,
-        },
-    };
+    let found = data.read::<Kept>(FILE)?;
+    let held = found.as_ref().map(|kept| (kept.nodes.len() as u32).max(1));
+    if let (Some(held), Some(wanted)) = (held, arguments.nodes)
+        && held != wanted
+    {
+        let place = data.path().display();
+        let why = format!("{place} holds a cluster of {held}, not of {wanted}");
+        return Err(Failure::configuration(why));
+    }
+    let mut kept = found.unwrap_or_else(Kept::new);
+    if arguments.nodes.or(held).is_some_and(|nodes| nodes > 1) {
+        let temporary = temporary.is_some();
+        return dev_cluster::run_all(&arguments, data, kept, temporary, interrupt, format).await;
+    }
     let listener = listen::bind(Wanted::of(arguments.listen, kept.port))?;
     kept.port = listener.local_addr().ok().map(|address| address.port());
     data.write(FILE, &kept)?;
@@ -95,6 +141,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
         dir: &node,
         deployment: &deployment,
         listener,
+        cluster: None,
         admin_hash: hash(&kept.admin_token),
     };
     let running = tokio::select! {
@@ -106,15 +153,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
         kept.ready = true;
         data.write(FILE, &kept)?;
     }
-    let ready = Ready {
-        urls: running.urls().to_vec(),
-        admin_token: kept.admin_token,
-        site: SITE.to_owned(),
-        service_token: kept.service_token,
-        client_token: kept.client_token,
-        client_id: CLIENT.to_owned(),
-        pids: vec![std::process::id()],
-    };
+    let ready = kept.ready_line(running.urls().to_vec(), vec![std::process::id()]);
     let printed = match format {
         Format::Json => output::json(&ready),
         Format::Text => output::line(&first_screen(&ready, &data, temporary.is_some())),
@@ -134,7 +173,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn first_screen(ready: &Ready, data: &DataDir, temporary: bool) -> String {
+pub(super) fn first_screen(ready: &Ready, data: &DataDir, temporary: bool) -> String {
     let me = program();
     let Ready { urls, admin_token, service_token, client_token, .. } = ready;
     let url = urls.join(",");
@@ -166,7 +205,7 @@ pub fn program() -> String {
 }
 
 /// Makes the demo site; every step may have been done before.
-async fn make_site(broker: &Broker, kept: &Kept) -> Result<(), Failure> {
+pub(super) async fn make_site(broker: &Broker, kept: &Kept) -> Result<(), Failure> {
     // Below 2^53, as every number that appears in JSON.
     let incarnation = || Ok::<_, Failure>(Incarnation(u64::from_le_bytes(random::<8>()?) >> 11));
     let settings = SiteSettings {

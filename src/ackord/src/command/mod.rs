@@ -7,6 +7,7 @@ pub mod boiler;
 pub mod boiler_parts;
 pub mod demo;
 pub mod dev;
+mod dev_cluster;
 pub mod raise;
 pub mod recover;
 pub mod serve;

@@ -52,7 +52,8 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     let (admin_hash, generated) = admin(&config.admin_token, &data)?;
     let listener = listen::bind(Wanted::Exactly(config.listen))?;
     let node = data.node();
-    let parts = Parts { dir: &node, deployment: &config.deployment, listener, admin_hash };
+    let (deployment, cluster) = (&config.deployment, config.cluster);
+    let parts = Parts { dir: &node, deployment, listener, cluster, admin_hash };
     let running = tokio::select! {
         running = Running::start(parts) => running?,
         () = interrupt.wait() => return Ok(Exit::Done),

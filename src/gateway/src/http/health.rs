@@ -20,6 +20,10 @@ pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
+    if !context.broker.node().ready() {
+        let detail = "a partition has no leader, or this node has not caught up with it";
+        return Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S));
+    }
     match context.broker.accepts() {
         Ok(()) => Ok(ok()),
         Err(code) => Err(Problem::new(Code::Unavailable, format!("takes no sessions: {code}"))
