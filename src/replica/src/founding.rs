@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
 use crate::options::NodeOptions;
-use crate::peer::{Ask, Founding, Listening, PeerOptions, Told, ask};
+use crate::peer::{Ask, Founding, Listening, PeerOptions, Told};
 use crate::types::{NodeId, decode_versioned, encode_versioned};
 
 /// There from the moment a node agreed to a founding until the directory has all of it.
@@ -207,7 +207,7 @@ async fn missing(
 ) -> Result<Vec<String>, StartError> {
     let mut missing = Vec::new();
     for address in peers.initial.iter().filter(|address| *address != mine) {
-        match ask(listening.tls.as_ref(), address, &Ask::Who).await {
+        match listening.ask(address, &Ask::Who).await {
             Ok(Told::Empty { initial }) if initial == peers.initial => {}
             Ok(Told::Empty { .. }) => {
                 missing.push(format!("{address} (has another peers.initial)"))
@@ -272,7 +272,7 @@ async fn offer(dir: &Path, listening: &Listening, agreed: &Agreed) -> Result<(),
             let question = Ask::Offer { node: *node, founding: agreed.founding.clone() };
             let mut looks = 0u32;
             loop {
-                let why = match ask(listening.tls.as_ref(), address, &question).await {
+                let why = match listening.ask(address, &question).await {
                     Ok(Told::Accepted) => break,
                     Ok(other) => format!("{other:?}"),
                     Err(error) => error.to_string(),
@@ -313,7 +313,7 @@ async fn join(
     loop {
         for address in &peers.join {
             let question = Ask::Join { nonce, info: info.clone() };
-            let why = match ask(listening.tls.as_ref(), address, &question).await {
+            let why = match listening.ask(address, &question).await {
                 Ok(Told::Joined { cluster, node, partitions }) => {
                     tracing::info!(node, "joined the cluster");
                     let identity = Some(Identity { cluster, node });

@@ -4,6 +4,7 @@
 //! keeps a connection learns at once when it is gone.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
@@ -48,6 +49,25 @@ impl Line {
         // The sender lives as long as `self`.
         let _ = gone.wait_for(|gone| *gone).await;
     }
+}
+
+/// Connects from the interface that this node listens on, where that is one.
+pub(super) async fn connect_tcp(from: IpAddr, address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} is no address"));
+    for to in tokio::net::lookup_host(address).await? {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if !from.is_unspecified() && from.is_ipv4() == to.is_ipv4() {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        match socket.connect(to).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The bytes below a [`Line`].

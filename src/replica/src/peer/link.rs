@@ -14,7 +14,6 @@ use futures_util::Stream as Items;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::codegen::Service;
@@ -25,7 +24,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::codec::{PeerCodec, is_garbage};
 use super::hello::{self, HelloError};
-use super::io::{Line, PeerIo, Stream};
+use super::io::{Line, PeerIo, Stream, connect_tcp};
 use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::types::NodeId;
@@ -256,8 +255,7 @@ pub(super) async fn connect(
     peer: NodeId,
     address: &str,
 ) -> Result<Connection, HelloError> {
-    let tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
+    let tcp = connect_tcp(context.from, address).await?;
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
         Some(tls) => {

@@ -34,7 +34,7 @@ mod stranger;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -47,7 +47,7 @@ use tokio::net::TcpListener;
 pub(crate) use forward::{Forwarder, refuse};
 pub(crate) use network::Network;
 pub use options::{PeerOptions, PeerTls};
-pub(crate) use stranger::{Ask, Founding, Told, ask};
+pub(crate) use stranger::{Ask, Founding, Told};
 #[cfg(test)]
 pub(crate) use {forward::accept_commands, probe::Garbage};
 
@@ -71,6 +71,8 @@ const READ_INDEX_LIMIT: Duration = Duration::from_secs(2);
 /// What every connection of a node needs.
 pub(super) struct Context {
     myself: Myself,
+    /// Where connections come from.
+    from: IpAddr,
     tls: Option<TlsSetup>,
     connections_max: usize,
     runtime: tokio::runtime::Handle,
@@ -97,6 +99,11 @@ impl Listening {
             })?;
         let address = listener.local_addr()?;
         Ok(Self { tls, listener, address })
+    }
+
+    /// Asks whoever listens at `address`.
+    pub(crate) async fn ask(&self, address: &str, question: &Ask) -> std::io::Result<Told> {
+        stranger::ask(self.address.ip(), self.tls.as_ref(), address, question).await
     }
 
     /// Takes one connection, and gives up whoever says nothing.
@@ -158,6 +165,7 @@ impl Peers {
         let Listening { tls, listener, address } = listening;
         let newest = options.compat_version.unwrap_or(*hello::VERSIONS.end());
         let context = Context {
+            from: address.ip(),
             myself: Myself {
                 identity,
                 versions: *hello::VERSIONS.start()..=newest,

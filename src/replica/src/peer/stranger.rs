@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ackord_machine::site::NodeInfo;
 use ackord_store::Identity;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::hello;
-use super::io::Stream;
+use super::io::{Stream, connect_tcp};
 use super::options::TlsSetup;
 use crate::types::NodeId;
 
@@ -96,10 +96,14 @@ impl Told {
 }
 
 /// Asks whoever listens at `address`.
-pub(crate) async fn ask(tls: Option<&TlsSetup>, address: &str, question: &Ask) -> io::Result<Told> {
+pub(super) async fn ask(
+    from: IpAddr,
+    tls: Option<&TlsSetup>,
+    address: &str,
+    question: &Ask,
+) -> io::Result<Told> {
     let asking = async {
-        let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
+        let tcp = connect_tcp(from, address).await?;
         let mut stream = match tls {
             None => Stream::Plain(tcp),
             Some(tls) => {
