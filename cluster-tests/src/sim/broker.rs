@@ -303,7 +303,8 @@ impl Broker {
                 | Command::Tick { .. }
                 | Command::SetLimits(_)
                 | Command::Renew { .. }
-                | Command::Directory(_) => continue,
+                | Command::Directory(_)
+                | Command::Compare => continue,
             };
             match outcome {
                 Outcome::ServiceAttached { epoch, .. } | Outcome::ClientAttached { epoch, .. } => {

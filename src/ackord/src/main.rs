@@ -98,6 +98,7 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Client(command) => command::account::client(command, format).await,
         Command::User(command) => command::account::user(command, format).await,
         Command::Token(command) => command::account::token(command, format).await,
+        Command::Cluster(command) => command::cluster::run(command, format).await,
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
         Command::Bench(command) => command::bench::run(command, format).await,
         Command::Dev(arguments) => command::dev::run(arguments, format).await,

@@ -192,6 +192,20 @@ impl Broker {
         proposals::consider(&self.partition(site), site, &command, settings)
     }
 
+    /// Changes a group as a whole, retried until its fate is known: 0 is the directory of nodes, the
+    /// others are the partitions. The command must be harmless when it is decided twice.
+    ///
+    /// # Errors
+    /// As [`Broker::admin`].
+    pub async fn change_group(&self, group: u32, command: Command) -> Result<Outcome, Refused> {
+        let node = &self.inner.node;
+        let handle = match group.checked_sub(1) {
+            None => node.directory(),
+            Some(index) => node.partitions().swap_remove(index as usize),
+        };
+        proposals::propose_until(&handle, command, self.inner.options.admin_deadline).await
+    }
+
     /// Raises an event for an HTTP caller under an idempotency key, without a session.
     ///
     /// # Errors

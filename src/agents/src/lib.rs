@@ -27,6 +27,7 @@ mod timers;
 pub mod token;
 pub mod translate;
 
+pub use ackord_replica::{ClusterView, GroupView, NodeView};
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;

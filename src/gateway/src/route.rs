@@ -16,6 +16,14 @@ pub enum List {
     Subscriptions,
 }
 
+/// What is done to a node of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeAct {
+    Drain,
+    Undrain,
+    Remove,
+}
+
 /// Which endpoint a WebSocket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -38,6 +46,9 @@ pub enum Route {
     Live,
     Ready,
     Metrics,
+    Cluster,
+    Compare,
+    NodeState { id: String, act: NodeAct },
     Sites,
     Site { site: String },
     Structure { site: String },
@@ -74,6 +85,17 @@ impl Route {
             ["healthz", "live"] => Self::Live,
             ["healthz", "ready"] => Self::Ready,
             ["metrics"] => Self::Metrics,
+            ["v1", "cluster"] => Self::Cluster,
+            ["v1", "cluster", "compare"] => Self::Compare,
+            ["v1", "cluster", "nodes", id, act] => {
+                let act = match *act {
+                    "drain" => NodeAct::Drain,
+                    "undrain" => NodeAct::Undrain,
+                    "remove" => NodeAct::Remove,
+                    _ => return None,
+                };
+                Self::NodeState { id: own(id), act }
+            }
             ["v1", "sites"] => Self::Sites,
             ["v1", "sites", site] => Self::Site { site: own(site) },
             ["v1", "sites", site, rest @ ..] => Self::of_site(own(site), rest)?,
@@ -114,9 +136,13 @@ impl Route {
     /// The methods it has. `HEAD` goes with `GET`.
     pub fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Live | Self::Ready | Self::Metrics | Self::Sites | Self::Queue { .. } => {
-                &["GET", "HEAD"]
-            }
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Cluster
+            | Self::Sites
+            | Self::Queue { .. } => &["GET", "HEAD"],
+            Self::Compare | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
             Self::Socket { .. } => &["GET"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
@@ -142,6 +168,9 @@ impl Route {
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
+            Self::Cluster => "cluster",
+            Self::Compare => "compare",
+            Self::NodeState { .. } => "node-state",
             Self::Sites => "sites",
             Self::Site { .. } => "site",
             Self::Structure { .. } => "structure",

@@ -33,6 +33,7 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 mod types;
+mod view;
 mod watch;
 
 pub use counters::NodeCounters;
@@ -42,4 +43,5 @@ pub use node::Node;
 pub use options::{NodeOptions, OnFatal};
 pub use peer::{PeerOptions, PeerTls};
 pub use recover::recover;
+pub use view::{ClusterView, GroupView, NodeView};
 pub use watch::EffectWatch;

@@ -36,6 +36,7 @@ use crate::restore::{Source, restore};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
 use crate::types::{NodeId, Raft};
+use crate::view::{self, ClusterView};
 
 /// How long a graceful stop waits for the commands that were accepted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -190,6 +191,11 @@ impl Node {
     /// All partitions, by number from 1.
     pub fn partitions(&self) -> Vec<PartitionHandle> {
         self.partitions[1..].iter().cloned().map(PartitionHandle::new).collect()
+    }
+
+    /// The cluster as this node sees it.
+    pub fn cluster(&self) -> ClusterView {
+        view::look(&self.shared, &self.partitions)
     }
 
     /// Where endpoints reach the other nodes of the cluster that are to stay.

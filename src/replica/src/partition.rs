@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ackord_machine::site::{
-    Batch, Command, DecodeError, Effect, Outcome, State, apply, decode_batch,
+    Batch, Command, DecodeError, Digest, Effect, Outcome, State, apply, decode_batch,
 };
 use ackord_store::{GroupId, Store};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -119,6 +119,8 @@ pub(crate) struct Partition {
     pub(crate) raft: OnceLock<Raft>,
     /// Whether everything that was durable at the start has been applied.
     pub(crate) caught_up: AtomicBool,
+    /// The hash of the state after the entry in which a comparison was last asked for.
+    pub(crate) compared: Mutex<Option<(u64, Digest)>>,
 }
 
 impl Partition {
@@ -153,6 +155,7 @@ impl Partition {
             snapshot_not_before: Mutex::default(),
             raft: OnceLock::new(),
             caught_up: AtomicBool::new(false),
+            compared: Mutex::default(),
             shared,
         };
         partition.observe(&applied);
@@ -289,6 +292,10 @@ impl Partition {
                 Some(batch) => {
                     let result = apply(&mut applied.state, batch);
                     self.note_renewal(batch);
+                    if batch.commands.contains(&Command::Compare) {
+                        let hash = applied.state.hash();
+                        *self.compared.lock() = Some((entry.log_id.index(), hash));
+                    }
                     let were = applied.changes.rows();
                     applied.changes.note(result.dirty, rows_max);
                     self.shared.checkpoints.changed(were, applied.changes.rows());

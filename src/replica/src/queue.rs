@@ -118,7 +118,8 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }
-        | Command::Directory(_) => false,
+        | Command::Directory(_)
+        | Command::Compare => false,
     }
 }
 
@@ -163,7 +164,8 @@ fn command_bytes(command: &Command) -> usize {
         | Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }
-        | Command::Directory(_) => 0,
+        | Command::Directory(_)
+        | Command::Compare => 0,
     };
     BASE_BYTES + variable
 }

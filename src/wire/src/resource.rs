@@ -4,6 +4,8 @@
 //! an error; what the broker answers may gain fields, so readers ignore those they do not know.
 //! Times are milliseconds since the Unix epoch, ids integers below 2^53.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -337,4 +339,101 @@ pub struct RaiseResult {
 pub struct Health {
     /// `ok`.
     pub status: String,
+}
+
+/// The cluster as one of its nodes sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The cluster's own number, hex.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: u64,
+    /// Its partitions; 0 before it was founded.
+    pub partitions: u32,
+    /// Voters per partition, when there are so many nodes.
+    pub replication: u32,
+    /// Whether every vote and every lead is where it shall be.
+    pub settled: bool,
+    /// Every node there ever was.
+    pub nodes: Vec<ClusterNode>,
+    /// The directory's group (0), then the partitions.
+    pub groups: Vec<ClusterGroup>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterNode {
+    /// Its number, never given out again.
+    pub id: u64,
+    /// `active`, `draining` or `removed`.
+    pub state: NodeState,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Where endpoints reach it.
+    pub urls: Vec<String>,
+    /// Nodes of one zone may fail together.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// The release that it runs.
+    pub version: String,
+    /// Whether the node that answers has a connection to it.
+    pub connected: bool,
+    /// Its clock minus that of the node that answers, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_difference_ms: Option<i64>,
+    /// Groups that it votes in.
+    pub votes: u32,
+    /// Groups that it leads.
+    pub leads: u32,
+    /// Whether it can be stopped for good: it drains or is removed, and no group needs it.
+    pub safe_to_stop: bool,
+}
+
+/// What shall become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It votes, leads and serves.
+    Active,
+    /// It serves, but shall neither vote nor lead.
+    Draining,
+    /// It is no member any more.
+    Removed,
+}
+
+/// A group of a cluster: the directory or a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterGroup {
+    /// Its number; 0 is the directory.
+    pub group: u32,
+    /// The node that leads it, as far as known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<u64>,
+    /// The term of that leader.
+    pub term: u64,
+    /// The nodes that vote.
+    pub voters: Vec<u64>,
+    /// The nodes that follow without a vote.
+    pub learners: Vec<u64>,
+    /// The nodes that shall vote, the one that shall lead first.
+    pub wanted: Vec<u64>,
+    /// Whether a change of voters is under way.
+    pub changing: bool,
+    /// Entries applied by the node that answers.
+    pub applied: u64,
+    /// Entries that each follower lacks; only from the node that leads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<u64, u64>,
+    /// The state's hash where a comparison was last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+}
+
+/// The hash of a replica's state at one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The entry.
+    pub index: u64,
+    /// SHA-256 over all rows, hex.
+    pub hash: String,
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::{
-    Apply, ClientCommand, ServiceCommand, Settings, SiteCommand, StructureArgs, TokenCommand,
-    UserCommand,
+    Apply, ClientCommand, ClusterCommand, NodeArgs, RemoveArgs, ServiceCommand, Settings,
+    SiteCommand, StructureArgs, TokenCommand, UserCommand, WaitArgs,
 };
 pub use bench::{BenchCommand, BenchOptions};
 
@@ -83,6 +83,9 @@ pub enum Command {
     /// Tokens of administrators and observers
     #[command(subcommand)]
     Token(TokenCommand),
+    /// The nodes of a cluster: status, joining, draining, removing, comparing
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// See it work: events from standard input, or a boiler with its readers
     Demo(Demo),
     /// Measure a broker, with every result verified

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod bench;
 pub mod boiler;
 pub mod boiler_parts;
+pub mod cluster;
 pub mod demo;
 pub mod dev;
 mod dev_cluster;

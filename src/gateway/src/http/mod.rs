@@ -6,6 +6,7 @@ mod accounts;
 pub mod answer;
 pub mod authority;
 mod body;
+mod cluster;
 mod exchange;
 mod health;
 mod query;
@@ -101,6 +102,9 @@ async fn answer(
         Route::Live => health::live(exchange),
         Route::Ready => health::ready(exchange),
         Route::Metrics => health::metrics(exchange),
+        Route::Cluster => cluster::show(exchange),
+        Route::Compare => cluster::compare(exchange).await,
+        Route::NodeState { id, act } => cluster::set_state(exchange, id, *act).await,
         Route::Sites => sites::list(exchange).await,
         Route::Site { site } => sites::one(exchange, site).await,
         Route::Structure { site } => sites::structure(exchange, site).await,

@@ -29,7 +29,8 @@ fn barrier(command: &Command) -> Barrier<'_> {
         Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }
-        | Command::Directory(_) => Barrier::All,
+        | Command::Directory(_)
+        | Command::Compare => Barrier::All,
     }
 }
 

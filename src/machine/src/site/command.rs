@@ -81,6 +81,8 @@ pub enum Command {
     },
     /// Changes the directory of nodes; in its own group only.
     Directory(DirectoryCommand),
+    /// Changes nothing: every replica that applies it takes the hash of its state at this entry.
+    Compare,
 }
 
 /// See [`Command::AttachService`].

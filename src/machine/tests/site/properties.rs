@@ -272,7 +272,8 @@ fn guide(state: &State, command: &mut Command) {
         | Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }
-        | Command::Directory(_) => {}
+        | Command::Directory(_)
+        | Command::Compare => {}
     }
 }
 

@@ -228,6 +228,12 @@ impl Peers {
         opened
     }
 
+    /// Whether there is a connection to this node now.
+    pub(crate) fn is_up(&self, peer: NodeId) -> bool {
+        let links = self.links.lock().get(&peer).and_then(Weak::upgrade);
+        links.is_some_and(|links| links.is_up())
+    }
+
     /// Runs what must not depend on the caller's runtime.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

@@ -90,6 +90,7 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
         Command::Directory(command) => directory::change(state.directory(), command).into(),
+        Command::Compare => Verdict::new(Outcome::Done),
         Command::Renew { seed } => renew(state, *seed),
     }
 }
