@@ -61,6 +61,7 @@ fn every_example_is_what_its_type_says() {
             "Instance" => check::<resource::Instance>(text),
             "Subscription" => check::<resource::Subscription>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
+            "Cluster" => check::<resource::Cluster>(text),
             "Problem" => check::<Problem>(text),
             other => panic!("an example of an unknown type {other:?}"),
         }
