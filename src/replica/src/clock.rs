@@ -1,32 +1,42 @@
 //! The log's time as this node sees it: stamps for new entries, and an estimate in between.
 //!
 //! Invariants: what is handed out never goes back and is never behind the state's clock. A leader
-//! stamps by its wall clock; who follows goes on from the last stamp by its monotonic clock, so a
-//! follower's wall clock never matters.
+//! stamps by the time that most nodes have, or by its own clock when it votes alone; who follows goes
+//! on from the last stamp by its monotonic clock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ackord_machine::site::Stamp;
 
+use crate::time::Time;
+
 /// The clock of one partition.
 pub(crate) struct Clock {
-    started: Instant,
+    time: Arc<Time>,
     /// The largest stamp handed out or applied.
     floor: AtomicU64,
     /// Last applied stamp minus monotonic milliseconds at that moment.
     offset: AtomicU64,
     leading: AtomicBool,
+    /// Whether this node votes alone.
+    alone: AtomicBool,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(time: Arc<Time>) -> Self {
         Self {
-            started: Instant::now(),
+            time,
             floor: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             leading: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this node is the only voter.
+    pub(crate) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     /// Whether this node stamps entries now.
@@ -36,30 +46,22 @@ impl Clock {
 
     /// An entry with this stamp was applied.
     pub(crate) fn applied(&self, stamp: Stamp) {
-        let since = self.monotonic_ms();
+        let since = self.time.monotonic_ms();
         self.offset.store(stamp.0.saturating_sub(since), Ordering::Relaxed);
         self.floor.fetch_max(stamp.0, Ordering::Relaxed);
     }
 
     /// The log's time now.
     pub(crate) fn now(&self) -> Stamp {
-        let estimate = if self.leading.load(Ordering::Relaxed) {
-            wall_ms()
+        let estimate = if !self.leading.load(Ordering::Relaxed) {
+            self.offset.load(Ordering::Relaxed) + self.time.monotonic_ms()
+        } else if self.alone.load(Ordering::Relaxed) {
+            self.time.own_ms()
         } else {
-            self.offset.load(Ordering::Relaxed) + self.monotonic_ms()
+            self.time.now_ms()
         };
         Stamp(self.floor.fetch_max(estimate, Ordering::Relaxed).max(estimate))
     }
-
-    fn monotonic_ms(&self) -> u64 {
-        // 584 million years fit.
-        self.started.elapsed().as_millis() as u64
-    }
-}
-
-fn wall_ms() -> u64 {
-    // A clock before 1970 counts as 1970: the floor keeps time from going back.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -68,9 +70,9 @@ mod tests {
 
     #[test]
     fn given_a_stamp_from_the_future_when_leading_then_time_stands_still_but_never_goes_back() {
-        let clock = Clock::new();
+        let clock = Clock::new(Arc::new(Time::new()));
         clock.set_leading(true);
-        let future = Stamp(wall_ms() + 3_600_000);
+        let future = Stamp(clock.time.own_ms() + 3_600_000);
         clock.applied(future);
         assert_eq!(clock.now(), future);
         assert_eq!(clock.now(), future);
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn given_a_follower_when_asked_then_it_goes_on_from_the_last_stamp() {
-        let clock = Clock::new();
+        let clock = Clock::new(Arc::new(Time::new()));
         clock.applied(Stamp(1_000_000));
         let first = clock.now();
         assert!(first >= Stamp(1_000_000) && first < Stamp(1_060_000), "{first:?}");

@@ -30,8 +30,10 @@ mod recover;
 mod restore;
 mod snapshot;
 mod state_machine;
+mod succession;
 #[cfg(test)]
 mod tests;
+mod time;
 mod types;
 mod view;
 mod watch;

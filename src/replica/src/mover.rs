@@ -17,6 +17,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Membership, RaftMetrics};
 use tokio::time::timeout;
 
+use crate::handover::hand_over;
 use crate::partition::{Partition, Shared};
 use crate::types::{NodeId, Raft, TypeConfig};
 
@@ -153,10 +154,25 @@ struct Memory {
 /// The body of the node's mover; `groups` begins with the directory. Ends with the runtime.
 pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
     let mut known = Known::default();
+    let mut was_off = false;
     let mut memories: Vec<Memory> = groups.iter().map(|_| Memory::default()).collect();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         known.look(&groups[0]);
+        shared.time.refresh();
+        let off = shared.clock_is_off();
+        if off != was_off {
+            was_off = off;
+            let ahead_ms = shared.time.ahead_ms();
+            tracing::error!(off, ahead_ms, "this node's clock against what most nodes have");
+            for raft in groups.iter().filter_map(|group| group.raft.get()) {
+                raft.runtime_config().elect(!off);
+            }
+        }
+        if off {
+            futures_util::future::join_all(groups.iter().map(hand_over)).await;
+            continue;
+        }
         if let Some(peers) = &shared.peers {
             let removed = known.directory.nodes().filter(|row| row.state == NodeState::Removed);
             peers.set_removed(removed.map(|row| row.id).collect());

@@ -35,6 +35,8 @@ use crate::recover;
 use crate::restore::{Source, restore};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
+use crate::succession;
+use crate::time::Time;
 use crate::types::{NodeId, Raft};
 use crate::view::{self, ClusterView};
 
@@ -114,10 +116,11 @@ impl Node {
             let detail = "its log lost entries that were durable: replace the node".into();
             return Err(StartError::Options { field: "peers", detail });
         }
+        let time = Arc::new(Time::new());
         let peers = match (&options.peers, listening) {
             (Some(peers), Some(listening)) => {
                 let _entered = runtime.enter();
-                Some(Peers::new(peers, listening, store.identity()))
+                Some(Peers::new(peers, listening, store.identity(), time.clone()))
             }
             _ => None,
         };
@@ -126,6 +129,7 @@ impl Node {
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
+            time,
             snapshotting: Mutex::default(),
             continuity: Continuity::Required,
             peers,
@@ -151,6 +155,7 @@ impl Node {
             Some(peers) => {
                 runtime.block_on(async { peers.serve(&partitions) });
                 runtime.spawn(mover::run(shared.clone(), partitions.clone()));
+                runtime.spawn(succession::run(partitions.clone(), peers.dead()));
             }
             // With others to be waited for, a start does not wait: see `ready`.
             None => {
@@ -253,7 +258,9 @@ impl Node {
             });
             led && partition.caught_up.load(Ordering::Acquire)
         };
-        !self.shared.fatal.raised() && self.partitions.iter().all(served)
+        !self.shared.fatal.raised()
+            && !self.shared.clock_is_off()
+            && self.partitions.iter().all(served)
     }
 
     /// What the node did since it started.

@@ -31,6 +31,7 @@ use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
 use crate::queue::{Origin, Queue, is_raise};
+use crate::time::Time;
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
 use crate::watch::Effects;
 
@@ -60,11 +61,22 @@ pub(crate) struct Shared {
     /// [`State::bytes`] of all partitions.
     pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,
+    pub(crate) time: Arc<Time>,
     /// Held while a snapshot is written.
     pub(crate) snapshotting: Mutex<()>,
     pub(crate) continuity: Continuity,
     /// The other nodes; `None` on a node that is alone.
     pub(crate) peers: Option<Arc<Peers>>,
+}
+
+impl Shared {
+    /// Whether this node's clock is further from what most have than nodes may be apart: it does
+    /// not lead then.
+    pub(crate) fn clock_is_off(&self) -> bool {
+        self.options.peers.as_ref().is_some_and(|peers| {
+            u128::from(self.time.ahead_ms().unsigned_abs()) > peers.clock_skew_max.as_millis()
+        })
+    }
 }
 
 /// The state as applied here, with everything that must stay consistent with it.
@@ -137,7 +149,7 @@ impl Partition {
             applied: RwLock::default(),
             effects: Effects::default(),
             applied_next: watch::Sender::new(0),
-            clock: Clock::new(),
+            clock: Clock::new(shared.time.clone()),
             queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
             in_flight: InFlight::default(),
             gauges: Gauges {
@@ -359,8 +371,9 @@ impl Partition {
     /// Called under the lock, so that the last word is about the last membership.
     fn set_ticking(&self, applied: &Applied, leading: bool) {
         let membership = applied.membership.membership();
-        let alone = membership.voter_ids().eq([self.shared.node])
-            && membership.learner_ids().next().is_none();
+        let votes_alone = membership.voter_ids().eq([self.shared.node]);
+        self.clock.set_alone(votes_alone);
+        let alone = votes_alone && membership.learner_ids().next().is_none();
         if let Some(raft) = self.raft.get() {
             raft.runtime_config().tick(!(alone && leading));
         }

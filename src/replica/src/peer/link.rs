@@ -197,13 +197,16 @@ impl Drop for Link {
 async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch::Sender<State>) {
     let mut pause = RECONNECT_MIN;
     let mut reported: Arc<str> = Arc::from("");
+    let mut was_up = false;
     loop {
         let attempt = timeout(CONNECT_LIMIT, connect(&context, peer, &address)).await;
         let (why, refused) = match attempt {
             Ok(Ok(connection)) => {
                 tracing::debug!(peer, address, "connected to a peer");
                 let line = connection.line.clone();
-                context.clocks.lock().insert(peer, line.agreed.clock_difference_ms);
+                context.heard(peer, line.agreed.clock_difference_ms);
+                context.set_dead(peer, false);
+                was_up = true;
                 state.send_replace(State::Up(connection.clone()));
                 tokio::select! {
                     () = line.gone() => {}
@@ -217,6 +220,11 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                 continue;
             }
             Ok(Err(error)) => {
+                let nobody = matches!(&error, HelloError::Io(io)
+                    if io.kind() == io::ErrorKind::ConnectionRefused);
+                if std::mem::take(&mut was_up) && nobody {
+                    context.set_dead(peer, true);
+                }
                 let refused =
                     matches!(error, HelloError::RefusedHere(_) | HelloError::RefusedThere(_));
                 (error.to_string(), refused)
@@ -245,7 +253,7 @@ async fn compare_clocks(context: &Context, peer: NodeId, connection: &Connection
             let ours = hello::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
             let (difference, _) =
                 hello::compare(wall_ms, ours, context.myself.clock_skew_max, peer);
-            context.clocks.lock().insert(peer, difference);
+            context.heard(peer, difference);
         }
     }
 }

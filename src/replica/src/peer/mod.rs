@@ -43,6 +43,7 @@ use ackord_store::Identity;
 use openraft::BasicNode;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub(crate) use forward::{Forwarder, refuse};
 pub(crate) use network::Network;
@@ -53,6 +54,7 @@ pub(crate) use {forward::accept_commands, probe::Garbage};
 
 use crate::error::StartError;
 use crate::partition::Partition;
+use crate::time::Time;
 use crate::types::NodeId;
 use hello::Myself;
 use link::{CallError, Link};
@@ -77,8 +79,28 @@ pub(super) struct Context {
     connections_max: usize,
     runtime: tokio::runtime::Handle,
     clocks: Mutex<BTreeMap<NodeId, i64>>,
+    time: Arc<Time>,
+    /// Nodes that were connected and now refuse connections.
+    dead: watch::Sender<BTreeSet<NodeId>>,
     removed: Mutex<BTreeSet<NodeId>>,
     appends_in_flight_peak: AtomicUsize,
+}
+
+impl Context {
+    /// The clock of a node was read.
+    fn heard(&self, peer: NodeId, difference_ms: i64) {
+        self.clocks.lock().insert(peer, difference_ms);
+        self.time.heard(peer, difference_ms);
+    }
+
+    /// Whether a node that was connected refuses connections now.
+    fn set_dead(&self, peer: NodeId, dead: bool) {
+        self.dead.send_if_modified(
+            |known| {
+                if dead { known.insert(peer) } else { known.remove(&peer) }
+            },
+        );
+    }
 }
 
 /// A socket that other nodes can reach, before it is known which node this is.
@@ -161,11 +183,14 @@ impl Peers {
         options: &PeerOptions,
         listening: Listening,
         identity: Identity,
+        time: Arc<Time>,
     ) -> Arc<Self> {
         let Listening { tls, listener, address } = listening;
         let newest = options.compat_version.unwrap_or(*hello::VERSIONS.end());
         let context = Context {
             from: address.ip(),
+            time,
+            dead: watch::Sender::default(),
             myself: Myself {
                 identity,
                 versions: *hello::VERSIONS.start()..=newest,
@@ -184,6 +209,11 @@ impl Peers {
             address,
             listener: Mutex::new(Some(listener)),
         })
+    }
+
+    /// The nodes that were connected and now refuse connections.
+    pub(crate) fn dead(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.context.dead.subscribe()
     }
 
     /// Nodes that are no members any more: nothing is heard from them.

@@ -122,7 +122,7 @@ async fn accept(
             };
             match hello::answer(&mut stream, &hello, &context.myself).await {
                 Ok(agreed) => {
-                    context.clocks.lock().insert(agreed.peer, agreed.clock_difference_ms);
+                    context.heard(agreed.peer, agreed.clock_difference_ms);
                     let io = PeerIo::new(stream, Line::new(agreed), Some(place));
                     // The receiver ends with the runtime only.
                     drop(incoming.send(io).await);

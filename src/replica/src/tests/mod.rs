@@ -14,4 +14,5 @@ mod replication;
 mod restart;
 mod snapshots;
 mod storage_suite;
+mod succession;
 mod transport;

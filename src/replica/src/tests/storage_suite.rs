@@ -16,6 +16,7 @@ use crate::fatal::Fatal;
 use crate::log::LogStorage;
 use crate::partition::{Applied, Continuity, Partition, Shared};
 use crate::state_machine::StateMachine;
+use crate::time::Time;
 use crate::types::TypeConfig;
 
 struct Builder;
@@ -32,6 +33,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
+            time: Arc::new(Time::new()),
             snapshotting: Mutex::default(),
             continuity: Continuity::AsGiven,
             peers: None,
