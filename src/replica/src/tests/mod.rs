@@ -5,6 +5,7 @@ mod durability;
 mod failure;
 mod fixture;
 mod forwarding;
+mod founding;
 mod large;
 mod membership;
 mod proposals;
