@@ -15,7 +15,7 @@ use ackord_machine::session::{
     View, Wake,
 };
 use ackord_machine::site::{
-    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SiteName,
+    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SessionId, SiteName,
     Stamp, State, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
@@ -32,6 +32,7 @@ const GRANT: Grant = Grant {
     window_max: 16,
     incarnation: Incarnation(7),
     place: Place { node: 1, run: 1 },
+    above: Epoch(0),
 };
 const TERMS: Terms<'_> = Terms { keepalive_s: 60, addresses: &Vec::new };
 
@@ -55,8 +56,12 @@ pub enum Act {
     Write,
     /// Somebody must look at the state: wake the sessions soon or late.
     Wake,
-    /// A proposal was turned away: say so to the session a little later.
-    TurnAway(LinkId, Token),
+    /// A proposal failed like this: say so to the session a little later.
+    Fail(LinkId, Token, Failed),
+    /// Ask the peer for a sign of life.
+    Probe(LinkId),
+    /// A proposal arrives late.
+    Late(Box<Command>),
 }
 
 #[derive(Debug)]
@@ -74,6 +79,16 @@ struct Entry {
     batch: Batch,
     /// Per waiter the index of the command that answers for it. Empty after a restart.
     waiters: Vec<(LinkId, Token, usize)>,
+}
+
+/// What becomes of a proposal.
+enum Chance {
+    Good,
+    Failed(Failed),
+    /// It is applied all the same, perhaps late.
+    Unknown {
+        late: bool,
+    },
 }
 
 /// How a broker behaves; the defaults are right, each other value is a known mistake.
@@ -95,8 +110,10 @@ pub struct Broker {
     sessions: BTreeMap<LinkId, Session>,
     /// Effects that no session was told of yet.
     effects: BTreeSet<Effect>,
-    /// Decides which proposals are turned away as too many.
+    /// Decides what becomes of proposals.
     busy: Seed,
+    /// Nobody leads: every proposal fails.
+    pub away: bool,
     /// The newest epoch of each account, and what broke the rule that only the newest acts.
     newest: BTreeMap<String, Epoch>,
     /// Commands of replaced sessions that had an effect.
@@ -127,6 +144,7 @@ impl Broker {
             sessions: BTreeMap::new(),
             effects: BTreeSet::new(),
             busy,
+            away: false,
             newest: BTreeMap::new(),
             unfenced: Vec::new(),
             life: 0,
@@ -141,14 +159,16 @@ impl Broker {
 
     /// A service's connection is there.
     pub fn open_service(&mut self, link: LinkId, service: ServiceId) {
-        let session = Box::new(ServiceSession::new(self.site.clone(), service, None));
+        let id = SessionId(link.0);
+        let session = Box::new(ServiceSession::new(self.site.clone(), service, None, id));
         self.sessions.insert(link, Session::Service(session));
     }
 
     /// A client's connection is there.
     pub fn open_client(&mut self, link: LinkId, receiver: Receiver, ack_timeout_ms: u32) {
         let options = SessionOptions { ack_timeout_ms };
-        let session = Box::new(ClientSession::new(self.site.clone(), receiver, None, options));
+        let (site, id) = (self.site.clone(), SessionId(link.0));
+        let session = Box::new(ClientSession::new(site, receiver, None, id, options));
         self.sessions.insert(link, Session::Client(session));
     }
 
@@ -217,7 +237,7 @@ impl Broker {
     pub fn next_deadline(&self) -> Option<u64> {
         let deadline = |session: &Session| match session {
             Session::Client(session) => session.next_deadline(),
-            Session::Service(_) => None,
+            Session::Service(session) => session.next_deadline(),
         };
         self.sessions.values().filter_map(deadline).min()
     }
@@ -229,6 +249,7 @@ impl Broker {
             acts.extend(
                 self.with_client(link, now, |session, view, out| session.on_time(view, out)),
             );
+            acts.extend(self.with_service(link, now, |session, _, out| session.on_time(now, out)));
         }
         if self.state.next_due().is_some_and(|due| due.0 <= now) {
             acts.extend(self.propose(Command::Tick { limit: 100 }));
@@ -333,10 +354,17 @@ impl Broker {
         acts
     }
 
-    /// Tells a session that its proposal was turned away.
-    pub fn turn_away(&mut self, link: LinkId, token: Token, now: u64) -> Vec<Act> {
+    /// Tells a session that its proposal failed.
+    pub fn fail(&mut self, link: LinkId, token: Token, failed: Failed, now: u64) -> Vec<Act> {
         let mut acts = Vec::new();
-        self.answer(link, token, Err(Failed::Busy), now, &mut acts);
+        self.answer(link, token, Err(failed), now, &mut acts);
+        acts
+    }
+
+    /// A peer answered a probe.
+    pub fn alive(&mut self, link: LinkId, now: u64) -> Vec<Act> {
+        let mut acts = self.with_client(link, now, |session, _, out| session.on_alive(out));
+        acts.extend(self.with_service(link, now, |session, _, out| session.on_alive(out)));
         acts
     }
 
@@ -441,6 +469,18 @@ impl Broker {
         }
     }
 
+    /// What becomes of a proposal. While the partition is away, of each.
+    fn fate(&mut self) -> Chance {
+        let bound = if self.away { 3 } else { 200 };
+        match self.busy.between(0, bound) {
+            0 => Chance::Failed(Failed::Unavailable),
+            1 => Chance::Unknown { late: false },
+            2 => Chance::Unknown { late: true },
+            3 | 4 => Chance::Failed(Failed::Busy),
+            _ => Chance::Good,
+        }
+    }
+
     fn output<M>(
         &mut self,
         link: LinkId,
@@ -449,19 +489,30 @@ impl Broker {
         acts: &mut Vec<Act>,
     ) {
         match output {
-            Output::Propose { token, .. } if self.busy.between(0, 60) == 0 => {
-                acts.push(Act::TurnAway(link, token));
-            }
-            Output::Propose { token, command } => {
-                self.waiting.push(Proposal { command, waiter: Some((link, token)) });
-                acts.push(Act::Write);
-            }
+            Output::Propose { token, command } => match self.fate() {
+                Chance::Good => {
+                    self.waiting.push(Proposal { command, waiter: Some((link, token)) });
+                    acts.push(Act::Write);
+                }
+                Chance::Failed(failed) => acts.push(Act::Fail(link, token, failed)),
+                // Applied now, or later when nobody expects it any more, and nobody is told.
+                Chance::Unknown { late } => {
+                    acts.push(Act::Fail(link, token, Failed::Unknown));
+                    if late {
+                        acts.push(Act::Late(Box::new(command)));
+                    } else {
+                        self.waiting.push(Proposal { command, waiter: None });
+                        acts.push(Act::Write);
+                    }
+                }
+            },
             Output::Linearize { token } => {
                 // A barrier of one voter: an entry that changes nothing, answered when applied.
                 let command = Command::Tick { limit: 0 };
                 self.waiting.push(Proposal { command, waiter: Some((link, token)) });
                 acts.push(Act::Write);
             }
+            Output::Probe => acts.push(Act::Probe(link)),
             Output::Send(message) => acts.push(Act::Say(link, say(&message))),
             Output::Close { reason, detail } => {
                 let (closing, _) = translate::closing(reason, &detail);

@@ -27,7 +27,7 @@ use futures_util::Stream;
 
 use crate::arbiter::Arbiter;
 use crate::broker::Inner;
-use crate::connection::{Connection, Inbound};
+use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
 use crate::notice::{Notice, Notified};
 use crate::outbox::Room;
@@ -59,6 +59,8 @@ pub(crate) trait Serve: Unpin + 'static {
     fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Vec<Output<Self::Message>>);
     /// Tells it that time has passed.
     fn on_time(&mut self, view: View<'_>, out: &mut Vec<Output<Self::Message>>);
+    /// Tells it that the peer answered a ping.
+    fn on_alive(&mut self, out: &mut Vec<Output<Self::Message>>);
     /// When it wants to be told.
     fn next_deadline(&self) -> Option<u64>;
     /// Ends it.
@@ -122,6 +124,10 @@ impl<S: Serve> Agent<S> {
                     }
                     Output::Linearize { token } => {
                         self.shell.outcomes.linearize(token, self.shell.partition.clone());
+                    }
+                    Output::Probe => {
+                        // A full outbox is a peer that does not read: it gives no sign of life.
+                        let _full = self.shell.outbox.say(Outbound::Ping);
                     }
                     Output::Send(message) => self.say(message),
                     Output::Close { reason, detail } => self.begin_close(reason, &detail),
@@ -253,7 +259,11 @@ impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
     fn handle(&mut self, inbound: Inbound, context: &mut Self::Context) {
         self.shell.on_heard();
         match inbound {
-            Inbound::Pong => {}
+            Inbound::Pong => {
+                let mut out = Vec::new();
+                self.session.on_alive(&mut out);
+                self.carry_out(out, context);
+            }
             Inbound::Closed => context.stop(),
             Inbound::Frame(frame) => {
                 let metrics = self.shell.metrics();

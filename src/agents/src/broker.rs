@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
-    RequestId, ServiceId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    RequestId, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -289,7 +289,7 @@ impl Broker {
         };
         let Some(counted) = self.place(&connection.outbox, "service", encode) else { return };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ServiceSession::new(site, service.clone(), credential);
+        let session = ServiceSession::new(site, service.clone(), credential, session_id());
         ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
     }
 
@@ -313,7 +313,7 @@ impl Broker {
         let Some(counted) = self.place(&connection.outbox, kind, encode) else { return };
         let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ClientSession::new(site, receiver, credential, options);
+        let session = ClientSession::new(site, receiver, credential, session_id(), options);
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
     }
 
@@ -382,6 +382,11 @@ impl Broker {
             counted,
         }
     }
+}
+
+/// The identity of a new session, which no other has.
+fn session_id() -> SessionId {
+    SessionId(u64::from_le_bytes(token::random()))
 }
 
 /// Says why there is no session.

@@ -60,6 +60,10 @@ impl Serve for ClientSession {
         Self::on_time(self, view, out);
     }
 
+    fn on_alive(&mut self, out: &mut Out) {
+        Self::on_alive(self, out);
+    }
+
     fn next_deadline(&self) -> Option<u64> {
         Self::next_deadline(self)
     }

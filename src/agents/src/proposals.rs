@@ -134,10 +134,10 @@ fn left_behind(state: &State, place: Place) -> Vec<Command> {
     let gone = |at: &Place| at.node == place.node && at.run != place.run;
     let of_site = |site: &Site| {
         let services = site.services().filter(|row| row.at.as_ref().is_some_and(gone));
-        let detach = services.map(|row| Command::DetachService {
-            site: site.name().clone(),
-            service: row.id.clone(),
-            epoch: row.epoch,
+        let detach = services.filter_map(|row| {
+            let (site, service) = (site.name().clone(), row.id.clone());
+            let session = *row.sessions.last()?;
+            Some(Command::DetachService { site, service, session })
         });
         detach.collect::<Vec<_>>()
     };

@@ -3,7 +3,7 @@
 use ackord_machine::session::{
     CloseReason, Failed, Output, ServiceSession, ToService, Token, View, Wake,
 };
-use ackord_machine::site::{Command, EventKey, Incarnation, Outcome};
+use ackord_machine::site::{Command, Epoch, EventKey, Incarnation, Outcome};
 use ackord_wire::frame::{Closing, ServiceFrame, ServiceMessage};
 use ackord_wire::{Code, DecodeError};
 use bytes::Bytes;
@@ -37,17 +37,21 @@ impl Serve for ServiceSession {
         out: &mut Out,
     ) -> Result<(), DecodeError> {
         let frame: ServiceFrame = shell.codec.decode(frame)?;
-        let mut incarnation = Incarnation(0);
+        let (mut incarnation, mut above) = (Incarnation(0), Epoch(0));
         match &frame {
             ServiceFrame::Hello(hello) if self.is_new() => {
                 shell.on_hello(hello.keepalive_s);
                 incarnation = random_incarnation();
+                let service = self.service().as_str();
+                let row = |view: View<'_>| Some(view.site?.service(service)?.epoch);
+                above = shell.look(row).unwrap_or_default();
             }
             ServiceFrame::Hello(_) | ServiceFrame::Raise(_) | ServiceFrame::Goodbye {} => {}
         }
         let options = &shell.broker.options;
         let (window_default, window_max) = (options.window_default, options.window_max);
-        let grant = Grant { window_default, window_max, incarnation, place: shell.broker.place };
+        let place = shell.broker.place;
+        let grant = Grant { window_default, window_max, incarnation, place, above };
         let pushed = out.len();
         translate::service_frame(self, frame, grant, out);
         for output in &out[pushed..] {
@@ -67,7 +71,7 @@ impl Serve for ServiceSession {
         out: &mut Out,
     ) {
         if self.is_welcomed() {
-            self.on_raised(token, result, out);
+            self.on_raised(token, result, shell.broker.now_ms(), out);
         } else {
             shell.look(|view| Self::on_outcome(self, token, result, view, out));
         }
@@ -81,11 +85,16 @@ impl Serve for ServiceSession {
         }
     }
 
-    fn on_time(&mut self, _: View<'_>, _: &mut Out) {}
+    fn on_time(&mut self, view: View<'_>, out: &mut Out) {
+        Self::on_time(self, view.now_ms, out);
+    }
+
+    fn on_alive(&mut self, out: &mut Out) {
+        Self::on_alive(self, out);
+    }
 
     fn next_deadline(&self) -> Option<u64> {
-        // Whatever a service waits for is answered or ends the session: it has no timer.
-        None
+        Self::next_deadline(self)
     }
 
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {

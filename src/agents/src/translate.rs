@@ -18,7 +18,7 @@ use ackord_machine::session::{
     refusal_detail,
 };
 use ackord_machine::site::{
-    Arguments, ClientId, Digest, EventKey, EventName, Generation, Incarnation, InstanceId,
+    Arguments, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
     NewEvent, Parked, Place, Position, Refusal, Sequence, Start, StorageUid, SubscriptionRequest,
 };
 use ackord_replica::ProposeError;
@@ -56,6 +56,8 @@ pub struct Grant {
     pub incarnation: Incarnation,
     /// Where the session is.
     pub place: Place,
+    /// The service's epoch as applied on this node.
+    pub above: Epoch,
 }
 
 /// Tells a client's session what its peer said.
@@ -70,7 +72,7 @@ pub fn client_frame(
             // A hash that is none equals no set: the client sends its list.
             let none = Digest([0; 32]);
             let set = hello.set.map(|text| digest_from_hex(&text).unwrap_or(none));
-            session.on_hello(set, out);
+            session.on_hello(set, view, out);
         }
         ClientFrame::Subscriptions(list) => {
             let items = list.items.into_iter().map(subscribe_item).collect();
@@ -138,6 +140,7 @@ fn service_hello(hello: frame::ServiceHello, grant: Grant) -> Result<ServiceHell
         window: hello.window.unwrap_or(grant.window_default).clamp(1, grant.window_max),
         incarnation: grant.incarnation,
         place: grant.place,
+        above: grant.above,
     })
 }
 

@@ -22,7 +22,7 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::UnknownEvent => Code::UnknownEvent,
         Refusal::WrongCategory => Code::WrongCategory,
         Refusal::AlreadyExists => Code::AlreadyExists,
-        Refusal::StaleEpoch { .. } => Code::Replaced,
+        Refusal::StaleEpoch { .. } | Refusal::Overtaken { .. } => Code::Replaced,
         Refusal::StalePosition => Code::Conflict,
         Refusal::WrongStore => Code::WrongStore,
         Refusal::StoreSuperseded => Code::StoreSuperseded,

@@ -10,20 +10,18 @@
 //!   its epoch. So a missed wake delays a close but never lets a session go on under false terms.
 //! - Authority is asked at every transmission, not only when it is said to have changed.
 //!
-//! What a client asks about its subscriptions is in `subscriptions.rs`.
+//! How it opens is in `opening.rs`, what a client asks about its subscriptions in
+//! `subscriptions.rs`.
 
 use crate::site::{
-    Advance, ClientId, Command, Digest, Epoch, EventKey, Incarnation, InstanceId, Outcome,
-    Receiver, Refusal, ServiceId, ServiceRow, Site, SiteName, TokenId,
+    Advance, Claim, ClientId, Command, Epoch, EventKey, Incarnation, InstanceId, Outcome, Receiver,
+    Refusal, ServiceId, ServiceRow, SessionId, Site, SiteName, TokenId,
 };
 
 use super::lane::{Lane, Named, Step};
-use super::message::{Delivery, SubscriptionSync, ToClient};
+use super::message::{Delivery, ToClient};
 use super::subscriptions::Requests;
-use super::{
-    CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, credential_holds,
-    refusal_detail,
-};
+use super::{CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, refusal_detail};
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
 pub const PRESENCE_AT_OPEN_MAX: usize = 32;
@@ -56,13 +54,16 @@ pub enum Wake {
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Nothing was said yet.
     New,
     /// An attach, or for a stateless client a linearizing read, is under way.
     Opening { token: Token },
-    /// The linearizing read could not be asked for; it will be at this time.
+    /// The attach or the read failed; it is asked for again at this time.
     OpeningDelayed { until_ms: u64 },
+    /// Another session attached meanwhile: this one takes over if its client is still there to say
+    /// so before this time.
+    Probing { until_ms: u64 },
     /// Attached, but this node has not applied that yet.
     Attached,
     /// Welcomed; the client shall send its set before anything is delivered.
@@ -78,12 +79,15 @@ enum Stage {
 pub struct ClientSession {
     pub(super) site: SiteName,
     pub(super) receiver: Receiver,
-    credential: Option<TokenId>,
+    pub(super) credential: Option<TokenId>,
+    pub(super) claim: Claim,
     pub(super) epoch: Epoch,
     pub(super) incarnation: Incarnation,
     pub(super) options: SessionOptions,
-    stage: Stage,
+    pub(super) stage: Stage,
     tokens: u64,
+    /// Counts the client's lists.
+    pub(super) lists: u64,
     /// Sorted by event.
     pub(super) lanes: Vec<Lane>,
     /// What only a session that opens or asks about its subscriptions needs.
@@ -94,22 +98,26 @@ pub struct ClientSession {
 pub(super) type Out = Vec<Output<ToClient>>;
 
 impl ClientSession {
-    /// A session that waits for its hello. It closes when the token that opened it is revoked.
+    /// A session that waits for its hello. It closes when the token that opened it is revoked. `id`
+    /// is random.
     pub fn new(
         site: SiteName,
         receiver: Receiver,
         credential: Option<TokenId>,
+        id: SessionId,
         options: SessionOptions,
     ) -> Self {
         Self {
             site,
             receiver,
             credential,
+            claim: Claim { session: id, above: Epoch(0) },
             epoch: Epoch(0),
             incarnation: Incarnation(0),
             options,
             stage: Stage::New,
             tokens: 0,
+            lists: 0,
             lanes: Vec::new(),
             requests: None,
         }
@@ -160,7 +168,7 @@ impl ClientSession {
     /// When `on_time` has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
         let opening = match self.stage {
-            Stage::OpeningDelayed { until_ms } => Some(until_ms),
+            Stage::OpeningDelayed { until_ms } | Stage::Probing { until_ms } => Some(until_ms),
             Stage::Open => self.lanes.iter().filter_map(Lane::deadline).min(),
             Stage::New
             | Stage::Opening { .. }
@@ -170,37 +178,6 @@ impl ClientSession {
         };
         let request = self.requests.as_ref().and_then(|requests| requests.retry_ms());
         opening.into_iter().chain(request).min()
-    }
-
-    /// The client opens the session. `set` is the hash of its subscriptions, if it gave one.
-    pub fn on_hello(&mut self, set: Option<Digest>, out: &mut Out) {
-        match self.stage {
-            Stage::New => {}
-            Stage::Closed => return,
-            Stage::Opening { .. }
-            | Stage::OpeningDelayed { .. }
-            | Stage::Attached
-            | Stage::AwaitingSet
-            | Stage::Open => {
-                return self.close(CloseReason::ProtocolViolation, "hello was said before", out);
-            }
-        }
-        self.requests_mut().set = set;
-        self.begin_opening(out);
-    }
-
-    /// Whether the client exists and may enter is the log's to say: this replica may lag.
-    fn begin_opening(&mut self, out: &mut Out) {
-        let token = self.token();
-        self.stage = Stage::Opening { token };
-        out.push(match &self.receiver {
-            Receiver::Client(client) => {
-                let command =
-                    Command::AttachClient { site: self.site.clone(), client: client.clone() };
-                Output::Propose { token, command }
-            }
-            Receiver::Stateless => Output::Linearize { token },
-        });
     }
 
     /// What became of something that the session asked for under this token.
@@ -223,101 +200,6 @@ impl ClientSession {
         // The outcome of a commit whose lane is gone or has moved says nothing any more.
         if let Some(index) = self.lanes.iter().position(|lane| lane.awaits(token)) {
             self.on_commit_outcome(index, result, view, out);
-        }
-    }
-
-    fn on_opened(&mut self, result: Result<Outcome, Failed>, view: View<'_>, out: &mut Out) {
-        match result {
-            Ok(Outcome::ClientAttached { epoch, incarnation }) => {
-                self.epoch = epoch;
-                self.incarnation = incarnation;
-                self.stage = Stage::Attached;
-                self.open_when_applied(view, out);
-            }
-            Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
-            }
-            Ok(_) if self.receiver == Receiver::Stateless => {
-                self.stage = Stage::Attached;
-                self.open_when_applied(view, out);
-            }
-            Ok(other) => self.contradiction("attach", &other, out),
-            Err(failed) => self.on_open_failed(failed, view, out),
-        }
-    }
-
-    /// A failed attach is not tried again by this session: its peer may be long gone, and a later
-    /// attach would take over from the session that the peer has opened meanwhile. The peer that is
-    /// still there connects again. A stateless opening takes over from nobody and is tried again.
-    fn on_open_failed(&mut self, failed: Failed, view: View<'_>, out: &mut Out) {
-        let (reason, detail) = match failed {
-            Failed::Busy | Failed::OverCapacity | Failed::DiskFull => {
-                (CloseReason::Busy, "too much is waiting: connect again")
-            }
-            Failed::Unavailable => (CloseReason::Unavailable, "the partition is away"),
-            Failed::Unknown => (CloseReason::Unavailable, "the attach got no answer"),
-        };
-        let harmless = self.receiver == Receiver::Stateless && failed != Failed::Unknown;
-        if harmless && self.requests_mut().try_again() {
-            self.stage = Stage::OpeningDelayed { until_ms: view.now_ms + PROPOSE_RETRY_MS };
-        } else {
-            self.close(reason, detail, out);
-        }
-    }
-
-    /// Welcomes the client once this node has applied the session's own attach.
-    fn open_when_applied(&mut self, view: View<'_>, out: &mut Out) {
-        let Some(site) = view.site else {
-            return self.close(CloseReason::NotRegistered, "the site does not exist", out);
-        };
-        match &self.receiver {
-            Receiver::Client(client) => {
-                let applied =
-                    site.client(client.as_str()).is_none_or(|row| row.epoch >= self.epoch);
-                if !applied {
-                    return;
-                }
-            }
-            Receiver::Stateless => self.incarnation = site.incarnation(),
-        }
-        if !self.holds(view, out) || !self.may_enter(view, out) {
-            return;
-        }
-        let set = self.requests_mut().set.take();
-        let sync = match (&self.receiver, set) {
-            (Receiver::Stateless, _) => SubscriptionSync::Send,
-            (Receiver::Client(_), None) => SubscriptionSync::Kept,
-            (Receiver::Client(client), Some(given)) if given == Self::set_of(site, client) => {
-                SubscriptionSync::Equal
-            }
-            (Receiver::Client(_), Some(_)) => SubscriptionSync::Send,
-        };
-        out.push(Output::Send(ToClient::Welcome {
-            client: self.client().cloned(),
-            epoch: self.epoch,
-            incarnation: self.incarnation,
-            sync,
-        }));
-        let online = site.services().filter(|service| service.online()).take(PRESENCE_AT_OPEN_MAX);
-        for service in online {
-            out.push(Output::Send(presence(site, &service.id)));
-        }
-        match sync {
-            SubscriptionSync::Send => {
-                self.stage = Stage::AwaitingSet;
-                self.serve_requests(view, out);
-            }
-            SubscriptionSync::Equal | SubscriptionSync::Kept => {
-                self.stage = Stage::Open;
-                self.sync_lanes(view, out);
-                out.push(Output::Send(ToClient::Subscribed {
-                    accepted: self.accepted_all(),
-                    refused: Vec::new(),
-                    removed: Vec::new(),
-                }));
-                self.serve_requests(view, out);
-                self.pump_all(view, out);
-            }
         }
     }
 
@@ -371,9 +253,11 @@ impl ClientSession {
     /// Something may have changed.
     pub fn on_wake(&mut self, wake: &Wake, view: View<'_>, out: &mut Out) {
         match self.stage {
-            Stage::New | Stage::Opening { .. } | Stage::OpeningDelayed { .. } | Stage::Closed => {
-                return;
-            }
+            Stage::New
+            | Stage::Opening { .. }
+            | Stage::OpeningDelayed { .. }
+            | Stage::Probing { .. }
+            | Stage::Closed => return,
             Stage::Attached => return self.open_when_applied(view, out),
             Stage::AwaitingSet | Stage::Open => {}
         }
@@ -439,6 +323,7 @@ impl ClientSession {
             Stage::OpeningDelayed { until_ms } if until_ms <= view.now_ms => {
                 self.begin_opening(out);
             }
+            Stage::Probing { until_ms } if until_ms <= view.now_ms => self.not_alive(out),
             Stage::Open | Stage::AwaitingSet => {
                 if self.holds(view, out) {
                     self.retry_request(view, out);
@@ -448,6 +333,7 @@ impl ClientSession {
             Stage::New
             | Stage::Opening { .. }
             | Stage::OpeningDelayed { .. }
+            | Stage::Probing { .. }
             | Stage::Attached
             | Stage::Closed => {}
         }
@@ -509,25 +395,6 @@ impl ClientSession {
             return false;
         }
         true
-    }
-
-    /// Whether the client may be here at all; closes the session when it may not.
-    fn may_enter(&mut self, view: View<'_>, out: &mut Out) -> bool {
-        let Some(site) = view.site else {
-            self.close(CloseReason::NotRegistered, "the site does not exist", out);
-            return false;
-        };
-        match site.admits(&self.receiver) {
-            Ok(()) if credential_holds(self.credential.as_ref(), view) => true,
-            Ok(()) => {
-                self.close(CloseReason::TokenRevoked, "the token was revoked", out);
-                false
-            }
-            Err(refusal) => {
-                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
-                false
-            }
-        }
     }
 
     pub(super) fn pump_all(&mut self, view: View<'_>, out: &mut Out) {
@@ -626,7 +493,11 @@ impl ClientSession {
         match self.stage {
             Stage::Open | Stage::AwaitingSet => self.lane_index(event).ok(),
             Stage::Closed => None,
-            Stage::New | Stage::Opening { .. } | Stage::OpeningDelayed { .. } | Stage::Attached => {
+            Stage::New
+            | Stage::Opening { .. }
+            | Stage::OpeningDelayed { .. }
+            | Stage::Probing { .. }
+            | Stage::Attached => {
                 self.close(CloseReason::ProtocolViolation, "the session is not open", out);
                 None
             }
@@ -653,7 +524,7 @@ impl ClientSession {
 }
 
 /// What the state says about a service now.
-fn presence(site: &Site, service: &ServiceId) -> ToClient {
+pub(super) fn presence(site: &Site, service: &ServiceId) -> ToClient {
     let row = site.service(service.as_str());
     ToClient::Presence {
         service: service.clone(),

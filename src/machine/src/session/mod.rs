@@ -9,6 +9,9 @@
 //! out: it proposes commands and reports their outcome under the same [`Token`], sends messages,
 //! closes. A driver calls `on_time` at [`ClientSession::next_deadline`]: one timer per session.
 //!
+//! A partition that is away for a while is the session's matter: what it asked for and what came to
+//! nothing, or to nobody knows what, it proposes again under the same identity.
+//!
 //! Invariants: a session never asks for anything after its [`Output::Close`]; it never waits for
 //! anything but outcomes it asked for, wakes and its deadline; waking it without a reason, twice
 //! or late changes nothing but latency.
@@ -19,6 +22,8 @@ mod client;
 mod keepalive;
 mod lane;
 mod message;
+mod opening;
+mod raises;
 mod service;
 mod set;
 mod subscriptions;
@@ -39,7 +44,7 @@ pub use subscriptions::{ListMode, SubscribeItem};
 
 use super::site::{Command, Epoch, Limits, Refusal, Site, SiteName, Stamp, State, TokenId};
 
-/// Names one thing that a session waits for; never reused within a session.
+/// Names one thing that a session waits for; never reused for another within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
@@ -84,6 +89,8 @@ pub enum Output<M> {
         /// What to report under.
         token: Token,
     },
+    /// Ask the peer for a sign of life, and report with `on_alive` that it answered this.
+    Probe,
     /// Say this to the peer.
     Send(M),
     /// Say why and close. Nothing follows.
@@ -149,10 +156,44 @@ pub enum CloseReason {
     Internal,
 }
 
-/// Milliseconds until a proposal that was refused as busy is proposed again.
+/// Milliseconds until a proposal that failed is proposed again.
 pub const PROPOSE_RETRY_MS: u64 = 100;
-/// So often an attach or a list of subscriptions is proposed before the session gives up.
-pub const PROPOSE_TRIES_MAX: u8 = 50;
+/// Milliseconds that an attach, a list of subscriptions or a raise is proposed again and again: more
+/// than an election takes.
+pub const PATIENCE_MS: u64 = 10_000;
+/// Milliseconds that a raise is proposed again and again while too much is queued: then its endpoint
+/// shall send less.
+pub const PATIENCE_BUSY_MS: u64 = 1_000;
+
+/// Counts how long something has failed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    since_ms: Option<u64>,
+}
+
+impl Patience {
+    /// It failed: when to try again; `None` when it has failed for too long.
+    fn again(&mut self, now_ms: u64) -> Option<u64> {
+        (now_ms < self.end_ms(now_ms)).then_some(now_ms + PROPOSE_RETRY_MS)
+    }
+
+    /// When it will have failed for too long.
+    fn end_ms(&mut self, now_ms: u64) -> u64 {
+        *self.since_ms.get_or_insert(now_ms) + PATIENCE_MS
+    }
+}
+
+/// The close of a session that has failed to be served for too long.
+fn close_of_failed(failed: Failed) -> (CloseReason, &'static str) {
+    match failed {
+        Failed::Busy | Failed::OverCapacity | Failed::DiskFull => {
+            (CloseReason::Busy, "too much is waiting: connect again")
+        }
+        Failed::Unavailable | Failed::Unknown => {
+            (CloseReason::Unavailable, "the partition is away")
+        }
+    }
+}
 
 /// Whether the token that opened a session still exists.
 fn credential_holds(credential: Option<&TokenId>, view: View<'_>) -> bool {
@@ -167,7 +208,7 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
             CloseReason::NotRegistered
         }
         Refusal::StaleEpoch { newest } if *newest < own => CloseReason::NotRegistered,
-        Refusal::StaleEpoch { .. } => CloseReason::Replaced,
+        Refusal::StaleEpoch { .. } | Refusal::Overtaken { .. } => CloseReason::Replaced,
         Refusal::AccessDenied => CloseReason::AccessDenied,
         Refusal::StalePosition | Refusal::WrongStore => CloseReason::SiteRebuilt,
         Refusal::StoreSuperseded => CloseReason::StoreSuperseded,
@@ -199,7 +240,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::UnknownSubscription => "no such subscription".to_owned(),
         Refusal::WrongCategory => "the event has another category".to_owned(),
         Refusal::AlreadyExists => "something of this name exists".to_owned(),
-        Refusal::StaleEpoch { newest } => format!("a newer session, epoch {newest}, took over"),
+        Refusal::StaleEpoch { newest } | Refusal::Overtaken { newest } => {
+            format!("a newer session, epoch {newest}, took over")
+        }
         Refusal::StalePosition => "the position belongs to an earlier life or seek".to_owned(),
         Refusal::WrongStore => "the session attached with another store".to_owned(),
         Refusal::StoreSuperseded => "another store continued this one".to_owned(),

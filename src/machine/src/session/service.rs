@@ -2,31 +2,23 @@
 //!
 //! `hello ─▶ attach (epoch, marks) ─▶ welcome ─▶ raise* ─▶ answers in the order of the raises`
 //!
-//! Invariants:
-//! - Answers leave in the order in which the raises came, whatever the order of outcomes.
-//! - At most a window of raises is in flight; more are refused, not queued. Their refusals wait
-//!   for the answers before them; a peer that lets too many wait is closed.
-//! - Once a raise is refused without a decision, every later number is refused `out-of-sequence`
-//!   until that number comes again: by the state for those under way, here for those that follow,
-//!   so that they cost no log entry.
-//! - A raise of unknown fate ends the session: the next welcome tells what was decided.
-
-use std::collections::VecDeque;
+//! How raises are answered is in `raises.rs`. Invariants of the opening:
+//! - An attach comes again under one claim until its fate is known: the state lets it take over
+//!   once, and never from a session that the claim does not know of.
+//! - A session that was overtaken takes over only after its service has answered a probe sent since:
+//!   an endpoint that has opened a newer session does not answer on the older one.
 
 use crate::site::{
-    AttachService, Command, Epoch, Incarnation, NewEvent, Outcome, Parked, Place, Raise, Raised,
-    Refusal, Sequence, ServiceId, SiteName, StorageUid, Structure, TokenId,
+    AttachService, Claim, Command, Epoch, Incarnation, Outcome, Parked, Place, Refusal, Sequence,
+    ServiceId, SessionId, SiteName, StorageUid, Structure, TokenId,
 };
 
-use super::message::{RefusedRaise, ToService};
-use super::{CloseReason, Failed, Output, Token, View, close_of, credential_holds, refusal_detail};
-
-/// Arguments are cut behind this many bytes before they are proposed: no deployment allows more,
-/// so they are rejected all the same, and the log does not carry them.
-pub const ARGS_BYTES_CUT: usize = 65_536 + 1;
-
-/// Raises beyond the window that may wait for their refusal.
-pub const SURPLUS_MAX: usize = 64;
+use super::message::ToService;
+use super::raises::Raises;
+use super::{
+    CloseReason, Failed, Output, Patience, Token, View, close_of, close_of_failed,
+    credential_holds, refusal_detail,
+};
 
 /// What a service says first.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,13 +39,24 @@ pub struct ServiceHello {
     pub incarnation: Incarnation,
     /// Where the session is.
     pub place: Place,
+    /// The service's epoch as applied on this node; the attach is told when there is a newer one.
+    pub above: Epoch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     New,
     Attaching {
         token: Token,
+    },
+    /// The attach failed; it is proposed again at this time.
+    AttachDelayed {
+        until_ms: u64,
+    },
+    /// Another session attached meanwhile: this one takes over if its service is still there to say
+    /// so before this time.
+    Probing {
+        until_ms: u64,
     },
     /// Attached, but this node has not applied that yet.
     Attached,
@@ -61,15 +64,6 @@ enum Stage {
     /// The service said goodbye: what is in flight is answered, then the session closes.
     Draining,
     Closed,
-}
-
-/// One raise that is not yet answered.
-#[derive(Debug)]
-struct Slot {
-    sequence: Sequence,
-    /// Refusals of an earlier run say nothing about the present one.
-    run: u32,
-    answer: Option<ToService>,
 }
 
 /// How the attach went, until the welcome.
@@ -83,52 +77,51 @@ struct Welcome {
 /// All of one connected service.
 #[derive(Debug)]
 pub struct ServiceSession {
-    site: SiteName,
-    service: ServiceId,
+    pub(super) site: SiteName,
+    pub(super) service: ServiceId,
     credential: Option<TokenId>,
-    epoch: Epoch,
-    stage: Stage,
+    claim: Claim,
+    pub(super) epoch: Epoch,
+    pub(super) stage: Stage,
+    patience: Patience,
     hello: Option<Box<ServiceHello>>,
     welcome: Option<Box<Welcome>>,
-    uid: StorageUid,
-    window: u32,
-    superseded: bool,
-    parked: Option<Parked>,
-    /// The next number in line: higher ones are out of sequence.
-    expected: Sequence,
-    /// The highest number known to be decided.
-    decided: Sequence,
-    /// Counts the times that `expected` was set back.
-    run: u32,
+    pub(super) uid: StorageUid,
+    pub(super) window: u32,
+    pub(super) superseded: bool,
+    pub(super) parked: Option<Parked>,
     tokens: u64,
-    /// The token of the first slot; the others follow without holes.
-    first: u64,
-    slots: VecDeque<Slot>,
+    pub(super) raises: Raises,
 }
 
-type Out = Vec<Output<ToService>>;
+/// What a session pushes to.
+pub(super) type Out = Vec<Output<ToService>>;
 
 impl ServiceSession {
-    /// A session that waits for its hello. It closes when the token that opened it is revoked.
-    pub fn new(site: SiteName, service: ServiceId, credential: Option<TokenId>) -> Self {
+    /// A session that waits for its hello. It closes when the token that opened it is revoked. `id`
+    /// is random.
+    pub fn new(
+        site: SiteName,
+        service: ServiceId,
+        credential: Option<TokenId>,
+        id: SessionId,
+    ) -> Self {
         Self {
             site,
             service,
             credential,
+            claim: Claim { session: id, above: Epoch(0) },
             epoch: Epoch(0),
             stage: Stage::New,
+            patience: Patience::default(),
             hello: None,
             welcome: None,
             uid: StorageUid([0; 16]),
             window: 0,
             superseded: false,
             parked: None,
-            expected: Sequence(0),
-            decided: Sequence(0),
-            run: 0,
             tokens: 0,
-            first: 1,
-            slots: VecDeque::new(),
+            raises: Raises::default(),
         }
     }
 
@@ -169,7 +162,16 @@ impl ServiceSession {
 
     /// Raises that are not yet answered.
     pub fn in_flight(&self) -> usize {
-        self.slots.len()
+        self.raises.len()
+    }
+
+    /// When `on_time` has something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        match self.stage {
+            Stage::AttachDelayed { until_ms } | Stage::Probing { until_ms } => Some(until_ms),
+            Stage::Open | Stage::Draining => self.raises.retry_ms(),
+            Stage::New | Stage::Attaching { .. } | Stage::Attached | Stage::Closed => None,
+        }
     }
 
     /// The service opens the session.
@@ -177,12 +179,18 @@ impl ServiceSession {
         match self.stage {
             Stage::New => {}
             Stage::Closed => return,
-            Stage::Attaching { .. } | Stage::Attached | Stage::Open | Stage::Draining => {
+            Stage::Attaching { .. }
+            | Stage::AttachDelayed { .. }
+            | Stage::Probing { .. }
+            | Stage::Attached
+            | Stage::Open
+            | Stage::Draining => {
                 return self.close(CloseReason::ProtocolViolation, "hello was said before", out);
             }
         }
         self.uid = hello.uid;
         self.window = hello.window.max(1);
+        self.claim.above = hello.above;
         self.hello = Some(Box::new(hello));
         self.attach(out);
     }
@@ -200,76 +208,11 @@ impl ServiceSession {
             continues: hello.continues,
             incarnation: hello.incarnation,
             place: hello.place,
+            claim: self.claim,
         });
         let token = self.token();
         self.stage = Stage::Attaching { token };
         out.push(Output::Propose { token, command });
-    }
-
-    /// The service raises an event under a number of its store.
-    pub fn on_raise(&mut self, sequence: Sequence, mut event: NewEvent, out: &mut Out) {
-        match self.stage {
-            Stage::Open => {}
-            Stage::Closed | Stage::Draining => return,
-            Stage::New | Stage::Attaching { .. } | Stage::Attached => {
-                return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
-            }
-        }
-        if self.slots.len() >= self.window as usize + SURPLUS_MAX {
-            let detail = format!("{SURPLUS_MAX} raises more than the window of {}", self.window);
-            return self.close(CloseReason::LimitReached, detail, out);
-        }
-        let token = self.token();
-        if self.slots.is_empty() {
-            self.first = token.0;
-        }
-        if let Some(cause) = self.refusal(sequence) {
-            self.slots.push_back(Slot { sequence, run: self.run, answer: None });
-            self.undecided(sequence, self.run);
-            self.answer(token, ToService::Refused { sequence, cause }, out);
-            return;
-        }
-        if let Some(arguments) = &mut event.arguments {
-            arguments.data.truncate(ARGS_BYTES_CUT);
-        }
-        if sequence == self.expected {
-            self.expected = sequence.next();
-        }
-        self.slots.push_back(Slot { sequence, run: self.run, answer: None });
-        let command = Command::Raise(Raise {
-            site: self.site.clone(),
-            service: self.service.clone(),
-            epoch: self.epoch,
-            uid: self.uid,
-            sequence,
-            event,
-        });
-        out.push(Output::Propose { token, command });
-    }
-
-    /// Why this number is not worth a log entry now.
-    fn refusal(&self, sequence: Sequence) -> Option<RefusedRaise> {
-        if self.superseded {
-            Some(RefusedRaise::Refusal(Refusal::StoreSuperseded))
-        } else if let Some(parked) = self.parked {
-            Some(RefusedRaise::Refusal(Refusal::Parked(parked)))
-        } else if sequence > self.expected {
-            Some(RefusedRaise::Refusal(Refusal::OutOfSequence { expected: self.expected }))
-        } else if self.slots.len() >= self.window as usize {
-            Some(RefusedRaise::WindowFull)
-        } else {
-            None
-        }
-    }
-
-    /// A number was not decided: those above it wait until it comes again. Numbers that are known
-    /// to be decided need nobody to wait: in whatever order they come again, they are duplicates.
-    fn undecided(&mut self, sequence: Sequence, run: u32) {
-        let sequence = sequence.max(self.decided.next());
-        if run == self.run && sequence < self.expected {
-            self.expected = sequence;
-            self.run = self.run.wrapping_add(1);
-        }
     }
 
     /// What became of something that the session asked for under this token.
@@ -283,83 +226,34 @@ impl ServiceSession {
         if self.stage == (Stage::Attaching { token }) {
             self.on_attached(result, view, out);
         } else {
-            self.on_raised(token, result, out);
+            self.on_raised(token, result, view.now_ms, out);
         }
     }
 
-    /// As [`ServiceSession::on_outcome`] for a raise; needs no look at the state.
-    pub fn on_raised(&mut self, token: Token, result: Result<Outcome, Failed>, out: &mut Out) {
-        let Some(slot) = self.slot(token) else { return };
-        let (sequence, run) = (slot.sequence, slot.run);
-        match result {
-            Ok(Outcome::Raised(Raised { duplicate, decision })) => {
-                self.decided = self.decided.max(sequence);
-                self.answer(token, ToService::decided(sequence, &decision, duplicate), out);
+    /// Time has passed.
+    pub fn on_time(&mut self, now_ms: u64, out: &mut Out) {
+        match self.stage {
+            Stage::AttachDelayed { until_ms } if until_ms <= now_ms => self.attach(out),
+            Stage::Probing { until_ms } if until_ms <= now_ms => {
+                // It may have opened the session that overtook this one.
+                let detail = "overtaken, and no sign of life";
+                self.close(CloseReason::Unavailable, detail, out);
             }
-            Ok(Outcome::Refused(refusal)) => self.on_refused(token, sequence, run, refusal, out),
-            Err(Failed::Unknown) => {
-                self.close(CloseReason::Unavailable, "a raise got no answer", out);
-            }
-            Err(
-                failed @ (Failed::Busy
-                | Failed::OverCapacity
-                | Failed::DiskFull
-                | Failed::Unavailable),
-            ) => {
-                self.undecided(sequence, run);
-                let cause = RefusedRaise::Failed(failed);
-                self.answer(token, ToService::Refused { sequence, cause }, out);
-            }
-            Ok(other) => {
-                let detail = format!("unexpected answer to raise: {other:?}");
-                self.close(CloseReason::Internal, detail, out);
-            }
+            Stage::Open | Stage::Draining => self.retry_raises(now_ms, out),
+            Stage::New
+            | Stage::Attaching { .. }
+            | Stage::AttachDelayed { .. }
+            | Stage::Probing { .. }
+            | Stage::Attached
+            | Stage::Closed => {}
         }
     }
 
-    fn on_refused(
-        &mut self,
-        token: Token,
-        sequence: Sequence,
-        run: u32,
-        refusal: Refusal,
-        out: &mut Out,
-    ) {
-        match &refusal {
-            Refusal::OutOfSequence { expected } => self.undecided(*expected, run),
-            Refusal::Parked(_) | Refusal::SiteBlank | Refusal::OverCapacity => {
-                self.undecided(sequence, run);
-            }
-            // The store has forgotten what it sent: it learns of which number, then starts anew.
-            Refusal::SequenceReused => {
-                let cause = RefusedRaise::Refusal(refusal);
-                self.answer(token, ToService::Refused { sequence, cause }, out);
-                let detail = format!("number {sequence} was used for another event");
-                return self.close(CloseReason::SequenceReused, detail, out);
-            }
-            Refusal::UnknownSite
-            | Refusal::UnknownService
-            | Refusal::UnknownClient
-            | Refusal::UnknownUser
-            | Refusal::UnknownToken
-            | Refusal::UnknownEvent
-            | Refusal::UnknownSubscription
-            | Refusal::WrongCategory
-            | Refusal::AlreadyExists
-            | Refusal::StaleEpoch { .. }
-            | Refusal::StalePosition
-            | Refusal::WrongStore
-            | Refusal::StoreSuperseded
-            | Refusal::KeyReused
-            | Refusal::TooManyKeys
-            | Refusal::AccessDenied
-            | Refusal::Invalid(_)
-            | Refusal::Conflict { .. } => {
-                return self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
-            }
+    /// The service answered a probe: it is still there, and this is its session.
+    pub fn on_alive(&mut self, out: &mut Out) {
+        if let Stage::Probing { .. } = self.stage {
+            self.attach(out);
         }
-        let cause = RefusedRaise::Refusal(refusal);
-        self.answer(token, ToService::Refused { sequence, cause }, out);
     }
 
     fn on_attached(&mut self, result: Result<Outcome, Failed>, view: View<'_>, out: &mut Out) {
@@ -368,12 +262,17 @@ impl ServiceSession {
                 self.epoch = epoch;
                 self.parked = parked;
                 self.superseded = superseded;
-                self.expected = last.next();
-                self.decided = last;
+                self.raises.start_after(last);
                 self.hello = None;
                 self.welcome = Some(Box::new(Welcome { incarnation, last, superseded }));
                 self.stage = Stage::Attached;
                 self.open_when_applied(view, out);
+            }
+            Ok(Outcome::Refused(Refusal::Overtaken { newest })) => {
+                self.claim.above = newest;
+                let until_ms = self.patience.end_ms(view.now_ms);
+                self.stage = Stage::Probing { until_ms };
+                out.push(Output::Probe);
             }
             Ok(Outcome::Refused(refusal)) => {
                 self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
@@ -382,17 +281,14 @@ impl ServiceSession {
                 let detail = format!("unexpected answer to attach: {other:?}");
                 self.close(CloseReason::Internal, detail, out);
             }
-            // Proposed again by a session whose peer is long gone, it would replace the session
-            // that the peer has opened meanwhile. A peer that is still there connects again.
-            Err(Failed::Unknown) => {
-                self.close(CloseReason::Unavailable, "the attach got no answer", out);
-            }
-            Err(Failed::Unavailable) => {
-                self.close(CloseReason::Unavailable, "the partition is away", out);
-            }
-            Err(Failed::Busy | Failed::OverCapacity | Failed::DiskFull) => {
-                self.close(CloseReason::Busy, "too much is waiting: connect again", out);
-            }
+            // One of unknown fate comes again too: under its claim it takes over once.
+            Err(failed) => match self.patience.again(view.now_ms) {
+                Some(until_ms) => self.stage = Stage::AttachDelayed { until_ms },
+                None => {
+                    let (reason, detail) = close_of_failed(failed);
+                    self.close(reason, detail, out);
+                }
+            },
         }
     }
 
@@ -419,7 +315,11 @@ impl ServiceSession {
     /// Something about the service or its site may have changed.
     pub fn on_wake(&mut self, view: View<'_>, out: &mut Out) {
         match self.stage {
-            Stage::New | Stage::Attaching { .. } | Stage::Closed => {}
+            Stage::New
+            | Stage::Attaching { .. }
+            | Stage::AttachDelayed { .. }
+            | Stage::Probing { .. }
+            | Stage::Closed => {}
             Stage::Attached => self.open_when_applied(view, out),
             Stage::Open | Stage::Draining => {
                 if self.holds(view, out) {
@@ -472,7 +372,7 @@ impl ServiceSession {
 
     /// The service leaves: the session closes when all raises are answered.
     pub fn on_goodbye(&mut self, out: &mut Out) {
-        if self.stage == Stage::Open && !self.slots.is_empty() {
+        if self.stage == Stage::Open && self.raises.len() > 0 {
             self.stage = Stage::Draining;
         } else {
             self.close(CloseReason::Goodbye, "", out);
@@ -480,12 +380,12 @@ impl ServiceSession {
     }
 
     /// The connection ended, for whatever reason: what to propose so that the service counts as
-    /// offline. Nobody waits for its outcome.
+    /// offline, also when the attach is still under way. Nobody waits for its outcome.
     pub fn on_ended(&self) -> Option<Command> {
-        (self.epoch > Epoch(0)).then(|| Command::DetachService {
+        (self.tokens > 0).then(|| Command::DetachService {
             site: self.site.clone(),
             service: self.service.clone(),
-            epoch: self.epoch,
+            session: self.claim.session,
         })
     }
 
@@ -495,31 +395,11 @@ impl ServiceSession {
             return;
         }
         self.stage = Stage::Closed;
-        self.slots = VecDeque::new();
+        self.raises.clear();
         out.push(Output::Close { reason, detail: detail.into() });
     }
 
-    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
-        let index = usize::try_from(token.0.checked_sub(self.first)?).ok()?;
-        self.slots.get_mut(index)
-    }
-
-    /// Keeps the answer until those before it are given, then gives all that are due.
-    fn answer(&mut self, token: Token, answer: ToService, out: &mut Out) {
-        if let Some(slot) = self.slot(token) {
-            slot.answer = Some(answer);
-        }
-        while let Some(answer) = self.slots.front_mut().and_then(|slot| slot.answer.take()) {
-            self.slots.pop_front();
-            self.first += 1;
-            out.push(Output::Send(answer));
-        }
-        if self.stage == Stage::Draining && self.slots.is_empty() {
-            self.close(CloseReason::Goodbye, "", out);
-        }
-    }
-
-    fn token(&mut self) -> Token {
+    pub(super) fn token(&mut self) -> Token {
         self.tokens += 1;
         Token(self.tokens)
     }

@@ -1,7 +1,7 @@
 //! What a client asks about its set of subscriptions, and how its lanes follow the state.
 //!
-//! Invariants: requests are served one at a time in the order they came, so that a repeated
-//! proposal cannot overtake a later one; each name is refused at most once per session; a kept
+//! Invariants: requests are served one at a time in the order they came, each under a number of its
+//! own, so that a repeated proposal cannot undo a later one; each name is refused at most once per session; a kept
 //! subscription keeps its cursor and what is in flight.
 //!
 //! A stateless client's positions are judged after a linearizing read: a replica that lags must
@@ -22,8 +22,7 @@ use super::lane::{Lane, LaneSetup};
 use super::message::{AcceptedSubscription, RefusedSubscription, ToClient};
 use super::set::set_hash;
 use super::{
-    CloseReason, Failed, Output, PROPOSE_RETRY_MS, PROPOSE_TRIES_MAX, Token, View, close_of,
-    refusal_detail,
+    CloseReason, Failed, Output, Patience, Token, View, close_of, close_of_failed, refusal_detail,
 };
 
 /// Requests about subscriptions that may wait in a session.
@@ -50,6 +49,8 @@ pub struct SubscribeItem {
 /// One thing that a client asked about its subscriptions.
 #[derive(Debug)]
 struct Request {
+    /// Under it the state recognises a repeat.
+    number: u64,
     mode: SubscribeMode,
     items: Vec<SubscribeItem>,
 }
@@ -59,7 +60,8 @@ struct Request {
 pub(super) struct Requests {
     /// The hash that came with the hello.
     pub(super) set: Option<Digest>,
-    tries: u8,
+    /// With what is under way: the opening, or the first request.
+    pub(super) patience: Patience,
     /// The first is being served when there is a token or a retry time.
     waiting: VecDeque<Request>,
     token: Option<Token>,
@@ -75,12 +77,6 @@ impl Requests {
 
     pub(super) fn awaits(&self, token: Token) -> bool {
         self.token == Some(token)
-    }
-
-    /// Counts a failed try; false when there were too many.
-    pub(super) fn try_again(&mut self) -> bool {
-        self.tries = self.tries.saturating_add(1);
-        self.tries < PROPOSE_TRIES_MAX
     }
 
     fn is_idle(&self) -> bool {
@@ -101,7 +97,7 @@ impl ClientSession {
             ListMode::Exact => SubscribeMode::Exact,
             ListMode::Add => SubscribeMode::Add,
         };
-        self.enqueue(Request { mode, items }, view, out);
+        self.enqueue(mode, items, view, out);
     }
 
     /// The client ends subscriptions.
@@ -117,23 +113,31 @@ impl ClientSession {
             resume: None,
         };
         let items = events.into_iter().map(item).collect();
-        self.enqueue(Request { mode: SubscribeMode::Remove, items }, view, out);
+        self.enqueue(SubscribeMode::Remove, items, view, out);
     }
 
-    fn enqueue(&mut self, mut request: Request, view: View<'_>, out: &mut Out) {
+    fn enqueue(
+        &mut self,
+        mode: SubscribeMode,
+        mut items: Vec<SubscribeItem>,
+        view: View<'_>,
+        out: &mut Out,
+    ) {
         if self.is_closed() {
             return;
         }
         if !self.is_open() && !self.awaits_set() {
             return self.close(CloseReason::ProtocolViolation, "the session is not open", out);
         }
-        if request.items.len() > SUBSCRIBE_ITEMS_MAX {
+        if items.len() > SUBSCRIBE_ITEMS_MAX {
             let detail = format!("at most {SUBSCRIBE_ITEMS_MAX} subscriptions in a list");
             return self.close(CloseReason::LimitReached, detail, out);
         }
         // The first of several with one name stands.
         let mut seen = BTreeSet::new();
-        request.items.retain(|item| seen.insert(item.request.event.clone()));
+        items.retain(|item| seen.insert(item.request.event.clone()));
+        self.lists += 1;
+        let request = Request { number: self.lists, mode, items };
         let requests = self.requests_mut();
         if requests.waiting.len() >= REQUESTS_WAITING_MAX {
             return self.close(CloseReason::LimitReached, "too many lists are waiting", out);
@@ -166,8 +170,9 @@ impl ClientSession {
             None => Output::Linearize { token },
             Some(client) => {
                 let items = request.items.iter().map(|item| item.request.clone()).collect();
-                let mode = request.mode.clone();
-                let command = Command::Subscribe(Subscribe { site, client, epoch, mode, items });
+                let (number, mode) = (request.number, request.mode.clone());
+                let list = Subscribe { site, client, epoch, number, mode, items };
+                let command = Command::Subscribe(list);
                 Output::Propose { token, command }
             }
         });
@@ -193,7 +198,7 @@ impl ClientSession {
         requests.token = None;
         match result {
             Ok(Outcome::Subscribed(results)) => {
-                requests.tries = 0;
+                requests.patience = Patience::default();
                 let Some(request) = requests.waiting.pop_front() else { return };
                 if self.holds(view, out) {
                     self.on_subscribed(&request, &results, view, out);
@@ -203,32 +208,20 @@ impl ClientSession {
                 self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
             Ok(_) if stateless => {
-                requests.tries = 0;
+                requests.patience = Patience::default();
                 let Some(request) = requests.waiting.pop_front() else { return };
                 if self.holds(view, out) {
                     self.take_positions(&request, view, out);
                 }
             }
             Ok(other) => self.contradiction("subscribe", &other, out),
-            Err(Failed::Unknown) => {
-                // Proposed again it could be applied once more behind a later request; the epoch
-                // of the next session rules that out.
-                self.close(CloseReason::Unavailable, "the request got no answer", out);
-            }
-            Err(
-                failed @ (Failed::Busy
-                | Failed::OverCapacity
-                | Failed::DiskFull
-                | Failed::Unavailable),
-            ) => {
-                if requests.try_again() {
-                    requests.retry_ms = Some(view.now_ms + PROPOSE_RETRY_MS);
-                } else if failed == Failed::Unavailable {
-                    self.close(CloseReason::Unavailable, "the partition is away", out);
-                } else {
-                    self.close(CloseReason::Busy, "the partition is busy", out);
+            Err(failed) => match requests.patience.again(view.now_ms) {
+                again @ Some(_) => requests.retry_ms = again,
+                None => {
+                    let (reason, detail) = close_of_failed(failed);
+                    self.close(reason, detail, out);
                 }
-            }
+            },
         }
     }
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::directory::DirectoryCommand;
 use super::ids::{
     ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Place,
-    RequestId, RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId,
+    UserId,
 };
 use super::limits::Limits;
 use super::structure::{Category, Structure};
@@ -32,14 +33,14 @@ pub struct Batch {
 pub enum Command {
     /// A service connects: raises its epoch, may construct a blank site, moves a store's marks.
     AttachService(AttachService),
-    /// A service's session ended; ignored unless `epoch` is the newest.
+    /// A service's session ended; ignored unless it is the newest.
     DetachService {
         /// The site.
         site: SiteName,
         /// The service whose session ended.
         service: ServiceId,
-        /// The epoch of the ended session.
-        epoch: Epoch,
+        /// The session that ended.
+        session: SessionId,
     },
     /// An attached service raises an event.
     Raise(Raise),
@@ -51,6 +52,8 @@ pub enum Command {
         site: SiteName,
         /// The client.
         client: ClientId,
+        /// Why this session is the newest.
+        claim: Claim,
     },
     /// The client replaces or extends its set of subscriptions.
     Subscribe(Subscribe),
@@ -85,6 +88,17 @@ pub enum Command {
     Compare,
 }
 
+/// What an attach takes over from. Proposed again it stays the same, so that it takes over once,
+/// and never from a session that the proposer has not heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The session that attaches.
+    pub session: SessionId,
+    /// The newest epoch of the account that it knows of: a higher one is a session that attached
+    /// meanwhile.
+    pub above: Epoch,
+}
+
 /// See [`Command::AttachService`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttachService {
@@ -107,6 +121,8 @@ pub struct AttachService {
     pub incarnation: Incarnation,
     /// Where its session is.
     pub place: Place,
+    /// Why this session is the newest.
+    pub claim: Claim,
 }
 
 /// The event that is raised, as its service gave it.
@@ -208,6 +224,8 @@ pub struct Subscribe {
     pub client: ClientId,
     /// The epoch of its session.
     pub epoch: Epoch,
+    /// Counts the lists of its session from 1: one that comes again changes nothing.
+    pub number: u64,
     /// How `items` relates to what is there.
     pub mode: SubscribeMode,
     /// The subscriptions.

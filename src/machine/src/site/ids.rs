@@ -143,6 +143,10 @@ number!(
     Stamp(u64)
 );
 
+/// The identity of a session, random: under it the state recognises an attach that comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
 /// The identity of a service endpoint's event store, random at its creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StorageUid(pub [u8; 16]);

@@ -20,6 +20,8 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
 pub const KEY_BYTES_MAX: usize = 255;
 /// Decisions remembered per store: twice the largest window.
 pub const OUTCOMES_PER_STORE: u64 = 2 * 1024;
+/// Sessions remembered per account, so that the late repeat of an attach is known as such.
+pub const SESSIONS_REMEMBERED: usize = 4;
 /// Store marks remembered per service.
 pub const STORES_PER_SERVICE: usize = 8;
 /// Milliseconds of log time that an administrative answer is remembered.

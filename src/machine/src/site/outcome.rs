@@ -161,6 +161,11 @@ pub enum Refusal {
         /// The newest epoch.
         newest: Epoch,
     },
+    /// An attach does not know of the newest session, which attached before it.
+    Overtaken {
+        /// The newest epoch.
+        newest: Epoch,
+    },
     /// The cursor belongs to another incarnation or generation.
     StalePosition,
     /// The uid is not the one that this session attached with.

@@ -12,7 +12,7 @@ use super::command::{Arguments, Principal, SiteSettings, Start};
 use super::directory::{ClusterRow, NodeRow};
 use super::ids::{
     ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place, RequestId,
-    RoleName, Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
 use super::limits::Limits;
 use super::outcome::{Decision, Outcome};
@@ -275,6 +275,8 @@ pub struct ServiceRow {
     pub id: ServiceId,
     /// The epoch of the newest session; 0 before the first.
     pub epoch: Epoch,
+    /// The sessions that attached last, the newest at the end.
+    pub sessions: Vec<SessionId>,
     /// Where the newest session is; `None` once it has ended.
     pub at: Option<Place>,
     /// The store that the newest session raises from.
@@ -381,6 +383,10 @@ pub struct ClientRow {
     pub user: Option<UserId>,
     /// The epoch of the newest session; 0 before the first.
     pub epoch: Epoch,
+    /// The sessions that attached last, the newest at the end.
+    pub sessions: Vec<SessionId>,
+    /// The number of the newest list of the newest session; 0 before the first.
+    pub listed: u64,
     /// The highest generation of any subscription it had removed. New ones start there, so that
     /// the generation an endpoint sees for an event never falls.
     pub generation_floor: Generation,

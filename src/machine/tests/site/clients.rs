@@ -19,13 +19,77 @@ fn exact(world: &mut World, events: &[&str]) -> Vec<Result<Generation, Refusal>>
 #[test]
 fn each_attach_takes_a_higher_epoch() {
     let mut world = World::with(usual());
-    let command = Command::AttachClient { site: SITE.into(), client: "c".into() };
-    let outcome = world.run(command);
+    let outcome = world.try_attach_client("c");
     let (epoch, incarnation) = (Epoch(2), Incarnation(7));
     assert_eq!(outcome, Outcome::ClientAttached { epoch, incarnation });
     assert_eq!(world.effects, [for_client("c")]);
-    let nobody = Command::AttachClient { site: SITE.into(), client: "nobody".into() };
-    assert_eq!(refusal(world.run(nobody)), Refusal::UnknownClient);
+    assert_eq!(refusal(world.try_attach_client("nobody")), Refusal::UnknownClient);
+}
+
+fn attach(claim: Claim) -> Command {
+    Command::AttachClient { site: SITE.into(), client: "c".into(), claim }
+}
+
+#[test]
+fn an_attach_that_comes_again_takes_over_once() {
+    let mut world = World::with(usual());
+    let known = world.site().client("c").unwrap().epoch;
+    let claim = world.claim(known);
+    let first = world.run(attach(claim));
+    let row = world.site().client("c").unwrap().clone();
+    assert_eq!(world.run(attach(claim)), first);
+    assert_eq!(world.site().client("c"), Some(&row));
+    assert_eq!(world.effects, []);
+    // Also when it meanwhile knows of itself.
+    assert_eq!(world.run(attach(Claim { above: row.epoch, ..claim })), first);
+}
+
+#[test]
+fn an_attach_that_was_replaced_stays_so_however_often_it_comes() {
+    let mut world = World::with(usual());
+    let claim = world.claim(world.site().client("c").unwrap().epoch);
+    world.run(attach(claim));
+    for _ in 0..3 {
+        let newest = world.attach_client("c");
+        assert_eq!(refusal(world.run(attach(claim))), Refusal::StaleEpoch { newest });
+        let knowing = Claim { above: newest, ..claim };
+        assert_eq!(refusal(world.run(attach(knowing))), Refusal::StaleEpoch { newest });
+    }
+}
+
+#[test]
+fn an_attach_does_not_take_over_from_a_session_that_it_does_not_know_of() {
+    let mut world = World::with(usual());
+    let late = world.claim(world.site().client("c").unwrap().epoch);
+    let newest = world.attach_client("c");
+    assert_eq!(refusal(world.run(attach(late))), Refusal::Overtaken { newest });
+    // Told of it, it does.
+    let knowing = Claim { above: newest, ..late };
+    let epoch = newest.next();
+    let incarnation = world.site().incarnation();
+    assert_eq!(world.run(attach(knowing)), Outcome::ClientAttached { epoch, incarnation });
+}
+
+#[test]
+fn a_list_that_comes_again_is_answered_and_undoes_nothing_that_came_after_it() {
+    let mut world = World::with(usual());
+    let epoch = world.site().client("c").unwrap().epoch;
+    let list = |number, mode, event: &str| {
+        let (site, client, items) = (SITE.into(), "c".into(), vec![item(event)]);
+        Command::Subscribe(Subscribe { site, client, epoch, number, mode, items })
+    };
+    let outcome = world.run(list(1, SubscribeMode::Add, "q"));
+    assert_eq!(world.run(list(1, SubscribeMode::Add, "q")), outcome);
+    assert_eq!(world.effects, []);
+    world.run(list(2, SubscribeMode::Remove, "q"));
+    world.run(list(1, SubscribeMode::Add, "q"));
+    assert_eq!(world.site().subscriptions(&"c".into()).count(), 0);
+    // The next session counts anew.
+    let epoch = world.attach_client("c");
+    let (site, client, items) = (SITE.into(), "c".into(), vec![item("q")]);
+    let (number, mode) = (1, SubscribeMode::Add);
+    world.run(Command::Subscribe(Subscribe { site, client, epoch, number, mode, items }));
+    assert_eq!(world.site().subscriptions(&"c".into()).count(), 1);
 }
 
 #[test]
@@ -129,7 +193,8 @@ fn only_the_newest_session_subscribes() {
     let subscribe = |epoch, count: usize| {
         let items = vec![item("q"); count];
         let (site, client, mode) = (SITE.into(), "c".into(), SubscribeMode::Add);
-        Command::Subscribe(Subscribe { site, client, epoch, mode, items })
+        let number = 1;
+        Command::Subscribe(Subscribe { site, client, epoch, number, mode, items })
     };
     for stale in [old, newest.next(), Epoch(0)] {
         assert_eq!(refusal(world.run(subscribe(stale, 1))), Refusal::StaleEpoch { newest });
@@ -143,8 +208,8 @@ fn a_client_that_never_attached_subscribes_to_nothing() {
     let mut world = World::with(usual());
     world.create_client("d", None);
     let (site, client) = (SITE.into(), "d".into());
-    let (epoch, mode, items) = (Epoch(0), SubscribeMode::Add, vec![item("q")]);
-    let command = Command::Subscribe(Subscribe { site, client, epoch, mode, items });
+    let (epoch, number, mode, items) = (Epoch(0), 1, SubscribeMode::Add, vec![item("q")]);
+    let command = Command::Subscribe(Subscribe { site, client, epoch, number, mode, items });
     assert_eq!(refusal(world.run(command)), Refusal::StaleEpoch { newest: Epoch(0) });
 }
 

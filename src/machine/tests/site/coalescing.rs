@@ -26,7 +26,8 @@ fn keyed() -> Command {
 }
 
 fn attach(site: &str) -> Command {
-    Command::AttachClient { site: site.into(), client: "z".into() }
+    let claim = Claim { session: SessionId(1), above: Epoch(0) };
+    Command::AttachClient { site: site.into(), client: "z".into(), claim }
 }
 
 /// Inputs, the indexes of those that are left, and for each input the place of its survivor.
@@ -61,8 +62,8 @@ fn anything_else_of_the_site_does() {
     let action = AdminAction::DeleteSite;
     let admin = Command::Admin { request: request(1), site: SITE.into(), action };
     check(vec![to("c", 1), admin, to("c", 2)], &[0, 1, 2], &[0, 1, 2]);
-    let (site, service, epoch) = (SITE.into(), "v".into(), Epoch(1));
-    let detach = Command::DetachService { site, service, epoch };
+    let (site, service, session) = (SITE.into(), "v".into(), SessionId(1));
+    let detach = Command::DetachService { site, service, session };
     check(vec![to("c", 1), to("c", 2), detach, to("c", 3)], &[1, 2, 3], &[0, 0, 1, 2]);
 }
 

@@ -161,10 +161,18 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
+fn session() -> impl Strategy<Value = SessionId> {
+    (0u64..12).prop_map(SessionId)
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    (session(), 0u64..4).prop_map(|(session, above)| Claim { session, above: Epoch(above) })
+}
+
 fn attach_service() -> impl Strategy<Value = Command> {
-    let parts =
-        (site(), service(), option::of(structures()), store(), option::of(store()), incarnation());
-    parts.prop_map(|(site, service, structure, uid, continues, incarnation)| {
+    let stores = (store(), option::of(store()));
+    let parts = (site(), service(), option::of(structures()), stores, incarnation(), claim());
+    parts.prop_map(|(site, service, structure, (uid, continues), incarnation, claim)| {
         Command::AttachService(AttachService {
             site,
             service,
@@ -175,6 +183,7 @@ fn attach_service() -> impl Strategy<Value = Command> {
             continues,
             incarnation,
             place: Place { node: 1, run: 1 },
+            claim,
         })
     })
 }
@@ -195,9 +204,9 @@ fn command() -> impl Strategy<Value = Command> {
         Just(SubscribeMode::Add),
         Just(SubscribeMode::Remove)
     ];
-    let subscribe = (site(), client(), epoch(), mode, items());
-    let subscribe = subscribe.prop_map(|(site, client, epoch, mode, items)| {
-        Command::Subscribe(Subscribe { site, client, epoch, mode, items })
+    let subscribe = (site(), client(), epoch(), 0u64..4, mode, items());
+    let subscribe = subscribe.prop_map(|(site, client, epoch, number, mode, items)| {
+        Command::Subscribe(Subscribe { site, client, epoch, number, mode, items })
     });
     let advance = (site(), client(), 0u32..6, epoch(), incarnation(), 0u32..3, 0u64..40);
     let advance = advance.prop_map(|(site, client, event, epoch, incarnation, generation, id)| {
@@ -213,11 +222,12 @@ fn command() -> impl Strategy<Value = Command> {
     });
     prop_oneof![
         3 => attach_service(),
-        1 => (site(), service(), epoch())
-            .prop_map(|(site, service, epoch)| Command::DetachService { site, service, epoch }),
+        1 => (site(), service(), session())
+            .prop_map(|(site, service, session)| Command::DetachService { site, service, session }),
         14 => raise,
         3 => keyed,
-        3 => (site(), client()).prop_map(|(site, client)| Command::AttachClient { site, client }),
+        3 => (site(), client(), claim())
+            .prop_map(|(site, client, claim)| Command::AttachClient { site, client, claim }),
         5 => subscribe,
         8 => advance,
         12 => (0u64..60, site(), action()).prop_map(|(number, site, action)| Command::Admin {
@@ -247,6 +257,8 @@ fn guide(state: &State, command: &mut Command) {
             let site = state.site(subscribe.site.as_str());
             if let Some(row) = site.and_then(|site| site.client(subscribe.client.as_str())) {
                 subscribe.epoch = row.epoch;
+                // Mostly the next list, sometimes one that came before.
+                subscribe.number = row.listed + u64::from(subscribe.number > 0);
             }
         }
         Command::Advance(advance) => {
@@ -264,10 +276,20 @@ fn guide(state: &State, command: &mut Command) {
                 advance.instance = advance.instance.min(site.head());
             }
         }
-        Command::AttachService(_)
-        | Command::DetachService { .. }
+        Command::AttachService(attach) => {
+            let site = state.site(attach.site.as_str());
+            if let Some(row) = site.and_then(|site| site.service(attach.service.as_str())) {
+                attach.claim.above = row.epoch;
+            }
+        }
+        Command::AttachClient { site, client, claim } => {
+            let site = state.site(site.as_str());
+            if let Some(row) = site.and_then(|site| site.client(client.as_str())) {
+                claim.above = row.epoch;
+            }
+        }
+        Command::DetachService { .. }
         | Command::RaiseKeyed(_)
-        | Command::AttachClient { .. }
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)

@@ -248,9 +248,12 @@ fn a_forgotten_store_takes_its_decisions_with_it() {
 #[test]
 fn presence_follows_the_newest_session() {
     let mut world = World::with(usual());
-    let detach = |epoch| Command::DetachService { site: SITE.into(), service: "v".into(), epoch };
-    let first = world.site().service("v").unwrap().epoch;
-    let second = world.attach("v", 1);
+    let detach =
+        |session| Command::DetachService { site: SITE.into(), service: "v".into(), session };
+    let newest = |world: &World| *world.site().service("v").unwrap().sessions.last().unwrap();
+    let first = newest(&world);
+    world.attach("v", 1);
+    let second = newest(&world);
     assert_eq!(world.run(detach(first)), Outcome::Done);
     assert!(world.site().service("v").unwrap().online(), "an older session's end is no news");
     assert_eq!(world.effects, []);
@@ -262,8 +265,42 @@ fn presence_follows_the_newest_session() {
 }
 
 #[test]
+fn an_attach_of_a_service_that_comes_again_gets_its_answer_and_changes_nothing() {
+    let mut world = World::with(usual());
+    world.raise(event("q", "x"));
+    let attach = |claim| {
+        Command::AttachService(AttachService {
+            site: SITE.into(),
+            service: "v".into(),
+            structure: Some(usual()),
+            version: String::new(),
+            hostname: String::new(),
+            uid: uid(2),
+            continues: Some(uid(1)),
+            incarnation: Incarnation(1),
+            place: Place { node: 1, run: 1 },
+            claim,
+        })
+    };
+    let known = world.site().service("v").unwrap().epoch;
+    let claim = world.claim(known);
+    let outcome = world.run(attach(claim));
+    assert_eq!(attached(outcome.clone()), (known.0 + 1, 1, false, None));
+    let hash = world.state.hash();
+    assert_eq!(world.run(attach(claim)), outcome);
+    assert_eq!(world.state.hash(), hash);
+    // What another session attached since is not undone.
+    world.attach("v", 2);
+    let newest = world.site().service("v").unwrap().epoch;
+    assert_eq!(refusal(world.run(attach(claim))), Refusal::StaleEpoch { newest });
+    let late = world.claim(known);
+    assert_eq!(refusal(world.run(attach(late))), Refusal::Overtaken { newest });
+}
+
+#[test]
 fn version_and_hostname_are_cut_at_a_character() {
     let mut world = World::with(usual());
+    let claim = world.claim(Epoch(9));
     world.run(Command::AttachService(AttachService {
         site: SITE.into(),
         service: "v".into(),
@@ -274,6 +311,7 @@ fn version_and_hostname_are_cut_at_a_character() {
         continues: None,
         incarnation: Incarnation(1),
         place: Place { node: 1, run: 1 },
+        claim,
     }));
     let row = world.site().service("v").unwrap();
     assert_eq!(row.version, "é".repeat(32));

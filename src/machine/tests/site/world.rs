@@ -11,6 +11,7 @@ pub struct World {
     pub now: u64,
     pub effects: Vec<Effect>,
     requests: u64,
+    sessions: u64,
 }
 
 pub fn uid(number: u8) -> StorageUid {
@@ -110,7 +111,7 @@ pub fn rebuilt(state: &State) -> State {
 
 impl World {
     pub fn empty() -> Self {
-        Self { state: State::new(), now: 1_000_000, effects: Vec::new(), requests: 0 }
+        Self { state: State::new(), now: 1_000_000, effects: Vec::new(), requests: 0, sessions: 0 }
     }
 
     /// A blank site with service `v`.
@@ -201,9 +202,13 @@ impl World {
         store: u8,
         continues: Option<u8>,
     ) -> Outcome {
+        let row = self.state.site(SITE).and_then(|site| site.service(service));
+        let above = row.map_or(Epoch(0), |row| row.epoch);
+        let claim = self.claim(above);
         self.run(Command::AttachService(AttachService {
             site: SITE.into(),
             service: service.into(),
+            claim,
             structure,
             version: "1.0".into(),
             hostname: "host".into(),
@@ -221,9 +226,20 @@ impl World {
         }
     }
 
+    /// The claim of a new session that knows of the epochs up to this one.
+    pub fn claim(&mut self, above: Epoch) -> Claim {
+        self.sessions += 1;
+        Claim { session: SessionId(self.sessions), above }
+    }
+
+    pub fn try_attach_client(&mut self, client: &str) -> Outcome {
+        let above = self.site().client(client).map_or(Epoch(0), |row| row.epoch);
+        let claim = self.claim(above);
+        self.run(Command::AttachClient { site: SITE.into(), client: client.into(), claim })
+    }
+
     pub fn attach_client(&mut self, client: &str) -> Epoch {
-        let command = Command::AttachClient { site: SITE.into(), client: client.into() };
-        match self.run(command) {
+        match self.try_attach_client(client) {
             Outcome::ClientAttached { epoch, .. } => epoch,
             other => panic!("{other:?}"),
         }
@@ -276,9 +292,10 @@ impl World {
         mode: SubscribeMode,
         items: Vec<SubscriptionRequest>,
     ) -> Vec<Result<Generation, Refusal>> {
-        let epoch = self.site().client(client).unwrap().epoch;
+        let row = self.site().client(client).unwrap();
+        let (epoch, number) = (row.epoch, row.listed + 1);
         let (site, client) = (SITE.into(), client.into());
-        match self.run(Command::Subscribe(Subscribe { site, client, epoch, mode, items })) {
+        match self.run(Command::Subscribe(Subscribe { site, client, epoch, number, mode, items })) {
             Outcome::Subscribed(results) => results
                 .into_iter()
                 .map(|one| one.result.map(|(_, generation)| generation))

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ackord_machine::site::{
-    Access, AdminAction, Advance, Arguments, AttachService, Command, Digest, Epoch,
+    Access, AdminAction, Advance, Arguments, AttachService, Claim, Command, Digest, Epoch,
     EventDefinition, EventName, GuestSupport, Incarnation, InstanceId, Kind, NewEvent, Outcome,
-    Place, Raise, RequestId, Sequence, ServiceId, SiteName, SiteSettings, StorageUid, Structure,
+    Place, Raise, RequestId, Sequence, ServiceId, SessionId, SiteName, SiteSettings, StorageUid,
+    Structure,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +18,9 @@ use crate::{Node, NodeOptions, OnFatal, PartitionHandle, Pending, ProposeError};
 
 pub(super) const INCARNATION: Incarnation = Incarnation(77);
 pub(super) const UID: StorageUid = StorageUid([7; 16]);
+
+/// Tells the sessions of a test process apart.
+static LAST_SESSION: AtomicU64 = AtomicU64::new(0);
 
 /// Small files and short intervals; a failure of the node fails the test by its absence of answers
 /// instead of aborting the test process.
@@ -106,6 +111,10 @@ impl Publisher {
             continues: None,
             incarnation: INCARNATION,
             place: Place { node: 1, run: 1 },
+            claim: Claim {
+                session: SessionId(LAST_SESSION.fetch_add(1, Ordering::Relaxed)),
+                above: Epoch(u64::MAX),
+            },
         });
         let Ok(Outcome::ServiceAttached { epoch, last, parked: None, .. }) =
             propose(&at, attach).await

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_machine::site::{
-    AdminAction, ClientId, Command, Decision, Effect, Epoch, InstanceId, Limits, Outcome, Raised,
-    SiteName, Start, Subscribe, SubscribeMode, SubscriptionRequest,
+    AdminAction, Claim, ClientId, Command, Decision, Effect, Epoch, InstanceId, Limits, Outcome,
+    Raised, SessionId, SiteName, Start, Subscribe, SubscribeMode, SubscriptionRequest,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -126,7 +126,9 @@ async fn given_advances_of_one_cursor_when_batched_then_each_gets_the_highest_on
     let client = ClientId::from("client");
     let create = AdminAction::CreateClient { id: client.clone(), user: None };
     propose(&publisher.at, admin(&publisher.site, 3, create)).await.unwrap();
-    let attach = Command::AttachClient { site: publisher.site.clone(), client: client.clone() };
+    let claim = Claim { session: SessionId(1), above: Epoch(0) };
+    let attach =
+        Command::AttachClient { site: publisher.site.clone(), client: client.clone(), claim };
     let Ok(Outcome::ClientAttached { epoch, .. }) = propose(&publisher.at, attach).await else {
         panic!("a registered client attaches");
     };
@@ -134,6 +136,7 @@ async fn given_advances_of_one_cursor_when_batched_then_each_gets_the_highest_on
         site: publisher.site.clone(),
         client,
         epoch,
+        number: 1,
         mode: SubscribeMode::Exact,
         items: vec![SubscriptionRequest {
             event: "Alarm".into(),

@@ -199,6 +199,7 @@ fn given_a_revoked_token_then_the_session_that_used_it_is_closed() {
         SITE.into(),
         Receiver::Client("c".into()),
         Some(id.clone()),
+        session_id(),
         SessionOptions::default(),
     );
     client.hello(&mut world, None);
@@ -219,7 +220,7 @@ fn given_frames_out_of_turn_then_the_session_is_closed_as_a_violation() {
 
     let mut world = World::new();
     let mut client = Client::with(&mut world, &["reading"]);
-    client.tell(&world, |session, _, out| session.on_hello(None, out));
+    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
     assert_eq!(client.closed, Some(CloseReason::ProtocolViolation));
 }
 

@@ -2,10 +2,12 @@
 
 mod access;
 mod delivery;
+mod failover;
 mod publishing;
 mod subscriptions;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::session::*;
 use crate::site::*;
@@ -37,6 +39,8 @@ pub struct Client {
     pub said: Vec<ToClient>,
     pub asked: VecDeque<(Token, Ask)>,
     pub closed: Option<CloseReason>,
+    /// How often it asked for a sign of life.
+    pub probed: u32,
     woken: usize,
 }
 
@@ -46,7 +50,15 @@ pub struct Service {
     pub said: Vec<ToService>,
     pub asked: VecDeque<(Token, Command)>,
     pub closed: Option<CloseReason>,
+    /// How often it asked for a sign of life.
+    pub probed: u32,
     woken: usize,
+}
+
+/// A session's identity that no other has.
+pub fn session_id() -> SessionId {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    SessionId(LAST.fetch_add(1, Ordering::Relaxed))
 }
 
 fn definition(name: &str, kind: Kind) -> EventDefinition {
@@ -185,10 +197,11 @@ impl Client {
     pub fn new(receiver: Receiver, world: &World) -> Self {
         let options = SessionOptions { ack_timeout_ms: ACK_TIMEOUT_MS as u32 };
         Self {
-            session: ClientSession::new(SITE.into(), receiver, None, options),
+            session: ClientSession::new(SITE.into(), receiver, None, session_id(), options),
             said: Vec::new(),
             asked: VecDeque::new(),
             closed: None,
+            probed: 0,
             woken: world.effects.len(),
         }
     }
@@ -213,7 +226,7 @@ impl Client {
     }
 
     pub fn hello(&mut self, world: &mut World, set: Option<Digest>) {
-        self.tell(world, |session, _, out| session.on_hello(set, out));
+        self.tell(world, |session, view, out| session.on_hello(set, view, out));
         self.settle(world);
     }
 
@@ -238,6 +251,7 @@ impl Client {
                     self.asked.push_back((token, Ask::Propose(command)));
                 }
                 Output::Linearize { token } => self.asked.push_back((token, Ask::Linearize)),
+                Output::Probe => self.probed += 1,
                 Output::Send(message) => self.said.push(message),
                 Output::Close { reason, .. } => self.closed = Some(reason),
             }
@@ -289,6 +303,18 @@ impl Client {
         world.pass_ms(deadline.saturating_sub(world.now_ms));
         self.tell(world, |session, view, out| session.on_time(view, out));
         self.settle(world);
+    }
+
+    /// Fails everything that the session asks for until it closes.
+    pub fn fail(&mut self, world: &mut World, failed: Failed) {
+        while self.closed.is_none() {
+            while let Some((token, _)) = self.asked.pop_front() {
+                self.answer(world, token, Err(failed));
+            }
+            let Some(deadline) = self.session.next_deadline() else { return };
+            world.pass_ms(deadline.saturating_sub(world.now_ms));
+            self.tell(world, |session, view, out| session.on_time(view, out));
+        }
     }
 
     pub fn ack(&mut self, world: &mut World, name: &str, id: u64) {

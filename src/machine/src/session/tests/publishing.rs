@@ -5,10 +5,11 @@ use super::*;
 impl Service {
     pub fn new(world: &World) -> Self {
         Self {
-            session: ServiceSession::new(SITE.into(), "s".into(), None),
+            session: ServiceSession::new(SITE.into(), "s".into(), None, session_id()),
             said: Vec::new(),
             asked: VecDeque::new(),
             closed: None,
+            probed: 0,
             woken: world.effects.len(),
         }
     }
@@ -30,6 +31,7 @@ impl Service {
             window: 4,
             incarnation: Incarnation(11),
             place: Place { node: 1, run: 1 },
+            above: world.site().service("s").map(|row| row.epoch).unwrap_or_default(),
         };
         self.tell(world, |session, _, out| session.on_hello(hello, out));
         self.settle(world);
@@ -47,6 +49,7 @@ impl Service {
             match output {
                 Output::Propose { token, command } => self.asked.push_back((token, command)),
                 Output::Linearize { .. } => panic!("a service has nothing to read"),
+                Output::Probe => self.probed += 1,
                 Output::Send(message) => self.said.push(message),
                 Output::Close { reason, .. } => self.closed = Some(reason),
             }
@@ -74,6 +77,28 @@ impl Service {
         self.tell(world, |session, view, out| session.on_outcome(token, result, view, out));
     }
 
+    /// Lets the session's next deadline pass.
+    pub fn time_out(&mut self, world: &mut World) {
+        let deadline = self.session.next_deadline().expect("it waits for something");
+        world.pass_ms(deadline.saturating_sub(world.now_ms));
+        let now_ms = world.now_ms;
+        self.tell(world, |session, _, out| session.on_time(now_ms, out));
+    }
+
+    /// Fails everything that the session asks for, for this long.
+    pub fn fail(&mut self, world: &mut World, failed: Failed, for_ms: u64) {
+        let end_ms = world.now_ms + for_ms;
+        loop {
+            while let Some((token, _)) = self.asked.pop_front() {
+                self.answer(world, token, Err(failed));
+            }
+            if self.session.next_deadline().is_none_or(|at| at > end_ms) {
+                return;
+            }
+            self.time_out(world);
+        }
+    }
+
     pub fn settle(&mut self, world: &mut World) {
         loop {
             while let Some((token, command)) = self.asked.pop_front() {
@@ -90,7 +115,7 @@ impl Service {
     }
 
     /// Takes the answers to raises: (number, what).
-    fn answers(&mut self) -> Vec<(u64, &'static str)> {
+    pub fn answers(&mut self) -> Vec<(u64, &'static str)> {
         let answer = |message| match message {
             ToService::Accepted { sequence, duplicate: true, .. } => (sequence.0, "duplicate"),
             ToService::Accepted { sequence, .. } => (sequence.0, "accepted"),
@@ -157,7 +182,7 @@ fn given_more_raises_than_the_window_then_the_surplus_is_refused_and_a_flood_clo
             (6, "out-of-sequence")
         ]
     );
-    for sequence in 5..5 + 4 + crate::session::service::SURPLUS_MAX as u64 {
+    for sequence in 5..5 + 4 + crate::session::raises::SURPLUS_MAX as u64 {
         assert_eq!(service.closed, None);
         service.raise(&world, sequence);
     }
@@ -175,11 +200,11 @@ fn p21_given_a_raise_refused_as_busy_then_later_ones_are_out_of_sequence_until_i
     }
     assert_eq!(service.answers().len(), 5);
     service.raise(&world, 6);
-    let (token, _) = service.asked.pop_front().expect("it was proposed");
-    service.answer(&world, token, Err(Failed::Busy));
+    service.raise(&world, 7);
+    service.fail(&mut world, Failed::Busy, PATIENCE_BUSY_MS);
     service.raise(&world, 7);
     assert!(service.asked.is_empty(), "a hopeless raise costs no log entry");
-    assert_eq!(service.answers(), [(6, "failed"), (7, "out-of-sequence")]);
+    assert_eq!(service.answers(), [(6, "failed"), (7, "out-of-sequence"), (7, "out-of-sequence")]);
     service.raise(&world, 6);
     service.raise(&world, 7);
     service.settle(&mut world);
@@ -187,8 +212,7 @@ fn p21_given_a_raise_refused_as_busy_then_later_ones_are_out_of_sequence_until_i
 }
 
 #[test]
-fn given_decided_numbers_sent_again_and_one_refused_as_busy_then_none_of_them_holds_the_others_back()
- {
+fn given_decided_numbers_sent_again_and_one_refused_then_none_of_them_holds_the_others_back() {
     let mut world = World::new();
     let mut service = Service::connected(&mut world);
     for sequence in 1..=4 {
@@ -200,7 +224,7 @@ fn given_decided_numbers_sent_again_and_one_refused_as_busy_then_none_of_them_ho
         service.raise(&world, sequence);
     }
     let (token, _) = service.asked.pop_front().expect("1 was proposed");
-    service.answer(&world, token, Err(Failed::Busy));
+    service.answer(&world, token, Err(Failed::DiskFull));
     service.raise(&world, 3);
     service.raise(&world, 1);
     service.raise(&world, 5);
@@ -340,23 +364,6 @@ fn p22_given_two_sessions_of_one_service_then_the_newest_wins() {
 }
 
 #[test]
-fn given_a_raise_of_unknown_fate_then_the_session_ends_and_the_next_welcome_tells() {
-    let mut world = World::new();
-    let mut service = Service::connected(&mut world);
-    service.raise(&world, 1);
-    let (token, command) = service.asked.pop_front().expect("it was proposed");
-    world.apply(command);
-    service.answer(&world, token, Err(Failed::Unknown));
-    assert_eq!(service.closed, Some(CloseReason::Unavailable));
-    let again = Service::connected(&mut world);
-    let last = again.said.iter().find_map(|message| match message {
-        ToService::Welcome { last, .. } => Some(*last),
-        _ => None,
-    });
-    assert_eq!(last, Some(Sequence(1)));
-}
-
-#[test]
 fn given_a_goodbye_then_what_is_in_flight_is_answered_before_the_close() {
     let mut world = World::new();
     let mut service = Service::connected(&mut world);
@@ -382,6 +389,7 @@ fn given_a_superseded_store_then_the_welcome_says_so_and_its_raises_are_refused(
         window: 4,
         incarnation: Incarnation(11),
         place: Place { node: 1, run: 1 },
+        above: Epoch(1),
     };
     second.tell(&world, |session, _, out| session.on_hello(hello, out));
     second.settle(&mut world);

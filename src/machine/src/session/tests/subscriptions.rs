@@ -164,18 +164,6 @@ fn given_lists_that_wait_then_they_are_served_in_order_and_too_many_close_the_se
 }
 
 #[test]
-fn given_a_list_of_unknown_fate_then_the_session_ends_so_that_its_epoch_fences_it() {
-    let mut world = World::new();
-    let mut client = Client::with(&mut world, &["reading"]);
-    client.tell(&world, |session, view, out| {
-        session.on_subscribe(ListMode::Exact, vec![], view, out);
-    });
-    let (token, _) = client.asked.pop_front().expect("it was proposed");
-    client.answer(&world, token, Err(Failed::Unknown));
-    assert_eq!(client.closed, Some(CloseReason::Unavailable));
-}
-
-#[test]
 fn given_an_event_that_the_structure_loses_then_its_subscription_is_reported_as_removed() {
     let mut world = World::new();
     let mut client = Client::with(&mut world, &["reading", "short"]);
@@ -192,37 +180,13 @@ fn given_an_event_that_the_structure_loses_then_its_subscription_is_reported_as_
 }
 
 #[test]
-fn given_an_opening_that_fails_then_only_that_of_a_stateless_client_is_tried_again() {
-    let mut world = World::new();
-    let mut guest = Client::new(Receiver::Stateless, &world);
-    guest.tell(&world, |session, _, out| session.on_hello(None, out));
-    let (token, _) = guest.asked.pop_front().expect("the read was asked for");
-    guest.answer(&world, token, Err(Failed::Busy));
-    guest.time_out(&mut world);
-    assert_eq!(guest.closed, None);
-
-    // An attach later on could replace the session that the client has opened meanwhile.
-    for (failed, reason) in [
-        (Failed::Busy, CloseReason::Busy),
-        (Failed::Unavailable, CloseReason::Unavailable),
-        (Failed::Unknown, CloseReason::Unavailable),
-    ] {
-        let mut client = Client::new(Receiver::Client("c".into()), &world);
-        client.tell(&world, |session, _, out| session.on_hello(None, out));
-        let (token, _) = client.asked.pop_front().expect("the attach was proposed");
-        client.answer(&world, token, Err(failed));
-        assert_eq!(client.closed, Some(reason));
-    }
-}
-
-#[test]
 fn given_a_replica_that_lags_then_the_session_opens_once_its_own_attach_is_applied() {
     let mut world = World::new();
     let id = world.raise("reading");
     drop(Client::with(&mut world, &["reading"]));
     let lagging = World::new();
     let mut client = Client::new(Receiver::Client("c".into()), &world);
-    client.tell(&world, |session, _, out| session.on_hello(None, out));
+    client.tell(&world, |session, view, out| session.on_hello(None, view, out));
     let (token, ask) = client.asked.pop_front().expect("the attach was proposed");
     let Ask::Propose(command) = ask else { panic!("{ask:?}") };
     let outcome = world.apply(command);

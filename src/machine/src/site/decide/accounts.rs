@@ -71,6 +71,7 @@ pub(super) fn create_service(
         site: site.name().clone(),
         id: id.clone(),
         epoch: Epoch::default(),
+        sessions: Vec::new(),
         at: None,
         uid: None,
         declared: None,
@@ -130,6 +131,8 @@ pub(super) fn create_client(
         id: id.clone(),
         user: user.clone(),
         epoch: Epoch::default(),
+        sessions: Vec::new(),
+        listed: 0,
         generation_floor: Default::default(),
     }));
     wake_client(site, id, &mut verdict);

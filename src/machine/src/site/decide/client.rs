@@ -1,13 +1,13 @@
 //! Sessions of stateful clients: attaching, subscribing, moving cursors.
 //!
-//! A cursor only moves forward, never above the head, and only for the newest session in the
+//! An attach or a list that comes again is answered and changes nothing. A cursor only moves forward, never above the head, and only for the newest session in the
 //! present incarnation and generation. A private instance goes when its addressee's cursor passes
 //! it. Authority is no matter here: it gates delivery, not subscription.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::super::command::{Advance, Start, Subscribe, SubscribeMode, SubscriptionRequest};
+use super::super::command::{Advance, Claim, Start, Subscribe, SubscribeMode, SubscriptionRequest};
 use super::super::ids::{ClientId, EventKey, InstanceId, SiteName};
 use super::super::limits::{Limits, SUBSCRIBE_ITEMS_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal, SubscribeResult};
@@ -15,7 +15,7 @@ use super::super::row::{ClientRow, Row, RowKey, SubscriptionRow};
 use super::super::site::{Receiver, Site};
 use super::super::state::State;
 use super::super::validate::invalid;
-use super::{Verdict, check_epoch, find, next_epoch};
+use super::{Verdict, check_epoch, find, next_epoch, take_over};
 
 fn find_client<'a>(site: &'a Site, client: &ClientId) -> Result<&'a ClientRow, Refusal> {
     site.client(client.as_str()).ok_or(Refusal::UnknownClient)
@@ -29,14 +29,18 @@ pub(super) fn attach(
     state: &State,
     site: &SiteName,
     client: &ClientId,
+    claim: Claim,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, site)?;
     let client = find_client(site, client)?;
     site.admits(&Receiver::Client(client.id.clone()))?;
+    let incarnation = site.incarnation();
+    let Some(sessions) = take_over(claim, client.epoch, &client.sessions)? else {
+        return Ok(Verdict::new(Outcome::ClientAttached { epoch: client.epoch, incarnation }));
+    };
     let epoch = next_epoch(site, client.epoch);
-    let mut verdict =
-        Verdict::new(Outcome::ClientAttached { epoch, incarnation: site.incarnation() });
-    verdict.put(Row::Client(ClientRow { epoch, ..client.clone() }));
+    let mut verdict = Verdict::new(Outcome::ClientAttached { epoch, incarnation });
+    verdict.put(Row::Client(ClientRow { epoch, sessions, listed: 0, ..client.clone() }));
     wake(site, &client.id, &mut verdict);
     Ok(verdict)
 }
@@ -79,15 +83,23 @@ pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict,
         SubscribeMode::Add | SubscribeMode::Remove => {}
     }
     let mut verdict = Verdict::new(Outcome::Subscribed(results));
+    // It came before: what it asked for was done, or something else was asked for since.
+    if subscribe.number <= client.listed {
+        return Ok(verdict);
+    }
+    let client = &ClientRow { listed: subscribe.number, ..client.clone() };
+    verdict.put(Row::Client(client.clone()));
     let removed: Vec<_> =
         before.values().filter(|row| !after.contains_key(&row.event)).copied().collect();
     remove(client, &removed, &mut verdict);
+    let mut changed = !removed.is_empty();
     for (event, row) in after {
         if before.get(&event).is_none_or(|known| **known != row) {
             verdict.put(Row::Subscription(row));
+            changed = true;
         }
     }
-    if !verdict.writes.is_empty() {
+    if changed {
         wake(site, &client.id, &mut verdict);
     }
     Ok(verdict)

@@ -16,9 +16,9 @@ mod tick;
 
 use sha2::{Digest as _, Sha256};
 
-use super::command::{Batch, Command};
-use super::ids::{Epoch, Incarnation, SiteName, Stamp};
-use super::limits::INCARNATION_END;
+use super::command::{Batch, Claim, Command};
+use super::ids::{Epoch, Incarnation, SessionId, SiteName, Stamp};
+use super::limits::{INCARNATION_END, SESSIONS_REMEMBERED};
 use super::outcome::{Effect, Outcome, Refusal};
 use super::row::{HeadRow, Row, RowKey, SiteRow, Write};
 use super::site::Site;
@@ -76,12 +76,14 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
     let now = stamp.max(state.clock());
     match command {
         Command::AttachService(attach) => service::attach(state, attach).into(),
-        Command::DetachService { site, service, epoch } => {
-            service::detach(state, site, service, *epoch).into()
+        Command::DetachService { site, service, session } => {
+            service::detach(state, site, service, *session).into()
         }
         Command::Raise(raise) => raise::raise(state, now, raise).into(),
         Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise).into(),
-        Command::AttachClient { site, client } => client::attach(state, site, client).into(),
+        Command::AttachClient { site, client, claim } => {
+            client::attach(state, site, client, *claim).into()
+        }
         Command::Subscribe(subscribe) => client::subscribe(state, subscribe).into(),
         Command::Advance(advance) => client::advance(state, advance).into(),
         Command::Admin { request, site, action } => {
@@ -153,6 +155,27 @@ fn head(site: &Site) -> HeadRow {
 /// account that may have had its id.
 fn next_epoch(site: &Site, last: Epoch) -> Epoch {
     last.max(site.epoch_floor()).next()
+}
+
+/// Judges a claim to be the newest session of an account: the sessions to remember from now on,
+/// or `None` when it is the newest already. One that was replaced stays so; one that does not know
+/// of the newest is told of it, and decides whether its peer is still there to take over.
+fn take_over(
+    claim: Claim,
+    newest: Epoch,
+    sessions: &[SessionId],
+) -> Result<Option<Vec<SessionId>>, Refusal> {
+    if sessions.last() == Some(&claim.session) {
+        return Ok(None);
+    }
+    if sessions.contains(&claim.session) {
+        return Err(Refusal::StaleEpoch { newest });
+    }
+    if claim.above < newest {
+        return Err(Refusal::Overtaken { newest });
+    }
+    let forgotten = (sessions.len() + 1).saturating_sub(SESSIONS_REMEMBERED);
+    Ok(Some(sessions.iter().skip(forgotten).copied().chain([claim.session]).collect()))
 }
 
 /// Judges the epoch that a session names; 0 is no session.

@@ -1,13 +1,16 @@
 //! Sessions of services: attaching, and the marks of the stores they raise from.
 //!
-//! Each attach takes a higher epoch; the newest wins. The first structure on a blank site that
+//! Each session takes a higher epoch; the newest wins. An attach that comes again is answered from
+//! the state and changes nothing. The first structure on a blank site that
 //! allows it constructs the site. A store that continues another takes over its mark and its
 //! remembered decisions in the same verdict that retires the other.
 
 use std::sync::Arc;
 
 use super::super::command::AttachService;
-use super::super::ids::{Digest, Epoch, Incarnation, Sequence, ServiceId, SiteName, StorageUid};
+use super::super::ids::{
+    Digest, Epoch, Incarnation, Sequence, ServiceId, SessionId, SiteName, StorageUid,
+};
 use super::super::limits::{HOSTNAME_BYTES_MAX, STORES_PER_SERVICE, VERSION_BYTES_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal};
 use super::super::row::{DeclaredRow, OutcomeRow, Row, RowKey, ServiceRow, StoreRow};
@@ -15,12 +18,15 @@ use super::super::site::{Site, parked};
 use super::super::state::State;
 use super::super::structure::Structure;
 use super::structure::{How, install};
-use super::{Verdict, check_incarnation, find, next_epoch};
+use super::{Verdict, check_incarnation, find, next_epoch, take_over};
 
 pub(super) fn attach(state: &State, attach: &AttachService) -> Result<Verdict, Refusal> {
     let (site, site_row) = find(state, &attach.site)?;
     let service = site.service(attach.service.as_str()).ok_or(Refusal::UnknownService)?;
     check_incarnation(attach.incarnation)?;
+    let Some(sessions) = take_over(attach.claim, service.epoch, &service.sessions)? else {
+        return Ok(Verdict::new(attached(site, service, attach.uid)));
+    };
     let declared = match &attach.structure {
         None => None,
         Some(structure) => Some((structure, judge(state, site, structure)?)),
@@ -51,6 +57,7 @@ pub(super) fn attach(state: &State, attach: &AttachService) -> Result<Verdict, R
         site: site.name().clone(),
         id: service.id.clone(),
         epoch,
+        sessions,
         at: Some(attach.place),
         uid: Some(attach.uid),
         declared: declared.map(|(_, hash)| hash),
@@ -69,6 +76,19 @@ pub(super) fn attach(state: &State, attach: &AttachService) -> Result<Verdict, R
         parked,
     };
     Ok(verdict)
+}
+
+/// The answer to the newest session, once more.
+fn attached(site: &Site, service: &ServiceRow, uid: StorageUid) -> Outcome {
+    let mark = site.store(service.id.as_str(), uid);
+    let blank = site.structure().is_none();
+    Outcome::ServiceAttached {
+        epoch: service.epoch,
+        incarnation: if blank { Incarnation::default() } else { site.incarnation() },
+        last: mark.map_or(Sequence::default(), |mark| mark.last),
+        superseded: mark.is_some_and(|mark| mark.retired),
+        parked: site.parked(service),
+    }
 }
 
 /// The hash of a declared structure. The one that the site has is taken as it is: it was judged
@@ -197,12 +217,12 @@ pub(super) fn detach(
     state: &State,
     site: &SiteName,
     service: &ServiceId,
-    epoch: Epoch,
+    session: SessionId,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, site)?;
     let service = site.service(service.as_str()).ok_or(Refusal::UnknownService)?;
     let mut verdict = Verdict::new(Outcome::Done);
-    if service.online() && service.epoch == epoch {
+    if service.online() && service.sessions.last() == Some(&session) {
         verdict.put(Row::Service(ServiceRow { at: None, ..service.clone() }));
         let (site, service) = (site.name().clone(), service.id.clone());
         verdict.effects.push(Effect::Service { site, service });
