@@ -15,8 +15,8 @@ use ackord_machine::session::{
     View, Wake,
 };
 use ackord_machine::site::{
-    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SessionId, SiteName,
-    Stamp, State, Write, apply, coalesce,
+    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SessionId,
+    SiteName, Stamp, State, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing, ServiceFrame, ServiceMessage};
@@ -174,8 +174,12 @@ impl Broker {
 
     /// A frame of a service arrived.
     pub fn hear_service(&mut self, link: LinkId, frame: ServiceFrame, now: u64) -> Vec<Act> {
-        self.with_service(link, now, |session, _, out| {
-            translate::service_frame(session, frame, GRANT, out);
+        // Now and then the node knows nothing of the sessions before.
+        let known = self.busy.between(0, 4) > 0;
+        self.with_service(link, now, |session, view, out| {
+            let row = view.site.and_then(|site| site.service(session.service().as_str()));
+            let above = row.filter(|_| known).map(|row| row.epoch).unwrap_or_default();
+            translate::service_frame(session, frame, Grant { above, ..GRANT }, out);
         })
     }
 

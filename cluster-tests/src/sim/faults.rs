@@ -4,10 +4,11 @@ use ackord_machine::site::{
     AdminAction, Command, EventName, InstanceId, RequestId, RoleName, SiteName, UserId,
 };
 
+use super::agenda::Happening;
 use super::broker::LinkId;
 use super::link::Peer;
 use super::scene::{SITE, client_id};
-use super::world::{Happening, World};
+use super::world::World;
 
 impl World {
     /// One fault, and the next is planned; once calm is due, everyone gets its role back.
@@ -18,11 +19,12 @@ impl World {
             return self.act(acts);
         }
         self.later(20, 600, Happening::Fault);
-        match self.seed.between(0, 10) {
+        match self.seed.between(0, 12) {
             0 | 1 => self.broker_crashes(),
             2 | 3 => self.service_crashes(),
             4 | 5 => self.client_crashes(),
             6 => self.administration(),
+            7 | 8 => self.leader_dies(),
             _ => self.cut_one(),
         }
     }
@@ -49,6 +51,18 @@ impl World {
             }
         }
         self.later(5, 400, Happening::BrokerStarts);
+    }
+
+    /// Nobody leads the partition for a while: longer than anyone's patience now and then.
+    fn leader_dies(&mut self) {
+        if self.broker.away {
+            return;
+        }
+        self.faults[5] += 1;
+        self.say("nobody leads");
+        self.broker.away = true;
+        let high = if self.seed.between(0, 8) == 0 { 15_000 } else { 2_500 };
+        self.later(100, high, Happening::Back);
     }
 
     fn service_crashes(&mut self) {

@@ -9,6 +9,7 @@
 //! everything must come to rest. The seed is the bug report:
 //! `ACKORD_TEST_SEED=N cargo test -p cluster-tests --test simulation`; `ACKORD_TEST_TRACE=1` tells it all.
 
+mod agenda;
 mod broker;
 mod client;
 mod faults;

@@ -9,11 +9,11 @@ use ackord_endpoint::cpl::PositionChange;
 use ackord_endpoint::publish::{PublishOutput, StoreBatch, Then};
 use ackord_endpoint::subscribe::SubscribeOutput;
 use ackord_endpoint::{Delivery, Event, Flow, HandlerError};
-use ackord_machine::session::Token;
 use ackord_machine::site::{Receiver, SiteName};
 use ackord_wire::Payload;
 use ackord_wire::frame::{ServiceFrame, ServiceMessage};
 
+use super::agenda::{Due, Happening};
 use super::broker::{Act, Broker, LinkId, Mistakes, Say};
 use super::client::{ClientHost, Kind};
 use super::link::{Frame, Links, Peer};
@@ -39,53 +39,9 @@ pub struct Report {
     pub acknowledged: u64,
     /// Calls of handlers.
     pub handled: u64,
-    /// Faults that happened: broker crashes, service crashes, torn stores, client crashes, cuts.
-    pub faults: [u64; 5],
-}
-
-/// What is going to happen.
-#[derive(Debug)]
-pub(super) enum Happening {
-    Arrive(LinkId, Box<Frame>),
-    BrokerLearnsCut(LinkId),
-    PeerLearnsCut(LinkId),
-    Write { life: u64 },
-    Synced { life: u64, length: usize },
-    BrokerTime { life: u64 },
-    Wake { life: u64 },
-    TurnedAway { life: u64, link: LinkId, token: Token },
-    BrokerStarts,
-    Connect(Peer),
-    Time(Peer, u64),
-    Raise(usize),
-    Kept(usize, u64),
-    Saved(usize, u64),
-    Returned { client: usize, life: u64, lane: usize },
-    Starts(Peer),
-    Fault,
-}
-
-struct Due {
-    at: u64,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
+    /// Faults that happened: broker crashes, service crashes, torn stores, client crashes, cuts,
+    /// elections.
+    pub faults: [u64; 6],
 }
 
 /// See the module.
@@ -109,7 +65,7 @@ pub(super) struct World {
     to_raise: u64,
     pub(super) requests: u64,
     pub(super) oracle: Oracle,
-    pub(super) faults: [u64; 5],
+    pub(super) faults: [u64; 6],
     /// Says on standard error what happens: `ACKORD_TEST_TRACE=1`.
     pub(super) trace: bool,
 }
@@ -178,7 +134,7 @@ impl World {
             to_raise: seed.between(10, 80),
             requests: 0,
             oracle: Oracle::default(),
-            faults: [0; 5],
+            faults: [0; 6],
             trace: std::env::var_os("ACKORD_TEST_TRACE").is_some(),
             seed,
         };
@@ -263,15 +219,27 @@ impl World {
                 let acts = self.broker.wake_all(self.now);
                 self.act(acts);
             }
-            Happening::TurnedAway { life, link, token } if life == self.broker.life => {
-                let acts = self.broker.turn_away(link, token, self.now);
+            Happening::Failed { life, link, token, failed } if life == self.broker.life => {
+                let acts = self.broker.fail(link, token, failed, self.now);
                 self.act(acts);
             }
+            Happening::Late(command) if self.broker.up => {
+                let acts = self.broker.propose(*command);
+                self.act(acts);
+            }
+            Happening::Ping(link) => self.pinged(link),
+            Happening::Pong(link) if self.links.carries(link, true, self.now) => {
+                let acts = self.broker.alive(link, self.now);
+                self.act(acts);
+            }
+            Happening::Back => self.broker.away = false,
             Happening::Write { .. }
             | Happening::Synced { .. }
             | Happening::BrokerTime { .. }
             | Happening::Wake { .. }
-            | Happening::TurnedAway { .. } => {}
+            | Happening::Failed { .. }
+            | Happening::Late(_)
+            | Happening::Pong(_) => {}
             Happening::BrokerStarts => self.broker.start(&mut self.seed),
             Happening::Connect(peer) => self.connect(peer),
             Happening::Time(peer, life) => self.time(peer, life),
@@ -312,10 +280,12 @@ impl World {
                     self.later(1, high, Happening::Wake { life });
                 }
                 Act::Wake => {}
-                Act::TurnAway(link, token) => {
+                Act::Fail(link, token, failed) => {
                     let life = self.broker.life;
-                    self.later(1, 40, Happening::TurnedAway { life, link, token });
+                    self.later(1, 40, Happening::Failed { life, link, token, failed });
                 }
+                Act::Late(command) => self.later(1, 4_000, Happening::Late(command)),
+                Act::Probe(link) => self.later(1, 40, Happening::Ping(link)),
                 Act::Say(link, say) => self.send(link, Frame::Broker(say)),
             }
         }
@@ -405,6 +375,18 @@ impl World {
                 self.act(acts);
             }
             Frame::Broker(say) => self.peer_hears(link, say),
+        }
+    }
+
+    /// A ping arrives: a peer that is there, and whose connection this is, answers it.
+    fn pinged(&mut self, link: LinkId) {
+        let present = match self.links.peer(link) {
+            Some(Peer::Service(index)) => self.services[index].link,
+            Some(Peer::Client(index)) => self.clients[index].link,
+            None => None,
+        };
+        if present == Some(link) && self.links.carries(link, false, self.now) {
+            self.later(1, 40, Happening::Pong(link));
         }
     }
 

@@ -137,6 +137,17 @@ impl Raises {
         }
     }
 
+    /// An answer that waited for those before it never asks for a number that these have decided.
+    fn up_to_date(&self, mut answer: ToService) -> ToService {
+        if let ToService::Refused { sequence, cause } = &mut answer
+            && let RefusedRaise::Refusal(Refusal::OutOfSequence { expected }) = cause
+        {
+            let next = self.decided.next().min(*sequence);
+            *expected = next.max(*expected);
+        }
+        answer
+    }
+
     /// The raise failed: it waits, and those that come after it.
     fn wait(&mut self, index: usize, now_ms: u64) {
         self.slots[index].fate = Fate::Waiting;
@@ -184,9 +195,13 @@ impl ServiceSession {
         }
         let run = self.raises.run;
         if let Some(cause) = cause {
+            // One that comes again while the window is full is under way: nobody waits for it.
+            let waited_for = !matches!(cause, RefusedRaise::WindowFull);
             let fate = Fate::Answered(ToService::Refused { sequence, cause });
             self.raises.slots.push_back(Slot { sequence, run, event: None, fate });
-            self.raises.undecided(sequence, run);
+            if waited_for {
+                self.raises.undecided(sequence, run);
+            }
             return self.release(out);
         }
         if let Some(arguments) = &mut event.arguments {
@@ -375,7 +390,7 @@ impl ServiceSession {
             && let Some(Slot { fate: Fate::Answered(answer), .. }) = self.raises.slots.pop_front()
         {
             self.raises.first += 1;
-            out.push(Output::Send(answer));
+            out.push(Output::Send(self.raises.up_to_date(answer)));
         }
         if self.stage == Stage::Draining && self.raises.slots.is_empty() {
             self.close(CloseReason::Goodbye, "", out);

@@ -369,3 +369,35 @@ fn given_a_commit_of_unknown_fate_then_its_repeat_and_its_late_copy_deliver_noth
         assert_eq!(world.cursor("c", "reading"), ids[1]);
     }
 }
+
+#[test]
+fn given_raises_sent_again_while_they_wait_then_no_answer_asks_for_a_number_that_was_decided() {
+    // An endpoint takes that for a broker that has forgotten, and starts over.
+    let mut world = World::new();
+    let mut service = Service::connected(&mut world);
+    for sequence in [1, 2, 3, 4, 1, 2, 3, 4] {
+        service.raise(&world, sequence);
+    }
+    service.fail(&mut world, Failed::Unknown, PROPOSE_RETRY_MS);
+    for sequence in [1, 2, 3, 4, 6] {
+        service.raise(&world, sequence);
+    }
+    service.time_out(&mut world);
+    service.settle(&mut world);
+    let mut decided = 0;
+    let mut accepted = Vec::new();
+    for message in std::mem::take(&mut service.said) {
+        match message {
+            ToService::Accepted { sequence, .. } => {
+                decided = sequence.0;
+                accepted.push(decided);
+            }
+            ToService::Refused {
+                cause: RefusedRaise::Refusal(Refusal::OutOfSequence { expected }),
+                ..
+            } => assert!(expected.0 > decided, "{expected} after {decided}"),
+            _ => {}
+        }
+    }
+    assert_eq!(accepted, [1, 2, 3, 4]);
+}
