@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
@@ -14,7 +15,7 @@ use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
 use futures_util::future::join_all;
 use prometheus::Registry;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentSetup;
@@ -29,6 +30,11 @@ use crate::proposals;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
 use crate::{token, translate};
+
+/// Reads that are confirmed at a time on behalf of those who are not known here.
+const CONFIRMING_MAX: usize = 16;
+/// Until a read that was not confirmed is tried again.
+const CONFIRM_RETRY: Duration = Duration::from_millis(20);
 
 /// A refusal as the front reports it: the stable code and a detail for a person. The detail of
 /// `invalid` is `<path of the field>: <rule>`, for instance `events[3].size: 1..=1000, was 1001`.
@@ -52,6 +58,8 @@ pub(crate) struct Inner {
     origin: Instant,
     pub sessions: AtomicUsize,
     pub session_ended: Notify,
+    /// Bounds the reads that are confirmed on behalf of those who are not known here.
+    confirming: Semaphore,
     shutdown: watch::Sender<bool>,
 }
 
@@ -90,6 +98,7 @@ impl Broker {
             origin: Instant::now(),
             sessions: AtomicUsize::new(0),
             session_ended: Notify::new(),
+            confirming: Semaphore::new(CONFIRMING_MAX),
             shutdown: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -132,19 +141,48 @@ impl Broker {
         }
     }
 
-    /// Who the bearer of this token is, on this site.
+    /// Who the bearer of this token is, on this site. One that this node does not know is looked for
+    /// again after everything that was acknowledged before the call: another node may have taken it
+    /// in just now.
     ///
     /// # Errors
-    /// `bad-credentials`, whatever the reason.
-    pub fn authenticate(&self, site: &str, token: &str) -> Result<Principal, Code> {
+    /// `bad-credentials`, whatever the reason; `unavailable` when that cannot be confirmed now.
+    pub async fn authenticate(&self, site: &str, token: &str) -> Result<Principal, Code> {
         let (id, given) = token::parse(token).ok_or(Code::BadCredentials)?;
+        if let Some(principal) = self.bearer(site, &id, &given) {
+            return Ok(principal);
+        }
+        self.confirm(site).await?;
+        self.bearer(site, &id, &given).ok_or(Code::BadCredentials)
+    }
+
+    /// Whose token this is, as applied on this node.
+    fn bearer(&self, site: &str, id: &TokenId, given: &Digest) -> Option<Principal> {
         let known = self.read_site(site, |site, _| {
             site.token(id.as_str()).map(|row| (row.hash, row.principal.clone()))
         });
         // An unknown token is compared too: the time does not tell which half was wrong.
         let (kept, principal) = known.flatten().unzip();
-        let same = token::same(&given, &kept.unwrap_or(Digest([0; 32])));
-        principal.filter(|_| same).ok_or(Code::BadCredentials)
+        let same = token::same(given, &kept.unwrap_or(Digest([0; 32])));
+        principal.filter(|_| same)
+    }
+
+    /// Waits until reads of the site on this node see everything that was acknowledged before the
+    /// call, before somebody is turned away for good. A change of leader is waited for.
+    ///
+    /// # Errors
+    /// `unavailable` when that cannot be confirmed within [`BrokerOptions::confirm_deadline`].
+    pub async fn confirm(&self, site: &str) -> Result<(), Code> {
+        let partition = self.partition(&SiteName::from(site));
+        let confirming = async {
+            // However many are turned away at once, the leader is asked by a few at a time.
+            let _turn = self.inner.confirming.acquire().await;
+            while partition.linearize().await.is_err() {
+                tokio::time::sleep(CONFIRM_RETRY).await;
+            }
+        };
+        let deadline = self.inner.options.confirm_deadline;
+        tokio::time::timeout(deadline, confirming).await.map_err(|_elapsed| Code::Unavailable)
     }
 
     /// The public half of a token's text, for [`Connection::token`]; `None` for what is no token.

@@ -29,6 +29,8 @@ pub struct BrokerOptions {
     pub write_deadline: Duration,
     /// How long an administrative request is tried under one request id.
     pub admin_deadline: Duration,
+    /// How long it may take to make sure, against a majority, that a token is not known.
+    pub confirm_deadline: Duration,
     /// How long [`crate::Broker::shutdown`] waits for sessions to end.
     pub shutdown_deadline: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for BrokerOptions {
             hello_timeout: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
             admin_deadline: Duration::from_secs(10),
+            confirm_deadline: Duration::from_secs(3),
             shutdown_deadline: Duration::from_secs(10),
         }
     }

@@ -209,16 +209,16 @@ fn given_tokens_then_their_bearers_are_known_until_they_are_revoked() {
     scenario(BrokerOptions::default(), async |broker| {
         let principal = Principal::Client("c".into());
         let token = mint(&broker, "t", principal.clone()).await;
-        assert_eq!(broker.authenticate("plant", &token), Ok(principal));
+        assert_eq!(broker.authenticate("plant", &token).await, Ok(principal));
         let other = mint(&broker, "o", Principal::Observer).await;
         let crossed = format!("ak_t_{}", &other["ak_o_".len()..]);
         for wrong in
             [crossed.as_str(), "ak_t_", "", "ak_x_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
         {
-            assert_eq!(broker.authenticate("plant", wrong), Err(Code::BadCredentials));
+            assert_eq!(broker.authenticate("plant", wrong).await, Err(Code::BadCredentials));
         }
-        assert_eq!(broker.authenticate("other", &token), Err(Code::BadCredentials));
+        assert_eq!(broker.authenticate("other", &token).await, Err(Code::BadCredentials));
         admin(&broker, AdminAction::RevokeToken { id: "t".into() }).await;
-        assert_eq!(broker.authenticate("plant", &token), Err(Code::BadCredentials));
+        assert_eq!(broker.authenticate("plant", &token).await, Err(Code::BadCredentials));
     });
 }

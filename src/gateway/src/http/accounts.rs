@@ -15,7 +15,7 @@ const PAGED: &[&str] = &["limit", "after", "consistency"];
 
 /// `GET /v1/sites/{site}/services`.
 pub async fn services(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED)?;
+    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
     let window = allowed.query.window()?;
     let look = |site: &Site, _| {
         let rows = site.services_after(window.after());
@@ -26,7 +26,7 @@ pub async fn services(exchange: Exchange<'_>, site: &str) -> Result<Answer, Prob
 
 /// `GET /v1/sites/{site}/clients`.
 pub async fn clients(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED)?;
+    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
     let window = allowed.query.window()?;
     let look = |site: &Site, _| {
         page(&window, site.clients_after(window.after()), |row| row.id.as_str(), client_out)
@@ -36,7 +36,7 @@ pub async fn clients(exchange: Exchange<'_>, site: &str) -> Result<Answer, Probl
 
 /// `GET /v1/sites/{site}/users`.
 pub async fn users(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED)?;
+    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
     let window = allowed.query.window()?;
     let look = |site: &Site, _| {
         page(&window, site.users_after(window.after()), |row| row.id.as_str(), user_out)
@@ -48,7 +48,7 @@ pub async fn users(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem
 pub async fn service(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer, Problem> {
     match *exchange.method() {
         Method::PUT => {
-            let mut allowed = exchange.authorize(site, Need::Admin, &[])?;
+            let mut allowed = exchange.authorize(site, Need::Admin, &[]).await?;
             let bytes = allowed.bytes().await?;
             let _: ServiceBody = super::body::decode(&bytes)?;
             let known = allowed.look(site, |site, _| site.service(id).is_some()).await?;
@@ -63,7 +63,7 @@ pub async fn service(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Ans
         }
         _ => {
             let need = Need::ReadService(id);
-            let allowed = exchange.authorize(site, need, &["consistency"])?;
+            let allowed = exchange.authorize(site, need, &["consistency"]).await?;
             answer_service(&allowed, site, id, true).await
         }
     }
@@ -73,7 +73,7 @@ pub async fn service(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Ans
 pub async fn client(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer, Problem> {
     match *exchange.method() {
         Method::PUT => {
-            let mut allowed = exchange.authorize(site, Need::Admin, &[])?;
+            let mut allowed = exchange.authorize(site, Need::Admin, &[]).await?;
             let bytes = allowed.bytes().await?;
             let body: ClientBody = super::body::decode(&bytes)?;
             let user = body.user.map(machine::UserId::from);
@@ -94,7 +94,7 @@ pub async fn client(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answ
         }
         Method::DELETE => delete(exchange, site, AdminAction::DeleteClient { id: id.into() }).await,
         _ => {
-            let allowed = exchange.authorize(site, Need::ReadClient(id), &["consistency"])?;
+            let allowed = exchange.authorize(site, Need::ReadClient(id), &["consistency"]).await?;
             answer_client(&allowed, site, id, true).await
         }
     }
@@ -104,7 +104,7 @@ pub async fn client(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answ
 pub async fn user(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer, Problem> {
     match *exchange.method() {
         Method::PUT => {
-            let mut allowed = exchange.authorize(site, Need::Admin, &[])?;
+            let mut allowed = exchange.authorize(site, Need::Admin, &[]).await?;
             let bytes = allowed.bytes().await?;
             let body: UserBody = super::body::decode(&bytes)?;
             let roles: Vec<_> = body.roles.into_iter().map(machine::RoleName::from).collect();
@@ -118,7 +118,7 @@ pub async fn user(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer
         }
         Method::DELETE => delete(exchange, site, AdminAction::DeleteUser { id: id.into() }).await,
         _ => {
-            let allowed = exchange.authorize(site, Need::Read, &["consistency"])?;
+            let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
             answer_user(&allowed, site, id, true).await
         }
     }
@@ -153,7 +153,7 @@ async fn delete(
     site: &str,
     action: AdminAction,
 ) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Admin, &[])?;
+    let allowed = exchange.authorize(site, Need::Admin, &[]).await?;
     allowed.act(site, allowed.request_id("delete", b"")?, action).await?;
     Ok(Answer::no_content())
 }

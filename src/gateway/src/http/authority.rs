@@ -9,6 +9,7 @@ use actix_web::http::header::{self, HeaderMap};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::RETRY_AFTER_S;
 use crate::context::Context;
 
 /// Who asks.
@@ -39,12 +40,12 @@ pub enum Need<'a> {
 
 impl Caller {
     /// Who the bearer of the request's token is, for an address of this site.
-    pub fn of(context: &Context, headers: &HeaderMap, site: &str) -> Result<Self, Problem> {
+    pub async fn of(context: &Context, headers: &HeaderMap, site: &str) -> Result<Self, Problem> {
         let token = bearer(headers)?.ok_or_else(missing)?;
         if is_node_admin(context, token) {
             return Ok(Self::Node);
         }
-        context.broker.authenticate(site, token).map(Self::Site).map_err(unknown)
+        context.broker.authenticate(site, token).await.map(Self::Site).map_err(unknown)
     }
 
     /// Who the bearer is, for an address above the sites.
@@ -125,8 +126,12 @@ fn missing() -> Problem {
         .field("Authorization")
 }
 
-/// The token is not one of this site, whatever the reason.
+/// The token is not one of this site, whatever the reason, or nobody can tell now.
 pub fn unknown(code: Code) -> Problem {
+    if code == Code::Unavailable {
+        let detail = "the token is not known here, and no other node can be asked now";
+        return Problem::new(code, detail).retry_after(RETRY_AFTER_S);
+    }
     Problem::new(code, "the token is unknown here or revoked").field("Authorization")
 }
 

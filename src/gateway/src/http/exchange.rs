@@ -60,13 +60,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// A request about this site by somebody who may; `known` are the query's parameters.
-    pub fn authorize(
+    pub async fn authorize(
         self,
         site: &str,
         need: Need<'_>,
         known: &[&str],
     ) -> Result<Allowed<'a>, Problem> {
-        let caller = Caller::of(self.context, self.request.headers(), site)?;
+        let caller = Caller::of(self.context, self.request.headers(), site).await?;
         self.allow(caller, need, known)
     }
 

@@ -16,7 +16,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// `GET /v1/sites/{site}/queues`, by the name of the event.
 pub async fn list(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, &["limit", "after", "consistency"])?;
+    let allowed = exchange.authorize(site, Need::Read, &["limit", "after", "consistency"]).await?;
     let window = allowed.query.window()?;
     let look = |site: &Site, _| {
         let behind = |row: &&machine::EventRow| row.definition.name.as_str() > window.after();
@@ -34,7 +34,7 @@ pub async fn list(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem>
 
 /// `GET /v1/sites/{site}/queues/{event}`, by instance id.
 pub async fn one(exchange: Exchange<'_>, site: &str, event: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, &["limit", "after", "consistency"])?;
+    let allowed = exchange.authorize(site, Need::Read, &["limit", "after", "consistency"]).await?;
     let window = allowed.query.window()?;
     let after = match &window.after {
         None => 0,

@@ -18,7 +18,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// `POST /v1/sites/{site}/events/{event}`.
 pub async fn raise(exchange: Exchange<'_>, site: &str, event: &str) -> Result<Answer, Problem> {
-    let mut allowed = exchange.authorize(site, Need::Member, &["null", "client", "lifetime_s"])?;
+    let mut allowed =
+        exchange.authorize(site, Need::Member, &["null", "client", "lifetime_s"]).await?;
     let service = allowed.caller.service()?.clone();
     let key = allowed.key()?.map(str::to_owned);
     let keyed = key.is_some();

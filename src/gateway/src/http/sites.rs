@@ -49,15 +49,15 @@ pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
 /// `/v1/sites/{site}`.
 pub async fn one(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
     match *exchange.method() {
-        Method::PUT => put(exchange.authorize(site, Need::Admin, &[])?, site).await,
+        Method::PUT => put(exchange.authorize(site, Need::Admin, &[]).await?, site).await,
         Method::DELETE => {
-            let allowed = exchange.authorize(site, Need::Node, &[])?;
+            let allowed = exchange.authorize(site, Need::Node, &[]).await?;
             let request = allowed.request_id("delete", b"")?;
             allowed.act(site, request, AdminAction::DeleteSite).await?;
             Ok(Answer::no_content())
         }
         _ => {
-            let allowed = exchange.authorize(site, Need::Read, &["consistency"])?;
+            let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
             Ok(Answer::ok(&allowed.look(site, |site, _| site_out(site)).await?))
         }
     }
@@ -86,10 +86,10 @@ async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
 /// `/v1/sites/{site}/structure`.
 pub async fn structure(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
     if exchange.reads() {
-        let allowed = exchange.authorize(site, Need::Member, &["consistency"])?;
+        let allowed = exchange.authorize(site, Need::Member, &["consistency"]).await?;
         return answer_structure(&allowed, site).await;
     }
-    let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild", "dry_run"])?;
+    let mut allowed = exchange.authorize(site, Need::Admin, &["rebuild", "dry_run"]).await?;
     let rebuild = allowed.query.flag("rebuild")?;
     let dry_run = allowed.query.flag("dry_run")?;
     let bytes = allowed.bytes().await?;
@@ -110,7 +110,7 @@ pub async fn apply_declared(
     site: &str,
     id: &str,
 ) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Admin, &["rebuild"])?;
+    let allowed = exchange.authorize(site, Need::Admin, &["rebuild"]).await?;
     let rebuild = allowed.query.flag("rebuild")?;
     let request = allowed.request_id("apply", b"")?;
     let action =

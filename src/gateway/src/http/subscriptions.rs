@@ -18,7 +18,7 @@ const PAGED: &[&str] = &["limit", "after", "consistency"];
 
 /// `GET /v1/sites/{site}/subscriptions`, by client, then by number.
 pub async fn list(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED)?;
+    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
     let window = allowed.query.window()?;
     let after = match window.after.as_deref() {
         None => None,
@@ -49,7 +49,7 @@ pub async fn of_client(
     site: &str,
     client: &str,
 ) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::ReadClient(client), PAGED)?;
+    let allowed = exchange.authorize(site, Need::ReadClient(client), PAGED).await?;
     let window = allowed.query.window()?;
     let after = match window.after.as_deref() {
         None => None,
@@ -73,12 +73,12 @@ pub async fn one(
     event: &str,
 ) -> Result<Answer, Problem> {
     if *exchange.method() == Method::DELETE {
-        let allowed = exchange.authorize(site, Need::Admin, &[])?;
+        let allowed = exchange.authorize(site, Need::Admin, &[]).await?;
         let action = AdminAction::Unsubscribe { client: client.into(), event: event.into() };
         allowed.act(site, allowed.request_id("delete", b"")?, action).await?;
         return Ok(Answer::no_content());
     }
-    let allowed = exchange.authorize(site, Need::ReadClient(client), &["consistency"])?;
+    let allowed = exchange.authorize(site, Need::ReadClient(client), &["consistency"]).await?;
     answer_one(&allowed, site, client, event).await
 }
 
@@ -89,7 +89,7 @@ pub async fn seek(
     client: &str,
     event: &str,
 ) -> Result<Answer, Problem> {
-    let mut allowed = exchange.authorize(site, Need::Admin, &[])?;
+    let mut allowed = exchange.authorize(site, Need::Admin, &[]).await?;
     let bytes = allowed.bytes().await?;
     let body: SeekBody = super::body::decode(&bytes)?;
     let action = AdminAction::Seek {

@@ -14,14 +14,14 @@ use crate::convert;
 pub async fn all(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
     if exchange.reads() {
         let known = &["limit", "after", "consistency"];
-        let allowed = exchange.authorize(site, Need::Read, known)?;
+        let allowed = exchange.authorize(site, Need::Read, known).await?;
         let window = allowed.query.window()?;
         let look = |site: &Site, _| {
             page(&window, site.tokens_after(window.after()), |row| row.id.as_str(), token_out)
         };
         return Ok(Answer::ok(&allowed.look(site, look).await?));
     }
-    create(exchange.authorize(site, Need::Admin, &[])?, site).await
+    create(exchange.authorize(site, Need::Admin, &[]).await?, site).await
 }
 
 async fn create(mut allowed: Allowed<'_>, site: &str) -> Result<Answer, Problem> {
@@ -59,12 +59,12 @@ async fn create(mut allowed: Allowed<'_>, site: &str) -> Result<Answer, Problem>
 /// `/v1/sites/{site}/tokens/{id}`.
 pub async fn one(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer, Problem> {
     if *exchange.method() == Method::DELETE {
-        let allowed = exchange.authorize(site, Need::Admin, &[])?;
+        let allowed = exchange.authorize(site, Need::Admin, &[]).await?;
         let request = allowed.request_id("delete", b"")?;
         allowed.act(site, request, AdminAction::RevokeToken { id: id.into() }).await?;
         return Ok(Answer::no_content());
     }
-    let allowed = exchange.authorize(site, Need::Read, &["consistency"])?;
+    let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
     let found = allowed.look(site, |site, _| site.token(id).map(token_out)).await?;
     found.map(|token| Answer::ok(&token)).ok_or_else(|| not_found("token", id))
 }

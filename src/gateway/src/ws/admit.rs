@@ -25,7 +25,7 @@ pub struct Admitted {
 }
 
 /// Lets a request in, or says why not.
-pub fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Problem> {
+pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Problem> {
     let route = Route::parse(head.uri.path()).ok_or_else(|| nothing_here(head.uri.path()))?;
     let Route::Socket { site, endpoint } = route else {
         return Err(method_problem(&route, &head.method).unwrap_or_else(|| {
@@ -37,7 +37,7 @@ pub fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Problem>
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
     origin(context, &head.headers)?;
-    let (principal, token) = identify(context, &head.headers, &site, endpoint)?;
+    let (principal, token) = identify(context, &head.headers, &site, endpoint).await?;
     let codec = subprotocol(&head.headers)?;
     verify_handshake(head).map_err(|error| handshake_problem(&error))?;
     context.broker.accepts().map_err(full)?;
@@ -59,7 +59,7 @@ fn origin(context: &Context, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Code::AccessDenied, "pages of this origin may not connect").field("Origin"))
 }
 
-fn identify(
+async fn identify(
     context: &Context,
     headers: &HeaderMap,
     site: &str,
@@ -73,13 +73,13 @@ fn identify(
                 "a service needs its token: `Authorization: Bearer <token>`",
             )
             .field("Authorization")),
-            Endpoint::Client => guest(context, site).map(|()| (None, None)),
+            Endpoint::Client => guest(context, site).await.map(|()| (None, None)),
         };
     };
     if authority::is_node_admin(context, text) {
         return Err(denied("the node's administration token is neither a service nor a client"));
     }
-    let principal = context.broker.authenticate(site, text).map_err(authority::unknown)?;
+    let principal = context.broker.authenticate(site, text).await.map_err(authority::unknown)?;
     match (&principal, endpoint) {
         (Principal::Service(_), Endpoint::Service) | (Principal::Client(_), Endpoint::Client) => {}
         (Principal::Admin | Principal::Observer, _)
@@ -97,14 +97,16 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 /// Whether a client without a token is let in. An unknown site and one that is closed to guests
-/// are told apart by nobody.
-fn guest(context: &Context, site: &str) -> Result<(), Problem> {
-    let admits = |site: &Site, _| match site.admits(&Receiver::Stateless) {
-        Ok(()) => Ok(()),
-        Err(Refusal::SiteBlank) => Err(Code::SiteBlank),
-        Err(_) => Err(Code::AccessDenied),
-    };
-    match context.broker.read_site(site, admits).unwrap_or(Err(Code::AccessDenied)) {
+/// are told apart by nobody. Nobody is turned away by a node that only lags behind.
+async fn guest(context: &Context, site: &str) -> Result<(), Problem> {
+    if admits_guests(context, site).is_ok() {
+        return Ok(());
+    }
+    context.broker.confirm(site).await.map_err(|code| {
+        let detail = "the site admits nobody as known here, and no other node can be asked now";
+        Problem::new(code, detail).retry_after(RETRY_AFTER_S)
+    })?;
+    match admits_guests(context, site) {
         Ok(()) => Ok(()),
         Err(Code::SiteBlank) => {
             let problem = Problem::new(Code::SiteBlank, "the site has no structure yet");
@@ -115,6 +117,16 @@ fn guest(context: &Context, site: &str) -> Result<(), Problem> {
             Err(problem.field("Authorization"))
         }
     }
+}
+
+/// What the site says, as applied on this node.
+fn admits_guests(context: &Context, site: &str) -> Result<(), Code> {
+    let admits = |site: &Site, _| match site.admits(&Receiver::Stateless) {
+        Ok(()) => Ok(()),
+        Err(Refusal::SiteBlank) => Err(Code::SiteBlank),
+        Err(_) => Err(Code::AccessDenied),
+    };
+    context.broker.read_site(site, admits).unwrap_or(Err(Code::AccessDenied))
 }
 
 /// The first subprotocol offered that is one of ours.

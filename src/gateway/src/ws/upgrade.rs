@@ -36,8 +36,11 @@ pub async fn upgrade(
         .and_then(|data| data.get::<ConnectionGuard>())
         .is_some_and(|guard| guard.over);
     let peer = request.peer_addr().map(|address| address.to_string()).unwrap_or_default();
-    let admitted =
-        if over { Err(too_many_connections(&context)) } else { admit(&context, request.head()) };
+    let admitted = if over {
+        Err(too_many_connections(&context))
+    } else {
+        admit(&context, request.head()).await
+    };
     let route = Route::parse(request.path());
     drop(request);
     let (mut socket, input, mut head) = unframe(framed);
