@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ackord_agents::{Broker, BrokerOptions, Principal};
+use ackord_agents::{Broker, BrokerOptions, Inbound, Principal};
 use ackord_machine::site::{AdminAction, Incarnation};
 use ackord_wire::frame::{ClientMessage, ServiceMessage};
 use ackord_wire::{CloseCode, Code, Codec};
@@ -34,6 +34,43 @@ fn d23_given_a_second_session_of_a_client_then_the_first_is_closed_at_once() {
         assert_eq!(first.closed().await, number(Code::Replaced));
         until(|| broker.sessions() == 1).await;
         assert_eq!(metric(&broker, r#"ackord_session_closes_total{reason="replaced"}"#), 1);
+    });
+}
+
+#[test]
+fn given_two_sessions_that_attach_at_once_then_the_one_that_is_overtaken_takes_over_if_it_is_there()
+{
+    scenario(BrokerOptions::default(), async |broker| {
+        let principal = || Some(Principal::Client("c".into()));
+        let mut first = Client::open(&broker, principal(), Codec::Json);
+        let mut second = Client::open(&broker, principal(), Codec::Json);
+        first.say_hello(None).await;
+        second.say_hello(None).await;
+        // Neither knew of the other. Asked for a sign of life, the second gives it.
+        let welcome = loop {
+            match second.0.read::<ClientMessage>().await.expect("it goes on") {
+                Read::Ping => second.0.to.send(Inbound::Pong).await.expect("the session listens"),
+                Read::Message(ClientMessage::Welcome(welcome)) => break welcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(welcome.epoch, 2);
+        assert_eq!(first.closed().await, number(Code::Replaced));
+    });
+}
+
+#[test]
+fn given_a_node_that_cannot_ask_the_others_then_who_is_not_known_may_come_again() {
+    let confirm_deadline = Duration::from_millis(50);
+    scenario(BrokerOptions { confirm_deadline, ..BrokerOptions::default() }, async |broker| {
+        let principal = Principal::Client("c".into());
+        let token = mint(&broker, "t", principal.clone()).await;
+        let unknown = mint(&broker, "u", principal.clone()).await;
+        admin(&broker, AdminAction::RevokeToken { id: "u".into() }).await;
+        assert_eq!(broker.authenticate("plant", &unknown).await, Err(Code::BadCredentials));
+        broker.node().shutdown();
+        assert_eq!(broker.authenticate("plant", &token).await, Ok(principal));
+        assert_eq!(broker.authenticate("plant", &unknown).await, Err(Code::Unavailable));
     });
 }
 
