@@ -16,8 +16,8 @@ pub enum BenchCommand {
 /// What the workloads are made of. Each uses those that it needs.
 #[derive(Args, Clone, Debug)]
 pub struct BenchOptions {
-    /// Nodes of the own broker; more than one is not there yet
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Nodes of the own broker, each a process of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub nodes: u32,
     /// Publishers, each a service of its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -34,13 +34,6 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         BenchCommand::Deliver(arguments) => (Workload::Deliver, arguments),
         BenchCommand::Idle(arguments) => (Workload::Idle, arguments),
     };
-    if arguments.nodes != 1 {
-        return Err(Failure::usage(format!(
-            "--nodes {}: a broker has one node yet",
-            arguments.nodes
-        ))
-        .hint("leave --nodes out, or say 1"));
-    }
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
     // Dropped in reverse: the directory goes after the broker that uses it.
@@ -110,10 +103,11 @@ async fn ground(
         ("clients_max", options.subscribers.max(100_000)),
         ("tokens_max", options.subscribers.saturating_add(options.publishers).max(200_000)),
     ];
-    let flags: Vec<String> = limits
+    let mut flags: Vec<String> = limits
         .iter()
         .flat_map(|(name, value)| ["--limit".to_owned(), format!("{name}={value}")])
         .collect();
+    flags.extend(["--nodes".to_owned(), arguments.nodes.to_string()]);
     let started = tokio::task::spawn_blocking(move || {
         Process::broker(&data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
     });
