@@ -329,7 +329,8 @@ impl Broker {
                 | Command::SetLimits(_)
                 | Command::Renew { .. }
                 | Command::Directory(_)
-                | Command::Compare => continue,
+                | Command::Compare
+                | Command::Restore(_) => continue,
             };
             match outcome {
                 Outcome::ServiceAttached { epoch, .. } | Outcome::ClientAttached { epoch, .. } => {

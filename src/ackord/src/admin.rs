@@ -12,6 +12,8 @@ use crate::exit::{Exit, Failure};
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How long a download may take.
+const DOWNLOAD_MAX: Duration = Duration::from_secs(3600);
 /// How long one attempt to connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Items asked for per page of a list.
@@ -121,6 +123,61 @@ impl Admin {
             match request.send().await {
                 Ok(response) => return answer(response).await,
                 // Only an attempt that reached nobody is repeated elsewhere: nothing happens twice.
+                Err(error) if error.is_connect() => last = format!("{url}: {}", causes(&error)),
+                Err(error) => return Err(AdminError::Unreachable(causes(&error))),
+            }
+        }
+        Err(AdminError::Unreachable(last))
+    }
+
+    /// `GET` of bytes, piece by piece as they come.
+    pub async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<std::io::Result<()>, AdminError> {
+        let mut last = String::new();
+        for url in &self.urls {
+            // As long as it takes, while it comes.
+            let mut request = self.http.get(format!("{url}{path}")).timeout(DOWNLOAD_MAX);
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            let mut response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    last = format!("{url}: {}", causes(&error));
+                    continue;
+                }
+            };
+            if !response.status().is_success() {
+                return answer(response).await.map(|_| Ok(()));
+            }
+            loop {
+                match response.chunk().await {
+                    Ok(Some(piece)) => {
+                        if let Err(error) = take(&piece) {
+                            return Ok(Err(error));
+                        }
+                    }
+                    Ok(None) => return Ok(Ok(())),
+                    Err(error) => return Err(AdminError::Unreachable(causes(&error))),
+                }
+            }
+        }
+        Err(AdminError::Unreachable(last))
+    }
+
+    /// `POST` of bytes.
+    pub async fn upload(&self, path: &str, body: Vec<u8>) -> Result<(), AdminError> {
+        let mut last = String::new();
+        for url in &self.urls {
+            let mut request = self.http.post(format!("{url}{path}")).body(body.clone());
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token);
+            }
+            match request.send().await {
+                Ok(response) => return answer(response).await.map(drop),
                 Err(error) if error.is_connect() => last = format!("{url}: {}", causes(&error)),
                 Err(error) => return Err(AdminError::Unreachable(causes(&error))),
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
-    RequestId, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, State,
+    TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -228,6 +229,34 @@ impl Broker {
         let request = RequestId(token::random());
         let command = Command::Admin { request, site: site.clone(), action };
         proposals::consider(&self.partition(site), site, &command, settings)
+    }
+
+    /// Every row of a partition's sites at one moment, after everything that was acknowledged before
+    /// the call; `None` for a partition that is not there.
+    ///
+    /// # Errors
+    /// `unavailable` when that cannot be confirmed now.
+    pub async fn rows(&self, partition: u32) -> Result<Option<Vec<Row>>, Code> {
+        let index = partition.checked_sub(1).map(|index| index as usize);
+        let Some(handle) =
+            index.and_then(|index| self.inner.node.partitions().into_iter().nth(index))
+        else {
+            return Ok(None);
+        };
+        handle.linearize().await.map_err(|_| Code::Unavailable)?;
+        let of_sites = |state: &State| state.rows().filter(|row| row.site().is_some()).collect();
+        Ok(Some(handle.read(of_sites)))
+    }
+
+    /// Puts a part of a site back from a backup.
+    ///
+    /// # Errors
+    /// As [`Broker::admin`]; `already-exists` when the site is there.
+    pub async fn restore(&self, restore: Restore) -> Result<(), Refused> {
+        let partition = self.partition(&restore.site);
+        let patience = self.inner.options.admin_deadline;
+        let command = Command::Restore(restore);
+        proposals::propose_until(&partition, command, patience).await.map(drop)
     }
 
     /// Changes a group as a whole, retried until its fate is known: 0 is the directory of nodes, the

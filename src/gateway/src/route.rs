@@ -48,6 +48,8 @@ pub enum Route {
     Metrics,
     Cluster,
     Compare,
+    Backup { partition: String },
+    Restore { site: String },
     NodeState { id: String, act: NodeAct },
     Sites,
     Site { site: String },
@@ -87,6 +89,8 @@ impl Route {
             ["metrics"] => Self::Metrics,
             ["v1", "cluster"] => Self::Cluster,
             ["v1", "cluster", "compare"] => Self::Compare,
+            ["v1", "cluster", "backup", partition] => Self::Backup { partition: own(partition) },
+            ["v1", "cluster", "restore", site] => Self::Restore { site: own(site) },
             ["v1", "cluster", "nodes", id, act] => {
                 let act = match *act {
                     "drain" => NodeAct::Drain,
@@ -140,9 +144,10 @@ impl Route {
             | Self::Ready
             | Self::Metrics
             | Self::Cluster
+            | Self::Backup { .. }
             | Self::Sites
             | Self::Queue { .. } => &["GET", "HEAD"],
-            Self::Compare | Self::NodeState { .. } => &["POST"],
+            Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
             Self::Socket { .. } => &["GET"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
@@ -170,6 +175,8 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Cluster => "cluster",
             Self::Compare => "compare",
+            Self::Backup { .. } => "backup",
+            Self::Restore { .. } => "restore",
             Self::NodeState { .. } => "node-state",
             Self::Sites => "sites",
             Self::Site { .. } => "site",

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ackord_machine::site::{AdminAction, Command, NewEvent, Outcome, Structure};
+use ackord_machine::site::{AdminAction, Command, NewEvent, Outcome, Structure, encode_row};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -119,7 +119,8 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::SetLimits(_)
         | Command::Renew { .. }
         | Command::Directory(_)
-        | Command::Compare => false,
+        | Command::Compare
+        | Command::Restore(_) => false,
     }
 }
 
@@ -158,6 +159,9 @@ fn command_bytes(command: &Command) -> usize {
             | AdminAction::Seek { .. }
             | AdminAction::Unsubscribe { .. } => 0,
         },
+        Command::Restore(restore) => {
+            restore.rows.iter().map(|row| encode_row(row).len()).sum::<usize>()
+        }
         Command::DetachService { .. }
         | Command::AttachClient { .. }
         | Command::Advance(_)

@@ -301,6 +301,25 @@ pub enum ClusterCommand {
     Replace(NodeArgs),
     /// Wait until votes and leads are spread as they shall be
     Rebalance(WaitArgs),
+    /// Write all sites with everything in them to a file, while they are served
+    Backup {
+        /// The file; replaced when it exists
+        #[arg(short, long, value_name = "FILE")]
+        out: std::path::PathBuf,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Put the sites of a backup back; those that exist are refused
+    Restore {
+        /// The file
+        #[arg(short, long, value_name = "FILE")]
+        file: std::path::PathBuf,
+        /// This site only
+        #[arg(long, value_name = "SITE")]
+        only: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Compare the state of all replicas at the same entry, while they serve
     Verify {
         #[command(flatten)]

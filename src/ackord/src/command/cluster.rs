@@ -10,6 +10,7 @@ use ackord_wire::resource::{Cluster, ClusterNode, NodeState};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::backup;
 use super::site::value;
 use crate::admin::{Admin, AdminError};
 use crate::args::{ClusterCommand, Connect, NodeArgs, RemoveArgs, WaitArgs};
@@ -61,6 +62,14 @@ pub async fn run(command: ClusterCommand, format: Format) -> Outcome {
             let admin = client(&wait.connect)?;
             let view = look(&admin).await?;
             finish(&admin, view, &wait, format, |view| view.settled).await
+        }
+        ClusterCommand::Backup { out, connect } => {
+            let admin = client(&connect)?;
+            let partitions = look(&admin).await?.partitions;
+            backup::save(&admin, partitions, &out, format).await
+        }
+        ClusterCommand::Restore { file, only, connect } => {
+            backup::restore(&client(&connect)?, &file, only.as_deref(), format).await
         }
         ClusterCommand::Verify { connect } => verify(&connect, format).await,
     }

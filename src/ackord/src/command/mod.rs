@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod apply;
+mod backup;
 pub mod bench;
 pub mod boiler;
 pub mod boiler_parts;

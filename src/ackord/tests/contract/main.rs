@@ -8,6 +8,7 @@
 
 mod administration;
 mod brokers;
+mod clusters;
 mod demos;
 mod help;
 mod keeping;

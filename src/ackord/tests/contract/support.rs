@@ -122,13 +122,35 @@ impl Broker {
         self.out.read_to_string(&mut rest).unwrap();
         (code, rest)
     }
+}
+
+impl std::ops::Deref for Broker {
+    type Target = Ready;
+
+    fn deref(&self) -> &Ready {
+        &self.ready
+    }
+}
+
+impl Ready {
+    /// The same broker, at these addresses.
+    pub fn at(&self, urls: &[String]) -> Self {
+        Self { urls: urls.to_vec(), ..self.clone() }
+    }
+
+    /// This broker, with the accounts of another one.
+    pub fn with_accounts_of(&self, other: &Self) -> Self {
+        let (service_token, client_token) =
+            (other.service_token.clone(), other.client_token.clone());
+        Self { service_token, client_token, ..self.clone() }
+    }
 
     /// Arguments for the demo site with this token.
     fn with(&self, token: &str, words: &[&str]) -> Vec<String> {
         let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let site = &self.ready.site;
+        let site = &self.site;
         all.extend(
-            ["--url", &self.ready.urls[0], "--site", site, "--token", token].map(str::to_owned),
+            ["--url", &self.urls.join(","), "--site", site, "--token", token].map(str::to_owned),
         );
         all.push("--json".to_owned());
         all
@@ -137,7 +159,7 @@ impl Broker {
     /// `ackord raise …` as the demo service, not yet started.
     pub fn raiser(&self, words: &[&str]) -> Command {
         let words: Vec<&str> = ["raise"].iter().chain(words).copied().collect();
-        let arguments = self.with(&self.ready.service_token, &words);
+        let arguments = self.with(&self.service_token, &words);
         ackord(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
@@ -150,7 +172,7 @@ impl Broker {
     pub fn subscriber(&self, words: &[&str]) -> Command {
         let words: Vec<&str> =
             ["subscribe", "--max-time", "60s"].iter().chain(words).copied().collect();
-        let arguments = self.with(&self.ready.client_token, &words);
+        let arguments = self.with(&self.client_token, &words);
         ackord(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
@@ -161,7 +183,7 @@ impl Broker {
 
     /// An administrative command.
     pub fn admin(&self, words: &[&str]) -> Ended {
-        let arguments = self.with(&self.ready.admin_token, words);
+        let arguments = self.with(&self.admin_token, words);
         run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }

@@ -1,19 +1,27 @@
 //! What a request is answered with, before it becomes an HTTP response.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 
 use ackord_wire::Code;
 use ackord_wire::problem::{self, Problem};
 use actix_web::http::{StatusCode, header};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use futures_util::stream;
 use serde::Serialize;
 
 /// An answer that is no problem.
-#[derive(Debug)]
 pub struct Answer {
     status: u16,
     content_type: &'static str,
-    body: String,
+    body: Body,
+}
+
+enum Body {
+    Text(String),
+    /// Made piece by piece, as fast as it is taken.
+    Pieces(Box<dyn Iterator<Item = Bytes>>),
 }
 
 impl Answer {
@@ -29,18 +37,25 @@ impl Answer {
 
     /// 204.
     pub fn no_content() -> Self {
-        Self { status: 204, content_type: "", body: String::new() }
+        Self { status: 204, content_type: "", body: Body::Text(String::new()) }
     }
 
     /// 200 with metrics in Prometheus text format.
     pub fn metrics(body: String) -> Self {
-        Self { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body }
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        Self { status: 200, content_type, body: Body::Text(body) }
+    }
+
+    /// 200 with bytes that are made piece by piece.
+    pub fn pieces(pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
+        let body = Body::Pieces(Box::new(pieces));
+        Self { status: 200, content_type: "application/octet-stream", body }
     }
 
     fn json(status: u16, resource: &impl Serialize) -> Self {
         // Resources are maps of plain values with string keys, which the encoder cannot refuse.
         let body = serde_json::to_string(resource).expect("a resource is encodable");
-        Self { status, content_type: "application/json", body }
+        Self { status, content_type: "application/json", body: Body::Text(body) }
     }
 
     pub fn into_response(self) -> HttpResponse {
@@ -50,8 +65,13 @@ impl Answer {
         }
         response
             .insert_header((header::CONTENT_TYPE, self.content_type))
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(self.body)
+            .insert_header((header::CACHE_CONTROL, "no-store"));
+        match self.body {
+            Body::Text(text) => response.body(text),
+            Body::Pieces(pieces) => {
+                response.streaming(stream::iter(pieces.map(Ok::<_, Infallible>)))
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod accounts;
 pub mod answer;
 pub mod authority;
+mod backup;
 mod body;
 mod cluster;
 mod exchange;
@@ -104,6 +105,8 @@ async fn answer(
         Route::Metrics => health::metrics(exchange),
         Route::Cluster => cluster::show(exchange),
         Route::Compare => cluster::compare(exchange).await,
+        Route::Backup { partition } => backup::backup(exchange, partition).await,
+        Route::Restore { site } => backup::restore(exchange, site).await,
         Route::NodeState { id, act } => cluster::set_state(exchange, id, *act).await,
         Route::Sites => sites::list(exchange).await,
         Route::Site { site } => sites::one(exchange, site).await,

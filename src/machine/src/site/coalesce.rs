@@ -23,6 +23,7 @@ fn barrier(command: &Command) -> Barrier<'_> {
         Command::Advance(_) | Command::Raise(_) | Command::RaiseKeyed(_) => Barrier::None,
         Command::AttachService(attach) => Barrier::Site(&attach.site),
         Command::Subscribe(subscribe) => Barrier::Site(&subscribe.site),
+        Command::Restore(restore) => Barrier::Site(&restore.site),
         Command::DetachService { site, .. }
         | Command::AttachClient { site, .. }
         | Command::Admin { site, .. } => Barrier::Site(site),

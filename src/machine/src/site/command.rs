@@ -14,6 +14,7 @@ use super::ids::{
     UserId,
 };
 use super::limits::Limits;
+use super::row::Row;
 use super::structure::{Category, Structure};
 
 /// The version of the command and row encodings (postcard).
@@ -84,6 +85,9 @@ pub enum Command {
     },
     /// Changes the directory of nodes; in its own group only.
     Directory(DirectoryCommand),
+    /// Puts rows of a site that does not exist yet back, from a backup. The site's own row comes
+    /// last and makes it exist.
+    Restore(Restore),
     /// Changes nothing: every replica that applies it takes the hash of its state at this entry.
     Compare,
 }
@@ -97,6 +101,17 @@ pub struct Claim {
     /// The newest epoch of the account that it knows of: a higher one is a session that attached
     /// meanwhile.
     pub above: Epoch,
+}
+
+/// See [`Command::Restore`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restore {
+    /// The site.
+    pub site: SiteName,
+    /// Whether this is the first part: what an earlier attempt left behind is removed.
+    pub first: bool,
+    /// The rows, all of this site.
+    pub rows: Vec<Row>,
 }
 
 /// See [`Command::AttachService`].

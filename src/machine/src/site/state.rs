@@ -182,6 +182,12 @@ impl State {
         own.chain(self.sites.values().flat_map(Site::rows))
     }
 
+    /// The rows of a site that does not exist: what a restoration has put so far.
+    pub(super) fn hidden_rows(&self, name: &SiteName) -> Vec<RowKey> {
+        let hidden = self.sites.get(name).filter(|site| !site.exists());
+        hidden.map(|site| site.rows().map(|row| row.key()).collect()).unwrap_or_default()
+    }
+
     fn clock_row(&self) -> Option<Row> {
         (self.clock != Stamp::default()).then_some(Row::Clock(self.clock))
     }

@@ -295,7 +295,8 @@ fn guide(state: &State, command: &mut Command) {
         | Command::SetLimits(_)
         | Command::Renew { .. }
         | Command::Directory(_)
-        | Command::Compare => {}
+        | Command::Compare
+        | Command::Restore(_) => {}
     }
 }
 

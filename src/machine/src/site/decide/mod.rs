@@ -10,6 +10,7 @@ mod admin;
 mod client;
 mod directory;
 mod raise;
+mod restore;
 mod service;
 mod structure;
 mod tick;
@@ -92,6 +93,7 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
         Command::Directory(command) => directory::change(state.directory(), command).into(),
+        Command::Restore(restore) => restore::restore(state, restore).into(),
         Command::Compare => Verdict::new(Outcome::Done),
         Command::Renew { seed } => renew(state, *seed),
     }
