@@ -144,19 +144,20 @@ fn left_behind(state: &State, place: Place) -> Vec<Command> {
     state.sites().flat_map(of_site).collect()
 }
 
-/// Proposes what a session leaves behind; nobody waits for it. The common case costs no task.
+/// Proposes what a session leaves behind, and again if need be; nobody waits for it.
 pub(crate) fn propose_last(partition: &PartitionHandle, command: Command) {
-    match partition.try_propose(command.clone()) {
-        Ok(_nobody_waits) => {}
-        Err(error) => {
+    let first = partition.try_propose(command.clone());
+    // Without a runtime the process is ending, and the next attach will set it right.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let partition = partition.clone();
+    runtime.spawn(async move {
+        let told = match first {
+            Ok(pending) => pending.await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
             tracing::debug!(%error, "the end of a session is told later");
-            // Without a runtime the process is ending, and the next attach will set it right.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                let partition = partition.clone();
-                runtime.spawn(async move {
-                    propose_until(&partition, command, LAST_WORD_DEADLINE).await
-                });
-            }
+            let _nobody_waits = propose_until(&partition, command, LAST_WORD_DEADLINE).await;
         }
-    }
+    });
 }
