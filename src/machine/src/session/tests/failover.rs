@@ -401,3 +401,28 @@ fn given_raises_sent_again_while_they_wait_then_no_answer_asks_for_a_number_that
     }
     assert_eq!(accepted, [1, 2, 3, 4]);
 }
+
+#[test]
+fn given_a_refusal_behind_a_raise_under_way_then_it_asks_for_the_number_after_that_one() {
+    let mut world = World::new();
+    let mut service = Service::connected(&mut world);
+    service.raise(&world, 1);
+    let (token, command) = service.asked.pop_front().expect("it was proposed");
+    let outcome = world.apply(command);
+    let incarnation = Incarnation(12);
+    let mut other = structure();
+    other.events.pop();
+    let apply = |structure| AdminAction::ApplyStructure { structure, rebuild: false, incarnation };
+    world.admin(apply(other));
+    service.settle(&mut world);
+    service.raise(&world, 1);
+    world.admin(apply(structure()));
+    service.settle(&mut world);
+    service.raise(&world, 2);
+    service.answer(&world, token, Ok(outcome));
+    let expected = Refusal::OutOfSequence { expected: Sequence(2) };
+    let cause = RefusedRaise::Refusal(expected);
+    assert_eq!(service.said.last(), Some(&ToService::Refused { sequence: Sequence(2), cause }));
+    let answers = [(1, "accepted"), (1, "parked"), (2, "out-of-sequence")];
+    assert_eq!(service.answers(), answers);
+}
