@@ -88,7 +88,7 @@ impl PeerOptions {
         if self.answer_limit.is_zero() {
             return bad("peers.answer_limit", "more than nothing".into());
         }
-        if self.replication == 0 || self.replication % 2 == 0 {
+        if self.replication.is_multiple_of(2) {
             return bad("peers.replication", format!("an odd number, was {}", self.replication));
         }
         if self.initial.len() > NODES_MAX {
