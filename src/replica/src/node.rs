@@ -248,15 +248,18 @@ impl Node {
         self.shared.peers.as_ref().expect("the test started the node with peers")
     }
 
-    /// Whether every partition has a leader and has applied what this node had made durable.
+    /// Whether every partition has a leader and has applied what this node had made durable, and
+    /// those that this node leads judge by its limits.
     pub fn ready(&self) -> bool {
         let served = |partition: &Arc<Partition>| {
-            let led = partition.raft.get().is_some_and(|raft| {
+            let leader = partition.raft.get().and_then(|raft| {
                 let metrics = raft.server_metrics();
                 let leader = metrics.borrow_watched().current_leader;
-                leader.is_some()
+                leader
             });
-            led && partition.caught_up.load(Ordering::Acquire)
+            let limits_differ = partition.gauges.limits_differ.load(Ordering::Acquire);
+            leader.is_some_and(|leader| leader != self.shared.node || !limits_differ)
+                && partition.caught_up.load(Ordering::Acquire)
         };
         !self.shared.fatal.raised()
             && !self.shared.clock_is_off()
