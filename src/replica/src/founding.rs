@@ -30,6 +30,9 @@ use crate::types::{NodeId, decode_versioned, encode_versioned};
 
 /// There from the moment a node agreed to a founding until the directory has all of it.
 const FOUNDING_FILE: &str = "founding";
+/// There instead, on the first node, once all others have agreed: nobody is offered a number again,
+/// who is empty from now on has lost its disk.
+const OFFERED_FILE: &str = "founding.offered";
 /// There from the moment a node wants to join.
 const JOINING_FILE: &str = "joining";
 /// Between two looks at nodes that are not there yet.
@@ -101,6 +104,9 @@ pub(crate) async fn begin(
 ) -> Result<Beginning, StartError> {
     let dir = &options.dir;
     std::fs::create_dir_all(dir)?;
+    if let Some(agreed) = read(&dir.join(OFFERED_FILE))? {
+        return Ok(beginning(agreed));
+    }
     let agreed: Option<Agreed> = read(&dir.join(FOUNDING_FILE))?;
     if let Some(agreed) = agreed {
         if agreed.is_first() {
@@ -126,10 +132,13 @@ pub(crate) async fn begin(
 
 /// The founding is part of the directory: nothing more has to be remembered.
 pub(crate) fn finished(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_file(dir.join(FOUNDING_FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => std::fs::File::open(dir)?.sync_all(),
+    for name in [FOUNDING_FILE, OFFERED_FILE] {
+        match std::fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
+    std::fs::File::open(dir)?.sync_all()
 }
 
 /// Where other nodes reach this one.
@@ -251,7 +260,7 @@ async fn answer_while_empty(
     }
 }
 
-/// Offers every other first node its number until all have it on disk.
+/// Offers every other first node its number until all have it on disk, and remembers that.
 async fn offer(dir: &Path, listening: &Listening, agreed: &Agreed) -> Result<(), StartError> {
     let answering = async {
         loop {
@@ -287,9 +296,11 @@ async fn offer(dir: &Path, listening: &Listening, agreed: &Agreed) -> Result<(),
     };
     tracing::info!(dir = %dir.display(), "founding a cluster");
     tokio::select! {
-        () = answering => Ok(()),
-        () = offering => Ok(()),
+        () = answering => {}
+        () = offering => {}
     }
+    std::fs::rename(dir.join(FOUNDING_FILE), dir.join(OFFERED_FILE))?;
+    Ok(std::fs::File::open(dir)?.sync_all()?)
 }
 
 /// An empty node that is to become a member of a cluster that exists.
