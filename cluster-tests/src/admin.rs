@@ -86,6 +86,21 @@ impl Admin {
         self.call(Method::GET, path, None).await
     }
 
+    /// All items of a list as the node itself has it, confirmed by no other.
+    pub async fn local(&self, list: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items: Vec<Value> = Vec::new();
+        let mut after = String::new();
+        loop {
+            let path = format!("{list}?consistency=local&limit=1000{after}");
+            let page = self.get(&path).await?;
+            items.extend(page["items"].as_array().context("no items in the answer")?.clone());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return Ok(items),
+            }
+        }
+    }
+
     async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.call(Method::DELETE, path, None).await.map(drop)
     }

@@ -26,7 +26,7 @@ pub struct ListenerBuilder {
     by: Subscriber,
     history: History,
     notices: Notices<ClientNotice>,
-    url: String,
+    urls: Vec<String>,
     endpoint: ClientBuilder,
     hook: Hook,
 }
@@ -49,8 +49,8 @@ impl ListenerBuilder {
                 told.push(notice);
             });
         let hook: Hook = Arc::new(|_| async { Ok(()) }.boxed());
-        let (history, url) = (site.history.clone(), site.url.clone());
-        Self { by, history, notices, url, endpoint, hook }
+        let (history, urls) = (site.history.clone(), site.urls.clone());
+        Self { by, history, notices, urls, endpoint, hook }
     }
 
     /// Changes the endpoint's options.
@@ -62,8 +62,14 @@ impl ListenerBuilder {
 
     /// Connects to this URL instead of the broker's own.
     #[must_use]
-    pub fn via(mut self, url: &str) -> Self {
-        self.url = url.to_owned();
+    pub fn via(self, url: &str) -> Self {
+        self.via_all(vec![url.to_owned()])
+    }
+
+    /// Connects to one of these URLs, to the first one first.
+    #[must_use]
+    pub fn via_all(mut self, urls: Vec<String>) -> Self {
+        self.urls = urls;
         self
     }
 
@@ -142,8 +148,9 @@ impl ListenerBuilder {
     /// # Panics
     /// When it does not start.
     pub async fn start_on(self, runtime: &Handle) -> Listener {
-        let Self { by, history, notices, url, endpoint, .. } = self;
-        let started = runtime.spawn(endpoint.url(url).start());
+        let Self { by, history, notices, urls, endpoint, .. } = self;
+        let endpoint = urls.into_iter().fold(endpoint, ClientBuilder::url);
+        let started = runtime.spawn(endpoint.start());
         let started = wait::within("the client endpoint to start", started).await;
         let endpoint = started.expect("no panic").expect("the client endpoint starts");
         Listener { by, history, notices, endpoint, runtime: None }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -218,29 +218,44 @@ fn start_blocking(launch: &Launch) -> anyhow::Result<(Child, Ready)> {
         .args(["dev", "--listen", "127.0.0.1:0", "--json", "--data"])
         .arg(dir)
         .args(launch.limits.iter().flat_map(|limit| ["--limit", limit]))
-        .envs(launch.environment.iter().cloned())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(File::options().append(true).create(true).open(&log)?);
-    let mut process = process::spawn(command)?;
-    let stdout = process.stdout.take().context("no standard output")?;
-    let (line, first) = std::sync::mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let mut lines = BufReader::new(stdout).lines();
-        let _ = line.send(lines.next());
-        // Read on, so that the node never blocks on a full pipe.
-        for _ in lines {}
-    });
+        .envs(launch.environment.iter().cloned());
+    let (process, first) = spawn(command, &log)?;
     let ready = match first.recv_timeout(READY) {
         Ok(Some(Ok(line))) => serde_json::from_str(&line).with_context(|| line.clone()),
         Ok(Some(Err(error))) => Err(error.into()),
         Ok(None) => Err(anyhow::anyhow!("it ended")),
         Err(_) => Err(anyhow::anyhow!("not ready after {READY:?}")),
     };
-    ready.map(|ready| (process, ready)).with_context(|| {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
-        let tail: Vec<&str> = log.lines().rev().take(30).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        format!("the node in {} did not start; it said:\n{}", dir.display(), tail.join("\n"))
-    })
+    ready
+        .map(|ready| (process, ready))
+        .with_context(|| format!("the node in {} did not start; {}", dir.display(), tail(&log)))
+}
+
+/// The first line of standard output, once there is one.
+pub(crate) type FirstLine = mpsc::Receiver<Option<std::io::Result<String>>>;
+
+/// Starts a broker's process, whose standard error goes to the end of a file.
+pub(crate) fn spawn(mut command: Command, log: &Path) -> anyhow::Result<(Child, FirstLine)> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::options().append(true).create(true).open(log)?);
+    let mut process = process::spawn(command)?;
+    let stdout = process.stdout.take().context("no standard output")?;
+    let (line, first) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(stdout).lines();
+        let _ = line.send(lines.next());
+        // Read on, so that the node never blocks on a full pipe.
+        for _ in lines {}
+    });
+    Ok((process, first))
+}
+
+/// The last lines that a broker wrote to its standard error.
+pub(crate) fn tail(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let tail: Vec<&str> = log.lines().rev().take(30).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    format!("it said:\n{}", tail.join("\n"))
 }

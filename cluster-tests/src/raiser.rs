@@ -79,7 +79,7 @@ pub struct RaiserBuilder {
     service: String,
     history: History,
     notices: Notices<ServiceNotice>,
-    url: String,
+    urls: Vec<String>,
     endpoint: ServiceBuilder,
 }
 
@@ -94,7 +94,7 @@ impl RaiserBuilder {
             .reconnect_scale(0.02)
             .on_notice(move |notice| told.push(notice));
         let (service, history) = (account.id.clone(), site.history.clone());
-        Self { service, history, notices, url: site.url.clone(), endpoint }
+        Self { service, history, notices, urls: site.urls.clone(), endpoint }
     }
 
     /// Changes the endpoint's options.
@@ -106,8 +106,14 @@ impl RaiserBuilder {
 
     /// Connects to this URL instead of the broker's own.
     #[must_use]
-    pub fn via(mut self, url: &str) -> Self {
-        self.url = url.to_owned();
+    pub fn via(self, url: &str) -> Self {
+        self.via_all(vec![url.to_owned()])
+    }
+
+    /// Connects to one of these URLs, to the first one first.
+    #[must_use]
+    pub fn via_all(mut self, urls: Vec<String>) -> Self {
+        self.urls = urls;
         self
     }
 
@@ -129,9 +135,10 @@ impl RaiserBuilder {
     /// # Panics
     /// When it does not start.
     pub async fn start(self) -> Raiser {
-        let Self { service, history, notices, url, endpoint } = self;
+        let Self { service, history, notices, urls, endpoint } = self;
+        let endpoint = urls.into_iter().fold(endpoint, ServiceBuilder::url);
         let runtime = runtime();
-        let started = runtime.spawn(endpoint.url(url).start());
+        let started = runtime.spawn(endpoint.start());
         let started = wait::within("the service endpoint to start", started).await;
         let endpoint = started.expect("no panic").expect("the service endpoint starts");
         Raiser { service, history, notices, endpoint, runtime: Some(runtime) }
@@ -194,8 +201,13 @@ impl Raiser {
     /// # Panics
     /// When there is none in time.
     pub async fn send(&self, event: Event) -> Result<Outcome, RaiseError> {
+        wait::within("an outcome", self.outcome(event)).await
+    }
+
+    /// Raises an event and gives its outcome, however long that takes.
+    pub async fn outcome(&self, event: Event) -> Result<Outcome, RaiseError> {
         let call = self.record(&event);
-        let outcome = wait::within("an outcome", self.endpoint.raise_wait(event)).await;
+        let outcome = self.endpoint.raise_wait(event).await;
         self.history.record(match &outcome {
             Ok(outcome) => Entry::Acknowledged {
                 call,

@@ -31,8 +31,10 @@ pub struct Account {
 pub struct Site {
     /// Its name.
     pub name: String,
-    /// The URL of its broker.
+    /// The URL of its broker, or of the node that is asked.
     pub url: String,
+    /// Where endpoints connect, the first one first.
+    pub urls: Vec<String>,
     /// The administrator.
     pub admin: Admin,
     /// What happened so far.
@@ -44,14 +46,27 @@ impl Site {
     /// A blank site with settings other than the defaults.
     pub async fn blank(node: &Node, name: &str, settings: Value) -> Self {
         let admin = Admin::new(node.url(), &node.ready().admin_token);
+        Self::blank_at(admin, vec![node.url().to_owned()], name, settings).await
+    }
+
+    /// A blank site that its administrator reaches at one address and its endpoints at several.
+    pub async fn blank_at(admin: Admin, urls: Vec<String>, name: &str, settings: Value) -> Self {
         admin.put_site(name, settings).await.expect("the site is created");
         Self {
             name: name.to_owned(),
-            url: node.url().to_owned(),
+            url: urls[0].clone(),
+            urls,
             admin,
             history: History::new(),
             lives: Arc::default(),
         }
+    }
+
+    /// A single-service site with a structure, as [`Site::blank_at`].
+    pub async fn new_at(admin: Admin, urls: Vec<String>, name: &str, structure: &Value) -> Self {
+        let site = Self::blank_at(admin, urls, name, json!({})).await;
+        site.apply(structure).await;
+        site
     }
 
     /// A single-service site with a structure.

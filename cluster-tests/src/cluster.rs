@@ -1,0 +1,342 @@
+//! A cluster of broker processes: `ackord serve`, each node on a loopback address and a directory
+//! of its own, with every link between them, and to them, under the test's control.
+//!
+//! Nodes are numbered from 1, as the cluster itself numbers its first nodes. Invariants: a node
+//! keeps its addresses and its directory over restarts; endpoints and peers know only the addresses
+//! of the [`Mesh`], so that no connection escapes a cut; the test's own questions
+//! ([`Cluster::admin`]) go to the nodes directly and are never cut.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::admin::Admin;
+use crate::mesh::Mesh;
+use crate::node;
+use crate::process::{self, Signal};
+use crate::seed::Seed;
+use crate::wait;
+
+/// How long a cluster may take until all nodes that run serve: elections and catching up, in a
+/// debug build, on a machine that is busy.
+pub const READY: Duration = Duration::from_secs(60);
+
+/// The administrator's token of every cluster.
+const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
+/// Ports of nodes: below those that the system gives to outgoing connections, so that no
+/// connection takes the port of a node that is down.
+const PORTS: std::ops::Range<u64> = 10_000..32_768;
+/// Limits of every node: the log is short, so that who was away for long needs a snapshot.
+const LIMITS: &str = "partitions = 4\nqueue_size_max = 50000\nlog_file_bytes = 262144\n\
+                      log_purge_bytes = 524288\nsnapshot_log_bytes_min = 65536\n";
+
+/// A node: where it is, and its process while it runs.
+struct Member {
+    /// Where endpoints are served, without the mesh between.
+    front: SocketAddr,
+    dir: PathBuf,
+    config: PathBuf,
+    process: Option<Child>,
+}
+
+impl Member {
+    fn log(&self) -> PathBuf {
+        self.dir.with_extension("stderr")
+    }
+}
+
+/// See the module.
+pub struct Cluster {
+    members: Vec<Member>,
+    /// Where endpoints connect, by node.
+    urls: Vec<String>,
+    mesh: Mesh,
+    // Removed after the processes are gone: see `drop`.
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Founds a cluster of `size` nodes and waits until all of them serve.
+    pub async fn start(size: usize) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(size).await?;
+        for node in 1..=size {
+            cluster.start_node(node).await?;
+        }
+        cluster.ready().await;
+        Ok(cluster)
+    }
+
+    /// The directories, configurations and links of a cluster, of which no node runs yet.
+    pub async fn prepare(size: usize) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("ackord-cluster").tempdir()?;
+        // Addresses that other clusters on this machine hardly use: a port that is free now is
+        // free when the node comes back.
+        let mut random = Seed::new(u64::from(std::process::id()) ^ hash(dir.path()));
+        let (a, b) = (random.between(1, 255), random.between(0, 256));
+        let ip = |node: usize| IpAddr::V4(Ipv4Addr::new(127, a as u8, b as u8, node as u8));
+        let mut mesh = Mesh::new((1..=size).map(ip).collect());
+        let (mut peers, mut fronts) = (Vec::new(), Vec::new());
+        let (mut advertised, mut urls) = (Vec::new(), Vec::new());
+        for node in 1..=size {
+            let (peer, front) = (free(ip(node), &mut random)?, free(ip(node), &mut random)?);
+            advertised.push(mesh.relay(node, peer).await?.to_string());
+            urls.push(format!("http://{}", mesh.relay(node, front).await?));
+            peers.push(peer);
+            fronts.push(front);
+        }
+        let members = (0..size).map(|index| -> anyhow::Result<Member> {
+            let path = dir.path().join(format!("node-{}", index + 1));
+            let config = path.with_extension("toml");
+            let text = format!(
+                "data = {}\nlisten = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\nlog = \"{LOG}\"\n\
+                 [limits]\n{LIMITS}[cluster]\nlisten = \"{}\"\nadvertise = {}\ninitial = {}\n\
+                 urls = {}\n",
+                json!(path),
+                fronts[index],
+                peers[index],
+                json!(advertised[index]),
+                json!(advertised),
+                json!([urls[index]]),
+            );
+            std::fs::write(&config, text)?;
+            Ok(Member { front: fronts[index], dir: path, config, process: None })
+        });
+        let members = members.collect::<anyhow::Result<_>>()?;
+        Ok(Self { members, urls, mesh, _dir: dir })
+    }
+
+    /// How many nodes there are.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Their numbers.
+    pub fn nodes(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.members.len()
+    }
+
+    /// The links.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// Where endpoints reach a node.
+    pub fn url(&self, node: usize) -> &str {
+        &self.urls[node - 1]
+    }
+
+    /// Where endpoints reach the nodes, this one first.
+    pub fn urls_from(&self, node: usize) -> Vec<String> {
+        let mut urls = self.urls.clone();
+        urls.rotate_left(node - 1);
+        urls
+    }
+
+    /// The administration of a node, past all cuts.
+    pub fn admin(&self, node: usize) -> Admin {
+        Admin::new(&format!("http://{}", self.members[node - 1].front), ADMIN_TOKEN)
+    }
+
+    /// What a node wrote to its standard error, over all its lives.
+    pub fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.members[node - 1].log()).unwrap_or_default()
+    }
+
+    /// Whether a node's process runs, or is suspended.
+    pub fn runs(&self, node: usize) -> bool {
+        self.members[node - 1].process.is_some()
+    }
+
+    /// Starts a node's process; does not wait until it serves.
+    pub async fn start_node(&mut self, node: usize) -> anyhow::Result<()> {
+        let member = &mut self.members[node - 1];
+        assert!(member.process.is_none(), "node {node} runs already");
+        let (config, log) = (member.config.clone(), member.log());
+        // Building and forking block: not on the test's runtime.
+        let starting = tokio::task::spawn_blocking(move || -> anyhow::Result<Child> {
+            let mut command = Command::new(node::binary()?);
+            command.args(["serve", "--json", "--config"]).arg(config);
+            Ok(node::spawn(command, &log)?.0)
+        });
+        member.process = Some(starting.await?.context("the node's process starts")?);
+        Ok(())
+    }
+
+    /// Waits until every node that runs serves.
+    ///
+    /// # Panics
+    /// After [`READY`], or when one of them has ended.
+    pub async fn ready(&mut self) {
+        for node in self.running() {
+            self.until_ready(node).await;
+        }
+    }
+
+    /// Waits until a node serves.
+    ///
+    /// # Panics
+    /// After [`READY`], or when it has ended.
+    pub async fn until_ready(&mut self, node: usize) {
+        let admin = self.admin(node);
+        let member = &mut self.members[node - 1];
+        let log = member.log();
+        let process = member.process.as_mut().expect("the node runs");
+        wait::until_for(READY, &format!("node {node} to serve"), async || {
+            let ended = process.try_wait().ok().flatten();
+            assert!(ended.is_none(), "node {node} ended: {ended:?}; {}", node::tail(&log));
+            admin.is_ready().await.then_some(())
+        })
+        .await;
+    }
+
+    /// Ends a node at once, as a crash does, and waits until it is gone.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut process) = self.members[node - 1].process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Asks a node to end and waits for it; the exit code is the answer.
+    pub async fn stop(&mut self, node: usize) -> anyhow::Result<Option<i32>> {
+        self.signal(node, Signal::Terminate)?;
+        self.ended(node).await
+    }
+
+    /// The exit code of a node that ends by itself; `None` is a signal.
+    pub async fn ended(&mut self, node: usize) -> anyhow::Result<Option<i32>> {
+        let process = self.members[node - 1].process.take();
+        let mut process = process.context("the node does not run")?;
+        let what = format!("node {node} to end");
+        let status = wait::until(&what, async || process.try_wait().ok().flatten()).await;
+        Ok(status.code())
+    }
+
+    /// Suspends a node's process.
+    pub fn pause(&self, node: usize) -> anyhow::Result<()> {
+        self.signal(node, Signal::Stop)
+    }
+
+    /// Lets a suspended process go on.
+    pub fn resume(&self, node: usize) -> anyhow::Result<()> {
+        self.signal(node, Signal::Continue)
+    }
+
+    fn signal(&self, node: usize, signal: Signal) -> anyhow::Result<()> {
+        let process = self.members[node - 1].process.as_ref().context("the node does not run")?;
+        Ok(process::signal(process.id(), signal)?)
+    }
+
+    /// Gives a node that does not run an empty disk.
+    pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
+        assert!(!self.runs(node), "node {node} runs");
+        Ok(std::fs::remove_dir_all(&self.members[node - 1].dir)?)
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> Vec<usize> {
+        self.nodes().filter(|node| self.runs(*node)).collect()
+    }
+
+    /// The cluster as a node sees it.
+    pub async fn view(&self, node: usize) -> anyhow::Result<Value> {
+        self.admin(node).call(Method::GET, "/v1/cluster", None).await
+    }
+
+    /// Who leads a group, as a node sees it; group 0 is the directory.
+    pub async fn leader(&self, group: usize, node: usize) -> Option<usize> {
+        let view = self.view(node).await.ok()?;
+        view["groups"][group]["leader"].as_u64().map(|leader| leader as usize)
+    }
+
+    /// Waits until all nodes that run show the same of a site, each what it has itself.
+    pub async fn until_equal(&self, site: &str) {
+        let queues = format!("/v1/sites/{site}/queues");
+        let names = self.admin(self.running()[0]).local(&queues).await.expect("the queues");
+        let names = names.iter().filter_map(|queue| queue["event"].as_str());
+        let queues = names.map(|event| format!("queues/{event}"));
+        let lists = ["subscriptions", "clients", "services", "users"].map(str::to_owned);
+        for list in queues.chain(lists) {
+            let path = &format!("/v1/sites/{site}/{list}");
+            wait::until_true(&format!("all nodes to show the same {path}"), async || {
+                let shown = self.running().into_iter().map(|node| async move {
+                    let shown = self.admin(node).local(path).await;
+                    shown.unwrap_or_else(|error| panic!("node {node}: {error:#}"))
+                });
+                let shown = futures_util::future::join_all(shown).await;
+                shown.windows(2).all(|pair| pair[0] == pair[1])
+            })
+            .await;
+        }
+    }
+
+    /// Lets every replica take the hash of its state at the same entry, and waits until the nodes
+    /// that run have equal ones.
+    ///
+    /// # Panics
+    /// When two replicas are different.
+    pub async fn until_replicas_agree(&self) {
+        let running = self.running();
+        let compare = async || {
+            let admin = self.admin(running[0]);
+            admin.call(Method::POST, "/v1/cluster/compare", Some(json!({}))).await.ok()
+        };
+        wait::until("a comparison of the replicas", compare).await;
+        wait::until_true("all replicas to be compared", async || {
+            let views = running.iter().map(|node| self.view(*node));
+            let Ok(views) = futures_util::future::try_join_all(views).await else { return false };
+            let groups = views[0]["groups"].as_array().map_or(0, Vec::len);
+            (0..groups).all(|group| {
+                let of = |view: &Value| view["groups"][group]["compared"].clone();
+                let compared: Vec<Value> = views.iter().map(of).collect();
+                let at = |compared: &Value| compared["index"].as_u64();
+                let at_one_entry = compared
+                    .windows(2)
+                    .all(|pair| at(&pair[0]).is_some() && at(&pair[0]) == at(&pair[1]));
+                let equal = compared.windows(2).all(|pair| pair[0] == pair[1]);
+                assert!(equal || !at_one_entry, "replicas of group {group} differ: {compared:?}");
+                at_one_entry
+            })
+        })
+        .await;
+    }
+
+    /// Lets the fault that is in force last for so long.
+    pub async fn lasts(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in self.nodes() {
+            self.kill(node);
+            if std::thread::panicking() {
+                println!("node {node}: {}", node::tail(&self.members[node - 1].log()));
+            }
+        }
+    }
+}
+
+/// What the nodes log.
+const LOG: &str = "info,openraft=error,actix_http=off";
+
+fn hash(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.iter().fold(0, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(*byte))
+}
+
+fn free(ip: IpAddr, random: &mut Seed) -> anyhow::Result<SocketAddr> {
+    for _ in 0..100 {
+        let port = u16::try_from(random.between(PORTS.start, PORTS.end))?;
+        if TcpListener::bind((ip, port)).is_ok() {
+            return Ok(SocketAddr::new(ip, port));
+        }
+    }
+    anyhow::bail!("no free port on {ip}")
+}

@@ -1,0 +1,248 @@
+//! The links between the nodes of a cluster, and between each node and everyone else.
+//!
+//! `node 2 ─▶ relay of node 1 ─▶ node 1`, `endpoint ─▶ front relay of node 1 ─▶ node 1`
+//!
+//! Every node connects from an address of its own, so a relay knows who is at both ends of a
+//! connection, and one matrix says from whom to whom bytes pass. Invariants: bytes arrive unchanged
+//! and in order; what is sent while the way is blocked waits and arrives when it is open again, as
+//! TCP would send it again, however stale it is by then; an end is passed on like a byte; no
+//! connection comes about while either direction is blocked.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Whoever is no node: endpoints.
+pub const OUTSIDE: usize = 0;
+
+/// One direction between two ends, or both ends of a connection.
+type Way = (usize, usize);
+
+/// The state of every way: row by row, from whom, then to whom.
+#[derive(Clone, Debug)]
+struct Ways {
+    size: usize,
+    blocked: Vec<bool>,
+    /// Raised to end all connections between two.
+    generation: Vec<u64>,
+}
+
+impl Ways {
+    fn at(&self, (from, to): Way) -> usize {
+        from * self.size + to
+    }
+
+    fn is_blocked(&self, way: Way) -> bool {
+        self.blocked[self.at(way)]
+    }
+
+    fn is_open(&self, (a, b): Way) -> bool {
+        !self.is_blocked((a, b)) && !self.is_blocked((b, a))
+    }
+
+    fn generation(&self, (a, b): Way) -> u64 {
+        self.generation[self.at((a.min(b), a.max(b)))]
+    }
+
+    fn reset(&mut self, (a, b): Way) {
+        let at = self.at((a.min(b), a.max(b)));
+        self.generation[at] += 1;
+    }
+}
+
+/// The links of a cluster. Dropping it ends them all.
+pub struct Mesh {
+    ways: watch::Sender<Ways>,
+    addresses: Vec<IpAddr>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+impl Mesh {
+    /// A mesh of nodes 1, 2, ... that connect from these addresses; all ways are open.
+    pub fn new(addresses: Vec<IpAddr>) -> Self {
+        let size = addresses.len() + 1;
+        let blocked = vec![false; size * size];
+        let ways = Ways { size, blocked, generation: vec![0; size * size] };
+        Self { ways: watch::Sender::new(ways), addresses, relays: Vec::new() }
+    }
+
+    /// Opens a way to a node's socket and gives its address.
+    pub async fn relay(&mut self, node: usize, target: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (ways, addresses) = (self.ways.subscribe(), self.addresses.clone());
+        self.relays.push(tokio::spawn(accept(listener, node, target, ways, addresses)));
+        Ok(address)
+    }
+
+    fn nodes(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.addresses.len()
+    }
+
+    /// Lets no byte pass from one to the other, or lets them pass again.
+    pub fn set_blocked(&self, from: usize, to: usize, blocked: bool) {
+        self.ways.send_modify(|ways| {
+            let at = ways.at((from, to));
+            ways.blocked[at] = blocked;
+        });
+    }
+
+    /// Blocks both ways between a node and all other nodes; endpoints still reach it.
+    pub fn cut_from_peers(&self, node: usize) {
+        for other in self.nodes().filter(|other| *other != node) {
+            self.set_blocked(node, other, true);
+            self.set_blocked(other, node, true);
+        }
+    }
+
+    /// Blocks all ways to and from a node.
+    pub fn cut_alone(&self, node: usize) {
+        self.cut_from_peers(node);
+        self.set_blocked(node, OUTSIDE, true);
+        self.set_blocked(OUTSIDE, node, true);
+    }
+
+    /// Opens all ways.
+    pub fn heal(&self) {
+        self.ways.send_modify(|ways| ways.blocked.fill(false));
+    }
+
+    /// Ends all connections between two.
+    pub fn reset(&self, a: usize, b: usize) {
+        self.ways.send_modify(|ways| ways.reset((a, b)));
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.relays.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    node: usize,
+    target: SocketAddr,
+    ways: watch::Receiver<Ways>,
+    addresses: Vec<IpAddr>,
+) {
+    while let Ok((stream, from)) = listener.accept().await {
+        let known = addresses.iter().position(|address| *address == from.ip());
+        let from = known.map_or(OUTSIDE, |index| index + 1);
+        tokio::spawn(connect(stream, (from, node), target, ways.clone()));
+    }
+}
+
+/// Carries one connection until it ends or is reset.
+async fn connect(
+    mut stream: TcpStream,
+    ends: Way,
+    target: SocketAddr,
+    mut ways: watch::Receiver<Ways>,
+) {
+    let generation = {
+        let now = ways.borrow_and_update();
+        now.is_open(ends).then(|| now.generation(ends))
+    };
+    let Some(generation) = generation else {
+        // A first packet would be lost: there is no connection, now or later.
+        let _ = ways.wait_for(|ways| ways.is_open(ends)).await;
+        return;
+    };
+    let Ok(mut onward) = TcpStream::connect(target).await else {
+        // Nobody listens: refused, as nearly as that can be said by now.
+        let _ = stream.set_zero_linger();
+        return;
+    };
+    let _ = (stream.set_nodelay(true), onward.set_nodelay(true));
+    let was_reset = {
+        let (from_opener, to_opener) = stream.split();
+        let (from_node, to_node) = onward.split();
+        let (opener, node) = ends;
+        let there = pass(from_opener, to_node, (opener, node), ways.clone());
+        let back = pass(from_node, to_opener, (node, opener), ways.clone());
+        tokio::select! {
+            _ = async { tokio::join!(there, back) } => false,
+            _ = ways.wait_for(|ways| ways.generation(ends) != generation) => true,
+        }
+    };
+    if was_reset {
+        let _ = (stream.set_zero_linger(), onward.set_zero_linger());
+    }
+}
+
+/// Passes on what one end sends, and then that it has ended.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    way: Way,
+    mut ways: watch::Receiver<Ways>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = from.read(&mut buffer).await.unwrap_or(0);
+        if ways.wait_for(|ways| !ways.is_blocked(way)).await.is_err() {
+            return;
+        }
+        if length == 0 {
+            let _ = to.shutdown().await;
+            return;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::wait;
+
+    async fn pair(mesh: &mut Mesh) -> (TcpStream, TcpStream, SocketAddr) {
+        let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = mesh.relay(1, node.local_addr().unwrap()).await.unwrap();
+        let opener = TcpStream::connect(relay).await.unwrap();
+        let (accepted, _) = node.accept().await.unwrap();
+        (opener, accepted, relay)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_over_a_blocked_way_arrives_when_it_is_open_and_the_other_way_works() {
+        let mut mesh = Mesh::new(vec!["127.9.9.1".parse().unwrap()]);
+        let (mut opener, mut node, _) = pair(&mut mesh).await;
+        mesh.set_blocked(OUTSIDE, 1, true);
+        opener.write_all(b"late").await.unwrap();
+        node.write_all(b"now").await.unwrap();
+        let mut now = [0; 3];
+        wait::within("the open way", opener.read_exact(&mut now)).await.unwrap();
+        assert_eq!(node.try_read(&mut now).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        mesh.heal();
+        let mut late = [0; 4];
+        wait::within("what waited", node.read_exact(&mut late)).await.unwrap();
+        assert_eq!(&late, b"late");
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_a_blocked_way_comes_to_nothing_and_a_reset_ends_one() {
+        let mut mesh = Mesh::new(vec!["127.9.9.1".parse().unwrap()]);
+        let (mut opener, _node, relay) = pair(&mut mesh).await;
+        mesh.reset(OUTSIDE, 1);
+        let mut buffer = [0; 1];
+        let ended = wait::within("the reset", opener.read(&mut buffer)).await;
+        assert!(!ended.is_ok_and(|length| length > 0));
+        mesh.cut_alone(1);
+        let mut held = TcpStream::connect(relay).await.unwrap();
+        mesh.heal();
+        let ended = wait::within("the end", held.read(&mut buffer)).await;
+        assert!(!ended.is_ok_and(|length| length > 0));
+    }
+}

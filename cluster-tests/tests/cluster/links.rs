@@ -1,0 +1,107 @@
+//! Links that break in every way, and a node that stops for a while without knowing it.
+
+use cluster_tests::cluster::Cluster;
+use cluster_tests::mesh::OUTSIDE;
+use cluster_tests::seed::Seed;
+
+use super::kills::some_nodes;
+use super::load::Load;
+
+/// What happens to one node, for a while.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Its process is suspended: whatever it led it still believes to lead when it goes on.
+    Paused,
+    /// Nothing reaches it and nothing comes from it.
+    Alone,
+    /// Only endpoints reach it.
+    WithoutPeers,
+    /// Peers do not hear it.
+    Mute,
+    /// It does not hear its peers.
+    Deaf,
+    /// It does not hear one peer.
+    DeafToOne,
+    /// The link to one peer is broken.
+    OneLink,
+    /// All its links come and go.
+    Flapping,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::Paused,
+    Fault::Alone,
+    Fault::WithoutPeers,
+    Fault::Mute,
+    Fault::Deaf,
+    Fault::DeafToOne,
+    Fault::OneLink,
+    Fault::Flapping,
+];
+
+/// Brings a fault about, and ends it after a while in which the others went on.
+async fn strike(cluster: &Cluster, load: &Load, seed: &mut Seed, fault: Fault) {
+    let nodes = some_nodes(cluster, seed, cluster.size());
+    let (victim, other, third) = (nodes[0], nodes[1], nodes[2]);
+    let mesh = cluster.mesh();
+    println!("{fault:?}: node {victim}, and {other} where two are concerned");
+    // Through whom all goes on meanwhile.
+    let mut witnesses = vec![other, third];
+    match fault {
+        Fault::Paused => cluster.pause(victim).expect("the node runs"),
+        Fault::Alone => mesh.cut_alone(victim),
+        Fault::WithoutPeers => mesh.cut_from_peers(victim),
+        Fault::Mute => {
+            mesh.set_blocked(victim, other, true);
+            mesh.set_blocked(victim, third, true);
+        }
+        Fault::Deaf => {
+            mesh.set_blocked(other, victim, true);
+            mesh.set_blocked(third, victim, true);
+        }
+        Fault::DeafToOne => {
+            mesh.set_blocked(other, victim, true);
+            witnesses = vec![third];
+        }
+        Fault::OneLink => {
+            mesh.set_blocked(other, victim, true);
+            mesh.set_blocked(victim, other, true);
+            witnesses = vec![third];
+        }
+        Fault::Flapping => {
+            for _ in 0..8 {
+                mesh.cut_alone(victim);
+                cluster.lasts(seed.millis(20, 500)).await;
+                mesh.heal();
+                if seed.between(0, 2) == 0 {
+                    mesh.reset(victim, [OUTSIDE, other, third][seed.between(0, 3) as usize]);
+                }
+                cluster.lasts(seed.millis(20, 300)).await;
+            }
+        }
+    }
+    for witness in witnesses {
+        load.served_by(cluster, witness).await;
+    }
+    cluster.lasts(seed.millis(0, 2000)).await;
+    if matches!(fault, Fault::Paused) {
+        cluster.resume(victim).expect("the node runs");
+    }
+    mesh.heal();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_repeated_whatever_link_breaks() {
+    let mut seed = Seed::of_test("cluster", "whatever_link_breaks");
+    let mut cluster = Cluster::start(3).await.expect("the cluster starts");
+    let load = Load::start(&cluster).await;
+    for fault in FAULTS.into_iter().cycle().take(super::rounds(FAULTS.len())) {
+        load.flows(seed.between(5, 40)).await;
+        load.longest_wait();
+        strike(&cluster, &load, &mut seed, fault).await;
+        load.flows(10).await;
+        println!("longest wait over {fault:?}: {:?}", load.longest_wait());
+        cluster.ready().await;
+    }
+    load.finish(&mut cluster).await;
+}
