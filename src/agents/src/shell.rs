@@ -115,7 +115,10 @@ impl Shell {
     /// Looks at the state as applied here.
     pub fn look<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
         let (now_ms, stamp) = (self.broker.now_ms(), self.partition.now());
-        self.partition.read(|state| look(View::new(state, &self.site, now_ms, stamp)))
+        let stale_ms = self.partition.stale_ms();
+        self.partition.read(|state| {
+            look(View::new(state, &self.site, now_ms, stamp).confirmed_before(stale_ms))
+        })
     }
 
     /// The peer said hello and asked for this interval between pings.

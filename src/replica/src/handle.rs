@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,6 +46,12 @@ impl PartitionHandle {
     /// leader on another node.
     pub fn try_propose(&self, command: Command) -> Result<Pending, ProposeError> {
         self.inner.admit(command, Origin::Here).map(|outcome| Pending { outcome })
+    }
+
+    /// Milliseconds since a leader last confirmed to this node that it follows it, to a fifth of a
+    /// second; 0 on a node that is alone. While it leads itself, since a majority last confirmed it.
+    pub fn stale_ms(&self) -> u64 {
+        self.inner.gauges.stale_ms.load(Ordering::Relaxed)
     }
 
     /// Looks at the state as applied on this node. `f` must be short and must not call `read` of

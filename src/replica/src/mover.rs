@@ -160,6 +160,7 @@ pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
         tokio::time::sleep(LOOK_INTERVAL).await;
         known.look(&groups[0]);
         shared.time.refresh();
+        groups[1..].iter().for_each(|group| group.look_at_staleness());
         let off = shared.clock_is_off();
         if off != was_off {
             was_off = off;

@@ -10,10 +10,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ackord_machine::session::{CUT_OFF_MS, STALE_MS};
 use ackord_machine::site::{
-    Batch, Command, DecodeError, Digest, Effect, Outcome, State, apply, decode_batch,
+    Batch, Command, DecodeError, Digest, Effect, Outcome, Site, State, apply, decode_batch,
 };
 use ackord_store::{GroupId, Store};
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
 use parking_lot::{Mutex, RwLock};
@@ -101,6 +103,10 @@ pub(crate) struct Gauges {
     pub(crate) limits_differ: AtomicBool,
     /// The seed of new incarnations that the partition's sites are still to get; 0 for none.
     pub(crate) renewal: AtomicU64,
+    /// When a leader last sent something, milliseconds of the node's monotonic clock.
+    pub(crate) heard_ms: AtomicU64,
+    /// Milliseconds without a leader's confirmation, as last looked at.
+    pub(crate) stale_ms: AtomicU64,
     /// [`State::bytes`].
     pub(crate) state_bytes: AtomicU64,
     /// [`Applied::log_bytes`] now.
@@ -157,6 +163,8 @@ impl Partition {
                 next_due: AtomicU64::new(u64::MAX),
                 limits_differ: AtomicBool::new(false),
                 renewal: AtomicU64::new(0),
+                heard_ms: AtomicU64::new(0),
+                stale_ms: AtomicU64::new(0),
                 state_bytes: AtomicU64::new(0),
                 log_bytes: AtomicU64::new(0),
                 snapshot_log_bytes: AtomicU64::new(0),
@@ -384,6 +392,44 @@ impl Partition {
         self.clock.set_leading(leading);
         self.set_ticking(&self.applied.read(), leading);
         self.queue.wake.notify_one();
+    }
+
+    /// A leader sent something.
+    pub(crate) fn heard_leader(&self) {
+        self.gauges.heard_ms.store(self.shared.time.monotonic_ms(), Ordering::Relaxed);
+    }
+
+    /// Looks how long ago a leader confirmed this node; sessions are woken when that comes to mean
+    /// something else.
+    pub(crate) fn look_at_staleness(&self) {
+        let Some(raft) = self.raft.get() else { return };
+        let now = self.shared.time.monotonic_ms();
+        let heard = now.saturating_sub(self.gauges.heard_ms.load(Ordering::Relaxed));
+        let stale_ms = if raft.is_leader() {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let alone = membership.voter_ids().eq([self.shared.node]);
+            match &metrics.last_quorum_acked {
+                _ if alone => 0,
+                Some(at) => at.elapsed().as_millis() as u64,
+                None => heard,
+            }
+        } else {
+            heard
+        };
+        let kind = |ms: u64| (ms >= STALE_MS, ms >= CUT_OFF_MS);
+        let before = self.gauges.stale_ms.swap(stale_ms, Ordering::Relaxed);
+        if kind(before) != kind(stale_ms) {
+            let partition = self.number;
+            tracing::debug!(partition, stale_ms, "what a leader confirms has changed");
+            let sites: Vec<Effect> = {
+                let applied = self.applied.read();
+                let site = |site: &Site| Effect::Site { site: site.name().clone() };
+                applied.state.sites().map(site).collect()
+            };
+            self.publish(&sites);
+        }
     }
 
     /// This partition, or all of the node together, hold as much as they may.

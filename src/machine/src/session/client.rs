@@ -21,7 +21,9 @@ use crate::site::{
 use super::lane::{Lane, Named, Step};
 use super::message::{Delivery, ToClient};
 use super::subscriptions::Requests;
-use super::{CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, refusal_detail};
+use super::{
+    CUT_OFF, CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, refusal_detail,
+};
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
 pub const PRESENCE_AT_OPEN_MAX: usize = 32;
@@ -261,6 +263,9 @@ impl ClientSession {
             Stage::Attached => return self.open_when_applied(view, out),
             Stage::AwaitingSet | Stage::Open => {}
         }
+        if view.is_cut_off() {
+            return self.close(CloseReason::Unavailable, CUT_OFF, out);
+        }
         match wake {
             Wake::Event(event) => {
                 if let Ok(index) = self.lane_index(*event)
@@ -411,7 +416,7 @@ impl ClientSession {
         }
         loop {
             let lane = &mut self.lanes[index];
-            match lane.step(site, &self.receiver, view.now_ms, view.stamp) {
+            match lane.step(site, &self.receiver, view.now_ms, view.stamp, view.is_stale()) {
                 Step::Rest => return,
                 Step::Commit(instance) => {
                     if self.finish(index, instance, out) {

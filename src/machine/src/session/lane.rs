@@ -26,6 +26,8 @@ const WITHHELD: u64 = u64::MAX;
 /// The least milliseconds between a nack and the next transmission: a handler that always fails at
 /// once must not turn into a busy loop.
 pub const NACK_RETRY_MS_MIN: u64 = 10;
+/// When a node that no leader confirms looks again whether it may send.
+const STALE_LOOK_MS: u64 = 500;
 /// The most milliseconds that a nack may ask for.
 pub const NACK_RETRY_MS_MAX: u64 = 3_600_000;
 
@@ -270,7 +272,11 @@ impl Lane {
         receiver: &Receiver,
         now_ms: u64,
         stamp: Stamp,
+        stale: bool,
     ) -> Step {
+        if stale {
+            return self.rest_while_stale(now_ms);
+        }
         match self.phase {
             Phase::Idle => self.select(site, receiver, now_ms, stamp),
             Phase::InFlight { instance, attempt, resend_ms: at }
@@ -286,6 +292,20 @@ impl Lane {
             | Phase::BackingOff { .. }
             | Phase::Committing { .. }
             | Phase::CommitDelayed { .. } => Step::Rest,
+        }
+    }
+
+    /// Nothing is sent by a node that may know too little; what is to be committed goes on.
+    fn rest_while_stale(&mut self, now_ms: u64) -> Step {
+        match &mut self.phase {
+            Phase::CommitDelayed { instance, until_ms } if *until_ms <= now_ms => {
+                Step::Commit(*instance)
+            }
+            Phase::InFlight { resend_ms: at, .. } | Phase::BackingOff { until_ms: at, .. } => {
+                *at = (*at).max(now_ms + STALE_LOOK_MS);
+                Step::Rest
+            }
+            Phase::Idle | Phase::Committing { .. } | Phase::CommitDelayed { .. } => Step::Rest,
         }
     }
 

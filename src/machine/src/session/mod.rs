@@ -59,7 +59,15 @@ pub struct View<'a> {
     pub now_ms: u64,
     /// The log's time, for expiry and age.
     pub stamp: Stamp,
+    /// Milliseconds since a leader last confirmed to this node that it follows it.
+    pub stale_ms: u64,
 }
+
+/// A node that no leader has confirmed for so long starts no transmission: another node may have
+/// taken the session over, or deliver what this one does not know is gone.
+pub const STALE_MS: u64 = 1000;
+/// After so long it closes its sessions, whose peers find a better node.
+pub const CUT_OFF_MS: u64 = 5000;
 
 impl<'a> View<'a> {
     /// The view of one site in a partition's state. The stamp is never behind the state's clock.
@@ -69,9 +77,26 @@ impl<'a> View<'a> {
             limits: state.limits(),
             now_ms,
             stamp: stamp.max(state.clock()),
+            stale_ms: 0,
         }
     }
+
+    /// The same on a node that a leader last confirmed so long ago.
+    pub fn confirmed_before(self, stale_ms: u64) -> Self {
+        Self { stale_ms, ..self }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stale_ms >= STALE_MS
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.stale_ms >= CUT_OFF_MS
+    }
 }
+
+/// What a session on a node that is cut off tells its peer.
+const CUT_OFF: &str = "this node is cut off from the others: try another one";
 
 /// What a session wants done. `M` is what it says to its peer.
 #[derive(Clone, Debug, PartialEq)]

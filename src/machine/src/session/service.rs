@@ -16,7 +16,7 @@ use crate::site::{
 use super::message::ToService;
 use super::raises::Raises;
 use super::{
-    CloseReason, Failed, Output, Patience, Token, View, close_of, close_of_failed,
+    CUT_OFF, CloseReason, Failed, Output, Patience, Token, View, close_of, close_of_failed,
     credential_holds, refusal_detail,
 };
 
@@ -322,7 +322,9 @@ impl ServiceSession {
             | Stage::Closed => {}
             Stage::Attached => self.open_when_applied(view, out),
             Stage::Open | Stage::Draining => {
-                if self.holds(view, out) {
+                if view.is_cut_off() {
+                    self.close(CloseReason::Unavailable, CUT_OFF, out);
+                } else if self.holds(view, out) {
                     self.look_at_state(view, out);
                 }
             }

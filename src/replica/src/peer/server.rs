@@ -329,8 +329,8 @@ impl PeerService {
             let first = receive(&line, &mut appends).await;
             let first = first.ok_or_else(|| Status::cancelled("no append"))?;
             let group = first.group;
-            let (_, raft) = self.find(group).map_err(Status::unavailable)?;
-            let requests = requests(line, group, first, appends);
+            let (served, raft) = self.find(group).map_err(Status::unavailable)?;
+            let requests = requests(line, served.partition.clone(), first, appends);
             let answers: Pin<Box<dyn Items<Item = _> + Send>> =
                 Box::pin(raft.stream_append(requests));
             Ok::<_, Status>(answers.map(|result| match result {
@@ -363,17 +363,19 @@ impl PeerService {
 /// The appends of one stream as raft takes them; ends with the first that is not right.
 fn requests(
     line: Arc<Line>,
-    group: u32,
+    partition: Arc<Partition>,
     first: Append,
     appends: Streaming<Append>,
 ) -> impl Items<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
-    stream::unfold((line, Some(first), appends), move |(line, first, mut appends)| async move {
+    let first = (line, partition, Some(first), appends);
+    stream::unfold(first, move |(line, partition, first, mut appends)| async move {
         let append = match first {
             Some(first) => first,
             None => receive(&line, &mut appends).await?,
         };
-        match append.raft_of(group) {
-            Ok(request) => Some((request, (line, None, appends))),
+        partition.heard_leader();
+        match append.raft_of(partition.number) {
+            Ok(request) => Some((request, (line, partition, None, appends))),
             Err(error) => {
                 tracing::warn!(peer = line.agreed.peer, %error, "an append is malformed");
                 line.close();

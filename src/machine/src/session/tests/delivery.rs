@@ -330,6 +330,46 @@ fn given_a_seek_then_an_answer_to_what_was_sent_before_it_does_not_count_after_i
 }
 
 #[test]
+fn given_a_node_that_no_leader_confirms_then_nothing_is_sent_until_one_does() {
+    let mut world = World::new();
+    let first = world.raise("reading");
+    let mut client = Client::with(&mut world, &["reading"]);
+    let second = world.raise("reading");
+    assert_eq!(client.delivered(), [(first, 1)]);
+    // The acknowledgement counts, the resend time passes, and still nothing goes out.
+    let event = world.event("reading");
+    client.tell(&world, |session, view, out| {
+        session.on_ack((event, InstanceId(first)), view.confirmed_before(STALE_MS), out);
+    });
+    let Some((token, Ask::Propose(command))) = client.asked.pop_front() else {
+        panic!("the commit is proposed");
+    };
+    let outcome = world.apply(command);
+    client.tell(&world, |session, view, out| {
+        session.on_outcome(token, Ok(outcome), view.confirmed_before(STALE_MS), out);
+    });
+    world.pass_ms(10 * ACK_TIMEOUT_MS);
+    client.tell(&world, |session, view, out| {
+        session.on_time(view.confirmed_before(CUT_OFF_MS - 1), out);
+    });
+    assert_eq!((client.delivered(), client.committed()), (vec![], vec![first]));
+    assert!(client.session.next_deadline().is_none_or(|at| at > world.now_ms), "it would spin");
+    client.tell(&world, |session, view, out| session.on_wake(&Wake::All, view, out));
+    assert_eq!(client.delivered(), [(second, 1)]);
+}
+
+#[test]
+fn given_a_node_that_is_cut_off_then_its_sessions_close_and_say_so() {
+    let mut world = World::new();
+    world.raise("reading");
+    let mut client = Client::with(&mut world, &["reading"]);
+    client.tell(&world, |session, view, out| {
+        session.on_wake(&Wake::All, view.confirmed_before(CUT_OFF_MS), out);
+    });
+    assert_eq!(client.closed, Some(CloseReason::Unavailable));
+}
+
+#[test]
 fn given_a_cursor_moved_by_another_way_then_the_instance_in_flight_is_done() {
     let mut world = World::new();
     let ids = [world.raise("reading"), world.raise("reading"), world.raise("reading")];
