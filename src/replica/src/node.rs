@@ -252,11 +252,10 @@ impl Node {
     /// those that this node leads judge by its limits.
     pub fn ready(&self) -> bool {
         let served = |partition: &Arc<Partition>| {
-            let leader = partition.raft.get().and_then(|raft| {
-                let metrics = raft.server_metrics();
-                let leader = metrics.borrow_watched().current_leader;
-                leader
-            });
+            let leader = partition
+                .raft
+                .get()
+                .and_then(|raft| raft.server_metrics().borrow_watched().current_leader);
             let limits_differ = partition.gauges.limits_differ.load(Ordering::Acquire);
             leader.is_some_and(|leader| leader != self.shared.node || !limits_differ)
                 && partition.caught_up.load(Ordering::Acquire)
