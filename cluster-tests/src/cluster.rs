@@ -6,6 +6,7 @@
 //! of the [`Mesh`], so that no connection escapes a cut; the test's own questions
 //! ([`Cluster::admin`]) go to the nodes directly and are never cut.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -16,6 +17,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
+use crate::disk::{Cut, Disk, Undone};
 use crate::mesh::Mesh;
 use crate::node;
 use crate::process::{self, Signal};
@@ -41,6 +43,8 @@ struct Member {
     front: SocketAddr,
     dir: PathBuf,
     config: PathBuf,
+    disk: Option<Disk>,
+    environment: Vec<(OsString, OsString)>,
     process: Option<Child>,
 }
 
@@ -64,6 +68,23 @@ impl Cluster {
     /// Founds a cluster of `size` nodes and waits until all of them serve.
     pub async fn start(size: usize) -> anyhow::Result<Self> {
         let mut cluster = Self::prepare(size).await?;
+        for node in 1..=size {
+            cluster.start_node(node).await?;
+        }
+        cluster.ready().await;
+        Ok(cluster)
+    }
+
+    /// As [`Cluster::start`], with a disk for each node that can lose its power.
+    pub async fn start_on_disks(size: usize) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(size).await?;
+        for member in &mut cluster.members {
+            let disk = Disk::new(&member.dir, &member.dir.with_extension("scratch"))?;
+            // What makes a disk forget is built where it is not there yet.
+            let making = move || disk.environment().map(|environment| (disk, environment));
+            let (disk, environment) = tokio::task::spawn_blocking(making).await??;
+            (member.disk, member.environment) = (Some(disk), environment);
+        }
         for node in 1..=size {
             cluster.start_node(node).await?;
         }
@@ -104,7 +125,8 @@ impl Cluster {
                 json!([urls[index]]),
             );
             std::fs::write(&config, text)?;
-            Ok(Member { front: fronts[index], dir: path, config, process: None })
+            let (front, environment) = (fronts[index], Vec::new());
+            Ok(Member { front, dir: path, config, disk: None, environment, process: None })
         });
         let members = members.collect::<anyhow::Result<_>>()?;
         Ok(Self { members, urls, mesh, _dir: dir })
@@ -157,10 +179,11 @@ impl Cluster {
         let member = &mut self.members[node - 1];
         assert!(member.process.is_none(), "node {node} runs already");
         let (config, log) = (member.config.clone(), member.log());
+        let environment = member.environment.clone();
         // Building and forking block: not on the test's runtime.
         let starting = tokio::task::spawn_blocking(move || -> anyhow::Result<Child> {
             let mut command = Command::new(node::binary()?);
-            command.args(["serve", "--json", "--config"]).arg(config);
+            command.args(["serve", "--json", "--config"]).arg(config).envs(environment);
             Ok(node::spawn(command, &log)?.0)
         });
         member.process = Some(starting.await?.context("the node's process starts")?);
@@ -200,6 +223,13 @@ impl Cluster {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Ends a node and lets its disk forget what no sync covers.
+    pub fn cut_power(&mut self, node: usize, cut: Cut) -> anyhow::Result<Undone> {
+        self.kill(node);
+        let disk = self.members[node - 1].disk.as_ref();
+        disk.context("the node has no disk that forgets")?.power_cut(cut)
     }
 
     /// Asks a node to end and waits for it; the exit code is the answer.

@@ -29,7 +29,7 @@ use cluster_tests::site::{Account, Site, queueing, structure};
 use cluster_tests::wait;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -43,6 +43,8 @@ const PACE: Duration = Duration::from_millis(15);
 const IN_FLIGHT: u64 = 16;
 /// Events that a service is ahead of its slowest client.
 const AHEAD: u64 = 100;
+/// Bytes of text in an event.
+const TEXT: usize = 500;
 /// How long an outcome or a delivery may take, whatever happens to the cluster.
 pub const OUTCOME: Duration = Duration::from_secs(90);
 
@@ -65,9 +67,10 @@ impl Progress {
             && raised - slowest.unwrap_or(0).min(raised) < AHEAD
     }
 
-    /// The number of the next event.
-    pub fn next(&self) -> u64 {
-        self.raised.fetch_add(1, Ordering::SeqCst) + 1
+    /// What the next event says: something of its own, long enough for the log to grow.
+    pub fn next(&self) -> Value {
+        let n = self.raised.fetch_add(1, Ordering::SeqCst) + 1;
+        value!({ "n": n, "text": "x".repeat(TEXT) })
     }
 
     /// An event was acknowledged so long after it was raised.
@@ -296,7 +299,7 @@ async fn publish(raiser: Raiser, progress: Arc<Progress>) {
                 if progress.is_stopping() || !progress.has_room() {
                     continue;
                 }
-                let event = Event::new(EVENT, Some(json(value!({ "n": progress.next() }))));
+                let event = Event::new(EVENT, Some(json(progress.next())));
                 let since = Instant::now();
                 let (raiser, progress) = (&raiser, &progress);
                 let mut raising = Box::pin(async move {

@@ -8,8 +8,10 @@
 mod chaos;
 mod empty;
 mod kills;
+mod lagging;
 mod links;
 mod load;
+mod power;
 mod restarts;
 mod takeover;
 mod tools;

@@ -11,7 +11,7 @@ use cluster_tests::history::{Call, Entry, Handled, History, Subscriber};
 use cluster_tests::process::Signal;
 use cluster_tests::site::{Account, Site};
 use cluster_tests::wait;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::load::{EVENT, OUTCOME, Progress};
 
@@ -64,7 +64,7 @@ impl Writer {
             pace.tick().await;
             assert!(!tool.has_ended(), "the service gave up: {}", tool.errors());
             if progress.has_room() {
-                let line = json!({ "n": progress.next() }).to_string();
+                let line = progress.next().to_string();
                 let call = history.raised(&service, EVENT, Some(&line));
                 let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 waiting.push_back((call, Instant::now()));

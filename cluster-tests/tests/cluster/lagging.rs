@@ -1,0 +1,27 @@
+//! A node that was away for so long that the others have purged what it lacks.
+
+use cluster_tests::cluster::Cluster;
+use cluster_tests::seed::Seed;
+
+use super::load::Load;
+
+/// Events of each service while the node is away: several times the log that is kept.
+const EVENTS: u64 = 500;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_slept_past_the_purge_catches_up_by_snapshot_while_the_others_serve() {
+    let mut seed = Seed::of_test("cluster", "a_node_that_slept");
+    let mut cluster = Cluster::start(3).await.expect("the cluster starts");
+    let load = Load::start(&cluster).await;
+    let sleeper = seed.between(1, 4) as usize;
+    cluster.kill(sleeper);
+    load.flows(EVENTS).await;
+    load.longest_wait();
+    cluster.start_node(sleeper).await.expect("the node starts again");
+    cluster.until_ready(sleeper).await;
+    load.flows(10).await;
+    println!("longest wait while node {sleeper} caught up: {:?}", load.longest_wait());
+    let sent = cluster.nodes().any(|node| cluster.log(node).contains("sending a snapshot"));
+    assert!(sent, "the node had not been away for long enough");
+    load.finish(&mut cluster).await;
+}
