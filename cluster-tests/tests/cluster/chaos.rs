@@ -82,7 +82,7 @@ async fn nothing_acknowledged_is_lost_or_repeated_when_everything_breaks_at_once
             cluster.start_node(node).await.expect("the node starts");
         }
         load.flows(5).await;
-        println!("longest wait {:?}", load.longest_wait());
+        println!("longest wait {}", load.longest_waits());
         cluster.ready().await;
     }
     load.finish(&mut cluster).await;

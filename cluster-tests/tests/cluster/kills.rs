@@ -51,14 +51,14 @@ async fn nothing_acknowledged_is_lost_or_repeated_whoever_is_killed() {
     for who in order.into_iter().cycle().take(super::rounds(8)) {
         load.flows(seed.between(5, 40)).await;
         let victims = who.choose(&cluster, &mut seed).await;
-        load.longest_wait();
+        load.longest_waits();
         for victim in &victims {
             cluster.kill(*victim);
         }
         if victims.len() == 1 {
             // The other nodes go on without it.
             load.flows(10).await;
-            println!("{who:?} {victims:?} killed: longest wait {:?}", load.longest_wait());
+            println!("{who:?} {victims:?} killed: longest wait {}", load.longest_waits());
         }
         cluster.lasts(seed.millis(0, 1000)).await;
         for victim in &victims {
@@ -69,7 +69,7 @@ async fn nothing_acknowledged_is_lost_or_repeated_whoever_is_killed() {
             cluster.ready().await;
         }
         load.flows(10).await;
-        println!("{who:?} {victims:?} back: longest wait {:?}", load.longest_wait());
+        println!("{who:?} {victims:?} back: longest wait {}", load.longest_waits());
         cluster.ready().await;
     }
     load.finish(&mut cluster).await;

@@ -97,10 +97,10 @@ async fn nothing_acknowledged_is_lost_or_repeated_whatever_link_breaks() {
     let load = Load::start(&cluster).await;
     for fault in FAULTS.into_iter().cycle().take(super::rounds(FAULTS.len())) {
         load.flows(seed.between(5, 40)).await;
-        load.longest_wait();
+        load.longest_waits();
         strike(&cluster, &load, &mut seed, fault).await;
         load.flows(10).await;
-        println!("longest wait over {fault:?}: {:?}", load.longest_wait());
+        println!("longest wait over {fault:?}: {}", load.longest_waits());
         cluster.ready().await;
     }
     load.finish(&mut cluster).await;

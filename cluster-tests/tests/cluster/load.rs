@@ -44,7 +44,7 @@ const IN_FLIGHT: u64 = 16;
 /// Events that a service is ahead of its slowest client.
 const AHEAD: u64 = 100;
 /// Bytes of text in an event.
-const TEXT: usize = 500;
+const TEXT: usize = 1200;
 /// How long an outcome or a delivery may take, whatever happens to the cluster.
 pub const OUTCOME: Duration = Duration::from_secs(90);
 
@@ -161,11 +161,14 @@ impl Load {
         }
     }
 
-    /// The longest that any event waited for its acknowledgement since this was asked last.
-    pub fn longest_wait(&self) -> Duration {
-        let longest =
-            self.scenes.iter().map(|scene| scene.progress.longest_ms.swap(0, Ordering::SeqCst));
-        Duration::from_millis(longest.max().unwrap_or(0))
+    /// The longest that an event of each service waited for its acknowledgement since this was asked
+    /// last. The tool's first attempt to connect again comes after half a second or more.
+    pub fn longest_waits(&self) -> String {
+        let longest = self.scenes.iter().map(|scene| {
+            let longest = scene.progress.longest_ms.swap(0, Ordering::SeqCst);
+            format!("{} {longest} ms", scene.site.name)
+        });
+        longest.collect::<Vec<_>>().join(", ")
     }
 
     /// Stops the services, lets the clients finish and judges everything that happened. All nodes
