@@ -105,8 +105,8 @@ impl Cluster {
         let (mut advertised, mut urls) = (Vec::new(), Vec::new());
         for node in 1..=size {
             let (peer, front) = (free(ip(node), &mut random)?, free(ip(node), &mut random)?);
-            advertised.push(mesh.relay(node, peer).await?.to_string());
-            urls.push(format!("http://{}", mesh.relay(node, front).await?));
+            advertised.push(mesh.relay(node, peer)?.to_string());
+            urls.push(format!("http://{}", mesh.relay(node, front)?));
             peers.push(peer);
             fronts.push(front);
         }
@@ -178,6 +178,8 @@ impl Cluster {
     pub async fn start_node(&mut self, node: usize) -> anyhow::Result<()> {
         let member = &mut self.members[node - 1];
         assert!(member.process.is_none(), "node {node} runs already");
+        let mesh = &mut self.mesh;
+        wait::until("the node's addresses to be free", async || mesh.up(node).ok()).await;
         let (config, log) = (member.config.clone(), member.log());
         let environment = member.environment.clone();
         // Building and forking block: not on the test's runtime.
@@ -223,6 +225,7 @@ impl Cluster {
             let _ = process.kill();
             let _ = process.wait();
         }
+        self.mesh.down(node);
     }
 
     /// Ends a node and lets its disk forget what no sync covers.
@@ -244,6 +247,7 @@ impl Cluster {
         let mut process = process.context("the node does not run")?;
         let what = format!("node {node} to end");
         let status = wait::until(&what, async || process.try_wait().ok().flatten()).await;
+        self.mesh.down(node);
         Ok(status.code())
     }
 

@@ -6,19 +6,23 @@
 //! connection, and one matrix says from whom to whom bytes pass. Invariants: bytes arrive unchanged
 //! and in order; what is sent while the way is blocked waits and arrives when it is open again, as
 //! TCP would send it again, however stale it is by then; an end is passed on like a byte; no
-//! connection comes about while either direction is blocked.
+//! connection comes about while either direction is blocked; where a node is down, connections are
+//! refused, at an address that stays its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Whoever is no node: endpoints.
 pub const OUTSIDE: usize = 0;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// One direction between two ends, or both ends of a connection.
 type Way = (usize, usize);
@@ -55,11 +59,21 @@ impl Ways {
     }
 }
 
+/// A way to one socket of a node.
+struct Relay {
+    node: usize,
+    target: SocketAddr,
+    address: SocketAddr,
+    /// Keeps the address while nobody listens there.
+    _reserved: TcpSocket,
+    accepting: Option<JoinHandle<()>>,
+}
+
 /// The links of a cluster. Dropping it ends them all.
 pub struct Mesh {
     ways: watch::Sender<Ways>,
     addresses: Vec<IpAddr>,
-    relays: Vec<JoinHandle<()>>,
+    relays: Vec<Relay>,
 }
 
 impl Mesh {
@@ -71,13 +85,35 @@ impl Mesh {
         Self { ways: watch::Sender::new(ways), addresses, relays: Vec::new() }
     }
 
-    /// Opens a way to a node's socket and gives its address.
-    pub async fn relay(&mut self, node: usize, target: SocketAddr) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let (ways, addresses) = (self.ways.subscribe(), self.addresses.clone());
-        self.relays.push(tokio::spawn(accept(listener, node, target, ways, addresses)));
+    /// Makes a way to a node's socket and gives its address; refused until [`Mesh::up`].
+    pub fn relay(&mut self, node: usize, target: SocketAddr) -> io::Result<SocketAddr> {
+        let reserved = socket(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let address = reserved.local_addr()?;
+        let relay = Relay { node, target, address, _reserved: reserved, accepting: None };
+        self.relays.push(relay);
         Ok(address)
+    }
+
+    /// Takes connections to a node from now on. An error may pass: a way that went down a moment
+    /// ago is still being closed.
+    pub fn up(&mut self, node: usize) -> io::Result<()> {
+        let down = |relay: &&mut Relay| relay.node == node && relay.accepting.is_none();
+        for relay in self.relays.iter_mut().filter(down) {
+            let listener = socket(relay.address)?.listen(BACKLOG)?;
+            let (ways, addresses) = (self.ways.subscribe(), self.addresses.clone());
+            let accepting = accept(listener, node, relay.target, ways, addresses);
+            relay.accepting = Some(tokio::spawn(accepting));
+        }
+        Ok(())
+    }
+
+    /// Refuses connections to a node from now on.
+    pub fn down(&mut self, node: usize) {
+        for relay in self.relays.iter_mut().filter(|relay| relay.node == node) {
+            if let Some(accepting) = relay.accepting.take() {
+                accepting.abort();
+            }
+        }
     }
 
     fn nodes(&self) -> std::ops::RangeInclusive<usize> {
@@ -120,8 +156,18 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        self.relays.iter().for_each(JoinHandle::abort);
+        for node in self.nodes() {
+            self.down(node);
+        }
     }
+}
+
+/// A socket at this address, beside others that do not listen there.
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn accept(
@@ -209,7 +255,10 @@ mod tests {
 
     async fn pair(mesh: &mut Mesh) -> (TcpStream, TcpStream, SocketAddr) {
         let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let relay = mesh.relay(1, node.local_addr().unwrap()).await.unwrap();
+        let relay = mesh.relay(1, node.local_addr().unwrap()).unwrap();
+        let refused = TcpStream::connect(relay).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        mesh.up(1).unwrap();
         let opener = TcpStream::connect(relay).await.unwrap();
         let (accepted, _) = node.accept().await.unwrap();
         (opener, accepted, relay)
