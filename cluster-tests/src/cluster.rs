@@ -17,7 +17,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::disk::{Cut, Disk, Undone};
+use crate::disk::{self, Cut, Disk, Undone};
 use crate::mesh::Mesh;
 use crate::node;
 use crate::process::{self, Signal};
@@ -34,7 +34,7 @@ const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
 /// connection takes the port of a node that is down.
 const PORTS: std::ops::Range<u64> = 10_000..32_768;
 /// Limits of every node: the log is short, so that who was away for long needs a snapshot.
-const LIMITS: &str = "partitions = 4\nqueue_size_max = 50000\nlog_file_bytes = 262144\n\
+const LIMITS: &str = "partitions = 4\nqueue_size_max = 50000\nlifetime_ms_min = 1000\nlog_file_bytes = 262144\n\
                       log_purge_bytes = 524288\nsnapshot_log_bytes_min = 65536\n";
 
 /// A node: where it is, and its process while it runs.
@@ -51,6 +51,11 @@ struct Member {
 impl Member {
     fn log(&self) -> PathBuf {
         self.dir.with_extension("stderr")
+    }
+
+    /// Says how far the node's wall clock is ahead.
+    fn clock(&self) -> PathBuf {
+        self.dir.with_extension("clock")
     }
 }
 
@@ -90,6 +95,29 @@ impl Cluster {
         }
         cluster.ready().await;
         Ok(cluster)
+    }
+
+    /// As [`Cluster::start`], with a wall clock for each node that can be set.
+    pub async fn start_with_clocks(size: usize) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(size).await?;
+        let library = tokio::task::spawn_blocking(disk::library).await??;
+        for member in &mut cluster.members {
+            let variable = ("CLOCK_SHIM_FILE".into(), member.clock().into());
+            member.environment = vec![("LD_PRELOAD".into(), library.clone().into()), variable];
+        }
+        for node in 1..=size {
+            cluster.start_node(node).await?;
+        }
+        cluster.ready().await;
+        Ok(cluster)
+    }
+
+    /// Sets the wall clock of a node of [`Cluster::start_with_clocks`], milliseconds ahead.
+    pub fn set_clock(&self, node: usize, ahead_ms: i64) -> anyhow::Result<()> {
+        let clock = self.members[node - 1].clock();
+        let fresh = clock.with_extension("clock.new");
+        std::fs::write(&fresh, ahead_ms.to_string())?;
+        Ok(std::fs::rename(fresh, clock)?)
     }
 
     /// The directories, configurations and links of a cluster, of which no node runs yet.

@@ -141,7 +141,7 @@ impl Disk {
 }
 
 /// The shim's library, built once per process.
-fn library() -> Result<PathBuf> {
+pub(crate) fn library() -> Result<PathBuf> {
     static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = LIBRARY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)

@@ -51,7 +51,8 @@ pub fn shim() -> Option<&'static Shim> {
     .as_ref()
 }
 
-fn variable(name: &CStr) -> Option<CString> {
+/// A variable of the environment.
+pub fn variable(name: &CStr) -> Option<CString> {
     // SAFETY: the name is terminated; the value is copied before anyone can change it.
     let value = unsafe { libc::getenv(name.as_ptr()) };
     // SAFETY: a non-null value of getenv is terminated.

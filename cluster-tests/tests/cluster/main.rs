@@ -6,6 +6,7 @@
 //! a publisher had to wait at most (`-- --nocapture`).
 
 mod chaos;
+mod clock;
 mod empty;
 mod kills;
 mod lagging;

@@ -3,15 +3,28 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+
 use crate::command::dev::Ready;
+use crate::command::dev_cluster::NodeReady;
 use crate::exit::{Exit, Failure};
 
 /// How long a child may take to end when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// How often it is looked at meanwhile.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What children log.
+static LOG: OnceLock<String> = OnceLock::new();
+
+/// Lets children log this, unless something was said before.
+pub fn log_as(filter: &str) {
+    LOG.get_or_init(|| filter.to_owned());
+}
 
 /// A child that does not outlive its parent.
 #[derive(Debug)]
@@ -26,6 +39,9 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
     command.args(arguments);
     for name in ["ACKORD_URL", "ACKORD_SITE", "ACKORD_TOKEN", "ACKORD_TOKEN_FILE"] {
         command.env_remove(name);
+    }
+    if let Some(filter) = LOG.get() {
+        command.env("ACKORD_LOG", filter);
     }
     Ok(command)
 }
@@ -43,6 +59,14 @@ pub async fn stdin_closed(wanted: bool) {
     let _ = closed.await;
 }
 
+/// Signals a process; one that is gone needs no signal.
+pub fn signal(process: u32, signal: Signal) {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(id) = id {
+        let _ = rustix::process::kill_process(id, signal);
+    }
+}
+
 impl Process {
     /// Starts it.
     pub fn spawn(command: &mut Command) -> Result<Self, Failure> {
@@ -54,8 +78,21 @@ impl Process {
 
     /// Starts `ackord dev` and waits until it is ready. Blocks.
     pub fn broker(data: &std::path::Path, more: &[&str]) -> Result<(Self, Ready), Failure> {
+        let more: Vec<&str> = [&["--listen", "127.0.0.1:0"], more].concat();
+        Self::ready(data, &more)
+    }
+
+    /// Starts one node of a cluster whose directory there is, and waits until it serves. Blocks.
+    pub fn one_of(data: &std::path::Path, node: u64) -> Result<(Self, NodeReady), Failure> {
+        Self::ready(data, &["--only", &node.to_string()])
+    }
+
+    fn ready<R: DeserializeOwned>(
+        data: &std::path::Path,
+        more: &[&str],
+    ) -> Result<(Self, R), Failure> {
         let mut command = command(&["dev", "--json"])?;
-        command.args(["--while-stdin", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+        command.args(["--while-stdin", "--data"]).arg(data).args(more);
         // The child ends when this pipe is closed, so also when this process is killed.
         let mut process = Self::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let mut line = String::new();
@@ -109,11 +146,7 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn interrupt(&self) {
-        let id = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(id) = id {
-            // A child that is gone already needs no signal.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        }
+        signal(self.0.id(), Signal::TERM);
     }
 }
 

@@ -57,6 +57,9 @@ fn run() -> Outcome {
         .unwrap_or_else(|error| error.format(&mut definition).exit());
     let format = Format::of(cli.json);
     let log_given = matches.value_source("log") != Some(clap::parser::ValueSource::DefaultValue);
+    if log_given {
+        child::log_as(&cli.log);
+    }
     match cli.command {
         Command::Completion { shell } => {
             let mut script = Vec::new();

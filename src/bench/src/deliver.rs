@@ -113,6 +113,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         events: handled,
         events_per_s: handled as f64 / seconds,
         latency,
+        failover: None,
         durability: after.durability(&before, handled),
         server: after.server(&before, handled),
         verified: checks.verified,
@@ -131,7 +132,7 @@ async fn backlog<G: Ground>(
     let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
     let accounts = ground::accounts(ground, sites, Kind::Service, count).await?;
     for account in &accounts {
-        let service = publish::publisher(ground, account, options).await?;
+        let service = publish::publisher(ground.urls(), account, options).await?;
         for (at, event) in events.iter().enumerate() {
             let count = u64::from(options.backlog);
             let now = Instant::now();

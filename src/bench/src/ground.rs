@@ -13,12 +13,34 @@ const AT_ONCE: usize = 64;
 /// The ids that a queue retains, ascending, by service.
 pub type Retained = BTreeMap<String, Vec<u64>>;
 
+/// What happens to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its process is killed, and started again.
+    Kill,
+    /// It is asked to stop, and started again.
+    Stop,
+    /// It is suspended, as if it were cut off silently, and goes on.
+    Pause,
+}
+
+impl Fault {
+    /// The fault as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+        }
+    }
+}
+
 /// A broker as a workload sees it. Errors are sentences for a person.
 pub trait Ground: Sync {
     /// Addresses for endpoints.
     fn urls(&self) -> &[String];
     /// The broker's processes on this machine; empty when they are elsewhere.
-    fn pids(&self) -> &[u32];
+    fn pids(&self) -> Vec<u32>;
     /// Makes a multi-service site with this structure; a site of the name is removed first.
     fn make_site(
         &self,
@@ -41,6 +63,16 @@ pub trait Ground: Sync {
     ) -> impl Future<Output = Result<Retained, String>> + Send;
     /// The node's counters, Prometheus text.
     fn metrics(&self) -> impl Future<Output = Result<String, String>> + Send;
+    /// The node that leads where a site is kept, from 1; none while nobody does.
+    fn leader(&self, site: &str) -> impl Future<Output = Result<Option<u64>, String>> + Send;
+    /// Lets a node fail. An error where the nodes are not this machine's own.
+    fn strike(&self, node: u64, fault: Fault) -> impl Future<Output = Result<(), String>> + Send;
+    /// Undoes a fault.
+    fn mend(&self, node: u64, fault: Fault) -> impl Future<Output = Result<(), String>> + Send;
+    /// Waits until all nodes serve and every leader is where it should be.
+    fn settle(&self) -> impl Future<Output = Result<(), String>> + Send;
+    /// Tells whoever waits how far the run is.
+    fn progress(&self, line: &str);
 }
 
 /// An account of the run: the site it belongs to, its id, its token.

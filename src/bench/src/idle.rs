@@ -65,7 +65,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let after = Moment::now(ground).await?;
     let begun = Instant::now();
     for (at, account) in services.iter().enumerate() {
-        let service = publish::publisher(ground, account, options).await?;
+        let service = publish::publisher(ground.urls(), account, options).await?;
         let now = Instant::now();
         publish::raise_all(&service, EVENT, at, options, now, None, 1).await?;
         service.close_within(CLOSE_MAX).await;
@@ -100,6 +100,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         events,
         events_per_s: events as f64 / seconds,
         latency: latency.report(),
+        failover: None,
         durability: None,
         server,
         verified: checks.verified,

@@ -11,6 +11,7 @@
 
 mod deliver;
 mod error;
+mod failover;
 mod ground;
 mod idle;
 mod latency;
@@ -21,9 +22,9 @@ mod report;
 mod verify;
 
 pub use error::Error;
-pub use ground::{Ground, Retained};
+pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
-pub use report::{Durability, Latency, Report, Server};
+pub use report::{Durability, Failover, Latency, Report, Server, Spread};
 
 /// Runs a workload.
 ///
@@ -40,5 +41,6 @@ pub async fn run<G: Ground>(
         Workload::Publish => publish::run(ground, options).await,
         Workload::Deliver => deliver::run(ground, options).await,
         Workload::Idle => idle::run(ground, options).await,
+        Workload::Failover => failover::run(ground, options).await,
     }
 }

@@ -24,8 +24,7 @@ impl Moment {
     pub(crate) async fn now<G: Ground>(ground: &G) -> Result<Self, Error> {
         let metrics = ground.metrics().await.map_err(Error::Ground)?;
         let sum = |of: fn(u32) -> Option<f64>| {
-            let pids = ground.pids();
-            let values: Option<Vec<f64>> = pids.iter().map(|pid| of(*pid)).collect();
+            let values: Option<Vec<f64>> = ground.pids().into_iter().map(of).collect();
             values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>())
         };
         Ok(Self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::ground::Fault;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Workload {
     Deliver,
     /// Idle connected clients, then one event to all of them.
     Idle,
+    /// The leader of a site fails again and again while publishers raise.
+    Failover,
 }
 
 impl Workload {
@@ -22,6 +25,7 @@ impl Workload {
             Self::Publish => "publish",
             Self::Deliver => "deliver",
             Self::Idle => "idle",
+            Self::Failover => "failover",
         }
     }
 }
@@ -45,6 +49,12 @@ pub struct Options {
     pub subscribers: u32,
     /// Sites that the accounts are spread over.
     pub sites: u32,
+    /// Events per second of each publisher; 0 is as fast as it can (failover).
+    pub rate: u32,
+    /// How often the leader fails (failover).
+    pub rounds: u32,
+    /// What happens to it (failover).
+    pub fault: Fault,
 }
 
 /// Bytes of arguments that name the event: publisher and number.
@@ -79,7 +89,7 @@ impl Options {
             Workload::Deliver | Workload::Idle if self.sites > self.subscribers => {
                 wrong("there are more sites than subscribers")
             }
-            Workload::Publish | Workload::Deliver | Workload::Idle => Ok(()),
+            Workload::Publish | Workload::Deliver | Workload::Idle | Workload::Failover => Ok(()),
         }
     }
 }

@@ -44,8 +44,8 @@ pub(crate) fn structure(events: &[String], size: u32) -> Result<Structure, Error
 }
 
 /// Starts a publisher at level SPL-1 with room for a whole window.
-pub(crate) async fn publisher<G: Ground>(
-    ground: &G,
+pub(crate) async fn publisher(
+    urls: &[String],
     account: &Account,
     options: &Options,
 ) -> Result<ServiceEndpoint, Error> {
@@ -56,7 +56,7 @@ pub(crate) async fn publisher<G: Ground>(
         .token(account.token.clone())
         .persistence(ServiceLevel::Memory { bytes })
         .window(options.window);
-    for url in ground.urls() {
+    for url in urls {
         builder = builder.url(url.clone());
     }
     builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
@@ -129,7 +129,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let accounts = ground::accounts(ground, &sites, Kind::Service, options.publishers).await?;
     let mut services = Vec::new();
     for account in &accounts {
-        services.push(publisher(ground, account, options).await?);
+        services.push(publisher(ground.urls(), account, options).await?);
     }
     let start = Moment::now(ground).await?;
     let from = Instant::now() + WARM_UP;
@@ -156,7 +156,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let mut latency = Recorder::new();
     raised.iter().for_each(|raised| latency.add(&raised.latency));
     let events: u64 = raised.iter().map(|raised| raised.measured).sum();
-    let mut checks = verify(ground, &sites, &accounts, &raised).await?;
+    let mut checks = Checks::default();
+    verify(ground, &sites, &accounts, &raised, &mut checks).await?;
     let durability = after.durability(&before, events);
     let acknowledged: u64 = raised.iter().map(|raised| raised.ids.len() as u64).sum();
     // From before the first raise to after the last answer: every sync of these events is counted.
@@ -183,6 +184,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         events,
         events_per_s: events as f64 / seconds,
         latency: latency.report(),
+        failover: None,
         durability,
         server: after.server(&before, events),
         verified: checks.verified,
@@ -190,13 +192,14 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     })
 }
 
-async fn verify<G: Ground>(
+/// What must be true of everything that was acknowledged.
+pub(crate) async fn verify<G: Ground>(
     ground: &G,
     sites: &[String],
     accounts: &[Account],
     raised: &[Raised],
-) -> Result<Checks, Error> {
-    let mut checks = Checks::default();
+    checks: &mut Checks,
+) -> Result<(), Error> {
     let order = accounts.iter().zip(raised);
     let order =
         order.flat_map(|(account, raised)| verify::not_increasing(&account.id, &raised.ids));
@@ -218,5 +221,5 @@ async fn verify<G: Ground>(
     checks.check("every acknowledged id is unique", twice);
     checks.check("as many events applied as acknowledged", counts);
     checks.check("the retained tail is exactly the last acknowledged events", tails);
-    Ok(checks)
+    Ok(())
 }

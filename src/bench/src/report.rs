@@ -44,6 +44,42 @@ pub struct Server {
     pub rss_bytes_per_client: Option<f64>,
 }
 
+/// A distribution of few values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The median.
+    pub p50: f64,
+    /// 99 of 100 are no larger; of fewer than 100 this is the largest.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+    /// All of them, ascending.
+    pub each: Vec<f64>,
+}
+
+impl Spread {
+    /// Of these values, if there are any.
+    pub(crate) fn of(mut each: Vec<f64>) -> Option<Self> {
+        each.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let rank = (share * each.len() as f64).ceil() as usize;
+            each.get(rank.saturating_sub(1)).copied()
+        };
+        Some(Self { p50: at(0.5)?, p99: at(0.99)?, max: at(1.0)?, each })
+    }
+}
+
+/// What failing leaders did to publishers, milliseconds, one value per round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Failover {
+    /// The longest time in which no publisher of the site was acknowledged.
+    pub gap_ms: Option<Spread>,
+    /// The longest that one publisher waited for one event.
+    pub wait_ms: Option<Spread>,
+    /// The longest time in which no publisher of a site that another node leads was acknowledged.
+    pub elsewhere_gap_ms: Option<Spread>,
+}
+
 /// The result of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -59,6 +95,9 @@ pub struct Report {
     pub events_per_s: f64,
     /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler.
     pub latency: Latency,
+    /// What failing leaders did.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
     /// What the log did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
@@ -91,6 +130,16 @@ impl Report {
                 ms(*max_us)
             ),
         ];
+        if let Some(Failover { gap_ms, wait_ms, elsewhere_gap_ms }) = &self.failover {
+            let mut line = |what: &str, spread: &Option<Spread>| {
+                if let Some(Spread { p50, p99, max, .. }) = spread {
+                    lines.push(format!("  {what} ms   p50 {p50:.0}  p99 {p99:.0}  max {max:.0}"));
+                }
+            };
+            line("gap         ", gap_ms);
+            line("longest wait", wait_ms);
+            line("elsewhere   ", elsewhere_gap_ms);
+        }
         if let Some(Durability { syncs, events_per_sync, log_bytes }) = &self.durability {
             lines.push(format!(
                 "  log          {syncs} syncs, {events_per_sync:.1} events each, {log_bytes} bytes"
@@ -110,5 +159,18 @@ impl Report {
         lines.extend(self.verified.iter().map(|check| format!("  verified     {check}")));
         lines.extend(self.failures.iter().map(|failure| format!("  FAILED       {failure}")));
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_of_few_values_takes_the_largest_for_the_99th_of_100() {
+        let spread = Spread::of((1..=30).rev().map(f64::from).collect()).unwrap();
+        assert_eq!((spread.p50, spread.p99, spread.max), (15.0, 30.0, 30.0));
+        assert_eq!(spread.each.len(), 30);
+        assert_eq!(Spread::of(Vec::new()), None);
     }
 }

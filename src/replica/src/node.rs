@@ -579,6 +579,7 @@ fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
             if tokio::time::timeout_at(deadline, drained).await.is_err() {
                 tracing::warn!(partition = partition.number, "entries are still on their way");
             }
+            partition.leave();
             if let Err(error) = raft.shutdown().await {
                 tracing::warn!(partition = partition.number, %error, "raft did not stop in order");
             }

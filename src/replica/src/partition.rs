@@ -126,6 +126,7 @@ pub(crate) struct Partition {
     pub(crate) clock: Clock,
     pub(crate) queue: Queue,
     pub(crate) in_flight: InFlight,
+    left: watch::Sender<bool>,
     pub(crate) gauges: Gauges,
     pub(crate) durable: Arc<Durable>,
     pub(crate) checkpoint: Mutex<Pace>,
@@ -158,6 +159,7 @@ impl Partition {
             clock: Clock::new(shared.time.clone()),
             queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
             in_flight: InFlight::default(),
+            left: watch::Sender::new(false),
             gauges: Gauges {
                 over_capacity: AtomicBool::new(false),
                 next_due: AtomicU64::new(u64::MAX),
@@ -462,7 +464,19 @@ impl Partition {
 
     /// Nothing is or will be proposed any more.
     pub(crate) fn stopped(&self) -> bool {
-        self.shared.fatal.raised()
+        *self.left.borrow() || self.shared.fatal.raised()
+    }
+
+    /// Raft is about to stop here: nothing more is given to it.
+    pub(crate) fn leave(&self) {
+        self.left.send_replace(true);
+    }
+
+    /// Waits until raft is about to stop here.
+    pub(crate) async fn left(&self) {
+        let mut left = self.left.subscribe();
+        // The sender lives as long as the partition.
+        let _ = left.wait_for(|left| *left).await;
     }
 }
 

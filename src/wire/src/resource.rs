@@ -96,6 +96,8 @@ pub struct Site {
     pub name: String,
     /// When it was created.
     pub created_ms: u64,
+    /// The group of the cluster that keeps it.
+    pub partition: u32,
     /// Its settings.
     pub settings: SiteSettings,
     /// The number of its life; another after a rebuild.

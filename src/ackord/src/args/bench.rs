@@ -1,6 +1,6 @@
 //! `ackord bench …`: the workloads and their sizes.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `ackord bench …`
 #[derive(Clone, Debug, Subcommand)]
@@ -11,6 +11,19 @@ pub enum BenchCommand {
     Deliver(BenchOptions),
     /// Connected idle clients: memory each, and the time to deliver one event to all
     Idle(BenchOptions),
+    /// The leader of a site fails again and again: how long nothing is acknowledged
+    Failover(BenchOptions),
+}
+
+/// What happens to a leader.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BenchFault {
+    /// Killed (-9) and started again
+    Kill,
+    /// Asked to stop (SIGTERM) and started again
+    Stop,
+    /// Suspended, as if it were cut off silently, and resumed
+    Pause,
 }
 
 /// What the workloads are made of. Each uses those that it needs.
@@ -43,6 +56,15 @@ pub struct BenchOptions {
     /// Sites that the accounts are spread over
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sites: u32,
+    /// Events per second of each publisher; 0 is as fast as it can (failover)
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate: u32,
+    /// How often the leader fails (failover)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: u32,
+    /// What happens to the leader (failover)
+    #[arg(long, value_enum, default_value = "kill")]
+    pub fault: BenchFault,
     /// Address of a broker to measure [default: an own broker in a temporary directory]
     #[arg(long = "url", env = "ACKORD_URL", value_name = "URL", value_delimiter = ',')]
     pub urls: Vec<String>,

@@ -15,7 +15,7 @@ pub use admin::{
     Apply, ClientCommand, ClusterCommand, NodeArgs, RemoveArgs, ServiceCommand, Settings,
     SiteCommand, StructureArgs, TokenCommand, UserCommand, WaitArgs,
 };
-pub use bench::{BenchCommand, BenchOptions};
+pub use bench::{BenchCommand, BenchFault, BenchOptions};
 
 use crate::duration;
 

@@ -1,25 +1,31 @@
-//! `ackord bench publish|deliver|idle`: the workloads of `ackord_bench` on an own or given broker.
+//! `ackord bench publish|deliver|idle|failover`: the workloads of `ackord_bench` on an own or given broker.
 //!
 //! The own broker is a child process with data in a temporary directory: its memory and processor
 //! time can be told from those of the load.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use ackord_bench::{Ground, Options, Retained, Workload};
+use ackord_bench::{Fault, Ground, Options, Retained, Workload};
 use ackord_endpoint::Structure;
 use serde_json::{Value, json};
 
 use super::site::site_path;
 use crate::admin::{Admin, AdminError, segment};
-use crate::args::{BenchCommand, BenchOptions};
-use crate::child::Process;
+use crate::args::{BenchCommand, BenchFault, BenchOptions};
+use crate::child::{self, Process, Signal};
 use crate::connect;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
 use crate::token::random;
 
+/// How long a cluster may take to settle after a fault.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Clients of the idle workload when nothing is said.
 const IDLE_SUBSCRIBERS: u32 = 1000;
 /// The size of queues that a broker allows by default.
@@ -33,6 +39,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         BenchCommand::Publish(arguments) => (Workload::Publish, arguments),
         BenchCommand::Deliver(arguments) => (Workload::Deliver, arguments),
         BenchCommand::Idle(arguments) => (Workload::Idle, arguments),
+        BenchCommand::Failover(arguments) => (Workload::Failover, arguments),
     };
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
@@ -57,7 +64,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
 fn options(workload: Workload, arguments: &BenchOptions) -> Options {
     let subscribers = arguments.subscribers.unwrap_or(match workload {
         Workload::Idle => IDLE_SUBSCRIBERS,
-        Workload::Publish | Workload::Deliver => arguments.subscriptions,
+        Workload::Publish | Workload::Deliver | Workload::Failover => arguments.subscriptions,
     });
     Options {
         publishers: arguments.publishers,
@@ -68,6 +75,13 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         backlog: arguments.backlog,
         subscribers,
         sites: arguments.sites,
+        rate: arguments.rate,
+        rounds: arguments.rounds,
+        fault: match arguments.fault {
+            BenchFault::Kill => Fault::Kill,
+            BenchFault::Stop => Fault::Stop,
+            BenchFault::Pause => Fault::Pause,
+        },
     }
 }
 
@@ -93,8 +107,9 @@ async fn ground(
             Failure::usage("--url needs --token").hint("the token of the node's administrator")
         })?;
         let admin = Admin::new(urls.clone(), Some(token))?;
-        return Ok((None, None, Broker { admin, urls, pids: Vec::new() }));
+        return Ok((None, None, Broker { admin, urls, own: None }));
     }
+    child::log_as("error");
     let directory = Directory::new()?;
     let data = directory.0.clone();
     let limits = [
@@ -115,7 +130,16 @@ async fn ground(
         started.await.map_err(|error| Failure::new(Exit::Disk, error.to_string()))??;
     say(format_args!("an own broker runs at {} (pid {})", ready.urls.join(" "), process.id()));
     let admin = Admin::new(ready.urls.clone(), Some(ready.admin_token))?;
-    let broker = Broker { admin, urls: ready.urls, pids: ready.pids };
+    // Each by itself: what a fault does to one says nothing about another.
+    let nodes = ready.urls.iter().map(|url| Admin::new(vec![url.clone()], None));
+    let nodes = nodes.collect::<Result<_, _>>()?;
+    let own = Own {
+        data: directory.0.clone(),
+        nodes,
+        pids: Mutex::new(ready.pids),
+        again: Mutex::default(),
+    };
+    let broker = Broker { admin, urls: ready.urls, own: Some(own) };
     Ok((Some(directory), Some(process), broker))
 }
 
@@ -123,7 +147,63 @@ async fn ground(
 struct Broker {
     admin: Admin,
     urls: Vec<String>,
-    pids: Vec<u32>,
+    own: Option<Own>,
+}
+
+/// The processes of an own broker.
+struct Own {
+    data: PathBuf,
+    /// Each node alone.
+    nodes: Vec<Admin>,
+    pids: Mutex<Vec<u32>>,
+    /// Nodes that were started again.
+    again: Mutex<BTreeMap<u64, Process>>,
+}
+
+impl Own {
+    fn pid(&self, node: u64) -> Result<u32, String> {
+        let at = usize::try_from(node - 1).ok();
+        let pids = locked(&self.pids);
+        at.and_then(|at| pids.get(at).copied()).ok_or_else(|| format!("there is no node {node}"))
+    }
+
+    /// Starts a node again, once its process is gone.
+    async fn start(&self, node: u64) -> Result<(), String> {
+        let pid = self.pid(node)?;
+        let old = locked(&self.again).remove(&node);
+        if let Some(mut old) = old {
+            let ended = tokio::task::spawn_blocking(move || old.child().wait());
+            ended.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        }
+        let begun = Instant::now();
+        while !is_gone(pid) {
+            if begun.elapsed() > SETTLE_MAX {
+                return Err(format!("node {node} does not end"));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        let data = self.data.clone();
+        let started = tokio::task::spawn_blocking(move || Process::one_of(&data, node)).await;
+        let (process, ready) =
+            started.map_err(|error| error.to_string())?.map_err(|failure| failure.message)?;
+        if let (Ok(at), Some(pid)) = (usize::try_from(node - 1), ready.pids.first())
+            && let Some(place) = locked(&self.pids).get_mut(at)
+        {
+            *place = *pid;
+        }
+        locked(&self.again).insert(node, process);
+        Ok(())
+    }
+}
+
+/// Whether a process has ended, reaped by its parent or not.
+fn is_gone(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn sentence(error: AdminError) -> String {
@@ -149,8 +229,8 @@ impl Ground for Broker {
         &self.urls
     }
 
-    fn pids(&self) -> &[u32] {
-        &self.pids
+    fn pids(&self) -> Vec<u32> {
+        self.own.as_ref().map(|own| locked(&own.pids).clone()).unwrap_or_default()
     }
 
     async fn make_site(&self, site: &str, structure: &Structure) -> Result<(), String> {
@@ -197,6 +277,55 @@ impl Ground for Broker {
 
     async fn metrics(&self) -> Result<String, String> {
         self.admin.text(reqwest::Method::GET, "/metrics", None).await.map_err(sentence)
+    }
+
+    async fn leader(&self, site: &str) -> Result<Option<u64>, String> {
+        let site = self.admin.get(&site_path(site)).await.map_err(sentence)?;
+        let group = site["partition"].as_u64().ok_or_else(|| format!("no partition in {site}"))?;
+        let cluster = self.admin.get("/v1/cluster").await.map_err(sentence)?;
+        Ok(cluster["groups"][group as usize]["leader"].as_u64())
+    }
+
+    async fn strike(&self, node: u64, fault: Fault) -> Result<(), String> {
+        let own = self.own.as_ref().ok_or("only the nodes of an own broker can fail")?;
+        let signal = match fault {
+            Fault::Kill => Signal::KILL,
+            Fault::Stop => Signal::TERM,
+            Fault::Pause => Signal::STOP,
+        };
+        child::signal(own.pid(node)?, signal);
+        Ok(())
+    }
+
+    async fn mend(&self, node: u64, fault: Fault) -> Result<(), String> {
+        let own = self.own.as_ref().ok_or("only the nodes of an own broker can fail")?;
+        match fault {
+            Fault::Kill | Fault::Stop => own.start(node).await?,
+            Fault::Pause => child::signal(own.pid(node)?, Signal::CONT),
+        }
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), String> {
+        let own = self.own.as_ref().ok_or("only the nodes of an own broker can be waited for")?;
+        let begun = Instant::now();
+        loop {
+            let asked = own.nodes.iter().map(|node| node.get("/healthz/ready"));
+            let asked = futures_util::future::join_all(asked).await;
+            let cluster = self.admin.get("/v1/cluster").await;
+            let settled = cluster.is_ok_and(|cluster| cluster["settled"] == true);
+            if settled && asked.iter().all(Result::is_ok) {
+                return Ok(());
+            }
+            if begun.elapsed() > SETTLE_MAX {
+                return Err("the cluster does not settle".to_owned());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn progress(&self, line: &str) {
+        say(line);
     }
 }
 

@@ -25,10 +25,13 @@ use crate::token::hash;
 
 /// What a node says when it serves.
 #[derive(Debug, Serialize, Deserialize)]
-struct NodeReady {
-    node: u32,
-    urls: Vec<String>,
-    pids: Vec<u32>,
+pub struct NodeReady {
+    /// Its number.
+    pub node: u32,
+    /// Where it listens for endpoints.
+    pub urls: Vec<String>,
+    /// Its process.
+    pub pids: Vec<u32>,
 }
 
 /// Starts all nodes, and stops them when asked to.

@@ -9,7 +9,7 @@ pub mod boiler_parts;
 pub mod cluster;
 pub mod demo;
 pub mod dev;
-mod dev_cluster;
+pub mod dev_cluster;
 pub mod raise;
 pub mod recover;
 pub mod serve;

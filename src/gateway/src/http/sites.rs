@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ackord_agents::translate;
+use ackord_agents::{Broker, translate};
 use ackord_machine::site::{self as machine, AdminAction};
 use ackord_wire::resource::{self, Page, SiteBody, SiteSettings};
 use ackord_wire::structure::Structure;
@@ -22,6 +22,7 @@ pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     // Sites come partition by partition; keep the first of all of them by name, one more than
     // wanted to know whether there is a next page.
     let mut first: BTreeMap<String, resource::Site> = BTreeMap::new();
+    let broker = &allowed.context.broker;
     let gather = |site: &machine::Site| {
         let name = site.name().as_str();
         if window.after.as_deref().is_some_and(|after| name <= after) {
@@ -31,7 +32,7 @@ pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
         if full && first.last_key_value().is_some_and(|(last, _)| name >= last.as_str()) {
             return;
         }
-        first.insert(name.to_owned(), site_out(site));
+        first.insert(name.to_owned(), site_out(broker, site));
         if full {
             first.pop_last();
         }
@@ -39,7 +40,7 @@ pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     if allowed.query.consistency()? == Consistency::Linearizable {
         allowed.confirm_all().await?;
     }
-    allowed.context.broker.read_all(gather);
+    broker.read_all(gather);
     let more = first.len() > window.limit;
     let items: Vec<resource::Site> = first.into_values().take(window.limit).collect();
     let next = items.last().filter(|_| more).map(|site| site.name.clone());
@@ -58,7 +59,7 @@ pub async fn one(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
         }
         _ => {
             let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
-            Ok(Answer::ok(&allowed.look(site, |site, _| site_out(site)).await?))
+            Ok(Answer::ok(&shown(&allowed, site).await?))
         }
     }
 }
@@ -75,12 +76,12 @@ async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
         let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
         let request = allowed.request_id("create", &bytes)?;
         allowed.act(name, request, create).await?;
-        return Ok(Answer::created(&allowed.look(name, |site, _| site_out(site)).await?));
+        return Ok(Answer::created(&shown(&allowed, name).await?));
     };
     let settings = convert::settings_in(&body.apply_to(&settings));
     let request = allowed.request_id("update", &bytes)?;
     allowed.act(name, request, AdminAction::UpdateSite { settings }).await?;
-    Ok(Answer::ok(&allowed.look(name, |site, _| site_out(site)).await?))
+    Ok(Answer::ok(&shown(&allowed, name).await?))
 }
 
 /// `/v1/sites/{site}/structure`.
@@ -134,11 +135,17 @@ async fn answer_structure(allowed: &Allowed<'_>, name: &str) -> Result<Answer, P
     }
 }
 
-fn site_out(site: &machine::Site) -> resource::Site {
+async fn shown(allowed: &Allowed<'_>, name: &str) -> Result<resource::Site, Problem> {
+    let broker = allowed.context.broker.clone();
+    allowed.look(name, move |site, _| site_out(&broker, site)).await
+}
+
+fn site_out(broker: &Broker, site: &machine::Site) -> resource::Site {
     let structure = site.structure();
     resource::Site {
         name: site.name().to_string(),
         created_ms: site.created().0,
+        partition: broker.node().partition_of(site.name()).number(),
         settings: convert::settings_out(site.settings()),
         incarnation: site.incarnation().0,
         service_type: structure.map(|structure| structure.service_type.clone()),

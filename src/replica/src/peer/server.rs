@@ -371,7 +371,11 @@ fn requests(
     stream::unfold(first, move |(line, partition, first, mut appends)| async move {
         let append = match first {
             Some(first) => first,
-            None => receive(&line, &mut appends).await?,
+            None => tokio::select! {
+                biased;
+                () = partition.left() => return None,
+                append = receive(&line, &mut appends) => append?,
+            },
         };
         partition.heard_leader();
         match append.raft_of(partition.number) {
