@@ -161,7 +161,10 @@ impl<S: Serve> Agent<S> {
     }
 
     fn begin_close(&mut self, reason: CloseReason, detail: &str) {
-        let (closing, close) = translate::closing(reason, detail);
+        let (mut closing, close) = translate::closing(reason, detail);
+        if reason == CloseReason::ShuttingDown {
+            closing.retry_after_ms = Some(self.shell.broker.come_again_ms());
+        }
         self.shell.metrics().closed(close.code);
         tracing::debug!(
             site = %self.shell.site, who = ?self.shell.who, peer = %self.shell.peer,

@@ -34,6 +34,10 @@ use crate::{token, translate};
 
 /// Reads that are confirmed at a time on behalf of those who are not known here.
 const CONFIRMING_MAX: usize = 16;
+/// How many sessions of a node that stops come to the others per second.
+const RECONNECTS_PER_SECOND: u64 = 2000;
+/// The longest that such a session waits, milliseconds.
+const SPREAD_MS_MAX: u64 = 10_000;
 /// Until a read that was not confirmed is tried again.
 const CONFIRM_RETRY: Duration = Duration::from_millis(20);
 
@@ -62,9 +66,19 @@ pub(crate) struct Inner {
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
     shutdown: watch::Sender<bool>,
+    /// Sessions when the shutdown began.
+    leaving: AtomicUsize,
 }
 
 impl Inner {
+    /// When a session that ends now because of the shutdown should come again elsewhere,
+    /// milliseconds: spread, so that the other nodes are not overrun.
+    pub fn come_again_ms(&self) -> u64 {
+        let sessions = self.leaving.load(Ordering::Acquire) as u64;
+        let spread = (sessions * 1000 / RECONNECTS_PER_SECOND).min(SPREAD_MS_MAX);
+        u64::from_le_bytes(token::random()) % (spread + 1)
+    }
+
     /// Milliseconds of a monotonic clock.
     pub fn now_ms(&self) -> u64 {
         self.origin.elapsed().as_millis() as u64
@@ -101,6 +115,7 @@ impl Broker {
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
             shutdown: watch::Sender::new(false),
+            leaving: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -392,6 +407,7 @@ impl Broker {
     /// Closes every session as `shutting-down`, refuses new ones, and waits until they ended or
     /// [`BrokerOptions::shutdown_deadline`] has passed. The node goes on.
     pub async fn shutdown(&self) {
+        self.inner.leaving.store(self.sessions(), Ordering::Release);
         self.inner.shutdown.send_replace(true);
         let ended = async {
             loop {

@@ -7,8 +7,8 @@ use ackord_replica::{Node, NodeCounters};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use ackord_wire::Code;
@@ -176,17 +176,25 @@ const NODE_COUNTERS: &[(&str, &str, Read)] = &[
 struct NodeCollector {
     node: std::sync::Weak<Node>,
     state_bytes: IntGauge,
+    clock_ahead: Gauge,
+    ready: IntGauge,
     descriptions: Vec<Desc>,
 }
 
 impl NodeCollector {
     fn new(node: &Arc<Node>) -> Result<Self, prometheus::Error> {
         let state_bytes = IntGauge::new("ackord_state_bytes", "Bytes of state of this node.")?;
-        let mut descriptions: Vec<Desc> = state_bytes.desc().into_iter().cloned().collect();
+        let clock_ahead = Gauge::new(
+            "ackord_clock_ahead_seconds",
+            "How far this node's wall clock is ahead of what most nodes have.",
+        )?;
+        let ready = IntGauge::new("ackord_ready", "1 while this node serves, else 0.")?;
+        let gauges = [state_bytes.desc(), clock_ahead.desc(), ready.desc()];
+        let mut descriptions: Vec<Desc> = gauges.into_iter().flatten().cloned().collect();
         for (name, help, _) in NODE_COUNTERS {
             descriptions.extend(IntCounter::new(*name, *help)?.desc().into_iter().cloned());
         }
-        Ok(Self { node: Arc::downgrade(node), state_bytes, descriptions })
+        Ok(Self { node: Arc::downgrade(node), state_bytes, clock_ahead, ready, descriptions })
     }
 }
 
@@ -200,7 +208,11 @@ impl Collector for NodeCollector {
         let bytes: u64 = node.partitions().iter().map(|p| p.read(|state| state.bytes())).sum();
         self.state_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let totals = node.counters();
+        self.clock_ahead.set(node.clock_ahead_ms() as f64 / 1000.0);
+        self.ready.set(i64::from(node.ready()));
         let mut families = self.state_bytes.collect();
+        families.extend(self.clock_ahead.collect());
+        families.extend(self.ready.collect());
         for (name, help, read) in NODE_COUNTERS {
             if let Ok(counter) = IntCounter::new(*name, *help) {
                 counter.inc_by(read(&totals));

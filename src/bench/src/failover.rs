@@ -4,7 +4,8 @@
 //!
 //! A gap is the longest time between two acknowledgements of all publishers of the site together; a
 //! wait is the longest that one of them waited for one event, connecting again included. Both are
-//! taken over the whole round, so that the way back counts as well. Another site, led elsewhere,
+//! taken over the whole round, so that the way back counts as well. A publisher whose own node is
+//! suspended waits for as long as that lasts; it is left out. Another site, led elsewhere,
 //! shows what the fault does to those whom it does not concern.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
-use crate::ground::{self, Account, Ground, Kind};
+use crate::ground::{self, Account, Fault, Ground, Kind};
 use crate::latency::Recorder;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT, Raised};
@@ -52,15 +53,25 @@ struct Seen {
     last: Mutex<Option<Instant>>,
     gap_us: AtomicU64,
     wait_us: AtomicU64,
-    /// By publisher: how many events were acknowledged that were raised in this round.
-    since: Mutex<(Option<Instant>, Vec<u64>)>,
+    since: Mutex<Since>,
+}
+
+/// What counts in a round.
+#[derive(Default)]
+struct Since {
+    begun: Option<Instant>,
+    /// By publisher: whether it may be stuck, at the node that is suspended.
+    stuck: Vec<bool>,
+    /// By publisher: whether something was acknowledged that it raised in this round.
+    served: Vec<bool>,
 }
 
 impl Seen {
-    fn begin(&self, publishers: usize) {
+    fn begin(&self, stuck: Vec<bool>) {
         let now = Instant::now();
         *locked(&self.last) = Some(now);
-        *locked(&self.since) = (Some(now), vec![0; publishers]);
+        let served = vec![false; stuck.len()];
+        *locked(&self.since) = Since { begun: Some(now), stuck, served };
         self.gap_us.store(0, Ordering::SeqCst);
         self.wait_us.store(0, Ordering::SeqCst);
     }
@@ -72,18 +83,21 @@ impl Seen {
         if let Some(last) = last {
             self.gap_us.fetch_max(us(now.saturating_duration_since(last)), Ordering::SeqCst);
         }
-        self.wait_us.fetch_max(us(now - raised), Ordering::SeqCst);
         let mut since = locked(&self.since);
-        if since.0.is_some_and(|begun| raised > begun)
-            && let Some(count) = since.1.get_mut(publisher)
+        if !since.stuck.get(publisher).copied().unwrap_or(false) {
+            self.wait_us.fetch_max(us(now - raised), Ordering::SeqCst);
+        }
+        if since.begun.is_some_and(|begun| raised > begun)
+            && let Some(served) = since.served.get_mut(publisher)
         {
-            *count += 1;
+            *served = true;
         }
     }
 
-    /// Whether every publisher was acknowledged something of this round.
+    /// Whether every publisher that can be was acknowledged something of this round.
     fn all(&self) -> bool {
-        locked(&self.since).1.iter().all(|count| *count > 0)
+        let since = locked(&self.since);
+        since.served.iter().zip(&since.stuck).all(|(served, stuck)| *served || *stuck)
     }
 }
 
@@ -115,8 +129,12 @@ impl Crowd {
         Ok(Self { site, accounts, seen, publishing, services })
     }
 
-    fn begin(&self) {
-        self.seen.begin(self.accounts.len());
+    /// A round begins in which this node, if any, is suspended.
+    fn begin(&self, suspended: Option<u64>, nodes: u32) {
+        // Nobody leaves a node that is suspended for so short a time: all are where they began.
+        let at = |publisher: usize| publisher as u64 % u64::from(nodes) + 1;
+        let publishers = 0..self.accounts.len();
+        self.seen.begin(publishers.map(|publisher| suspended == Some(at(publisher))).collect());
     }
 
     async fn finish(self) -> Result<(String, Vec<Account>, Vec<Raised>), Error> {
@@ -195,8 +213,9 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for round in 1..=options.rounds {
         let node = leader(ground, site).await?;
         let spared = leader(ground, elsewhere).await? != node;
-        crowd.begin();
-        others.begin();
+        let suspended = (options.fault == Fault::Pause).then_some(node);
+        crowd.begin(suspended, nodes);
+        others.begin(suspended, nodes);
         ground.strike(node, options.fault).await.map_err(Error::Ground)?;
         until(|| crowd.seen.all() && others.seen.all(), "a publisher is not served").await?;
         ground.mend(node, options.fault).await.map_err(Error::Ground)?;
@@ -281,7 +300,7 @@ mod tests {
     fn a_round_is_over_when_every_publisher_is_acknowledged_what_it_raised_in_it() {
         let seen = Seen::default();
         let before = Instant::now();
-        seen.begin(2);
+        seen.begin(vec![false, false, true]);
         seen.acknowledged(0, before);
         seen.acknowledged(1, Instant::now());
         assert!(!seen.all(), "the first one was raised before the round");

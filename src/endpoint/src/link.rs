@@ -32,6 +32,8 @@ use crate::reconnect::Reconnect;
 
 /// How long connecting may take, with name, TLS and upgrade.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a session lasts that is worth looking for elsewhere at once.
+const LASTED_MIN: Duration = Duration::from_secs(1);
 /// How long a write may be stuck.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the peer may take to answer a close.
@@ -93,12 +95,14 @@ pub(crate) struct Link {
     reconnect: Reconnect,
     entropy: Entropy,
     state: State,
+    /// When the broker welcomed this session.
+    since: Option<Instant>,
 }
 
 impl Link {
     pub(crate) fn new(dialer: Dialer, reconnect: Reconnect, entropy: Entropy) -> Self {
         let state = State::Waiting(Instant::now());
-        Self { dialer: Arc::new(dialer), reconnect, entropy, state }
+        Self { dialer: Arc::new(dialer), reconnect, entropy, state, since: None }
     }
 
     /// The address in use.
@@ -111,6 +115,7 @@ impl Link {
         let addresses: Vec<String> =
             addresses.iter().filter_map(|address| base_url(address).ok()).collect();
         self.reconnect.welcomed(&addresses);
+        self.since = Some(Instant::now());
         if let State::Up(connection) = &mut self.state {
             connection.keepalive(keepalive_s);
         }
@@ -170,6 +175,9 @@ impl Link {
     }
 
     fn wait(&mut self, retry_after_ms: Option<u64>) -> u64 {
+        if self.since.take().is_some_and(|since| since.elapsed() >= LASTED_MIN) {
+            self.reconnect.lost();
+        }
         let delay_ms = self.reconnect.failed(&mut self.entropy, retry_after_ms);
         self.state = State::Waiting(Instant::now() + Duration::from_millis(delay_ms));
         delay_ms

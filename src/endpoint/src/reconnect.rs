@@ -1,5 +1,9 @@
 //! When and where to connect next: the delay list, jitter, rotation over addresses.
 //!
+//! A session that had lasted and is lost is looked for at each other address once, almost at once:
+//! what ended was one node, not the cluster. Then, or when there is one address only, the list of
+//! delays holds.
+//!
 //! Invariants: an attempt is never earlier than `Retry-After` said; a delay is never longer than
 //! its place in the list; addresses given by the application come before learned ones; an
 //! application that asked for TLS is never led to an address without it.
@@ -11,6 +15,9 @@ use crate::entropy::Entropy;
 
 /// Learned addresses that are kept at most.
 pub const LEARNED_MAX: usize = 16;
+/// The longest pause before another address is tried after a session, milliseconds: what spreads
+/// the endpoints of a node that has died.
+pub const ELSEWHERE_MS_MAX: u64 = 200;
 /// The longest wait that a broker can ask for, milliseconds.
 pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
 
@@ -22,6 +29,8 @@ pub struct Reconnect {
     /// Index into `given` then `learned`.
     current: usize,
     failures: usize,
+    /// Addresses that are still to be tried at once.
+    elsewhere: usize,
     scale: f64,
 }
 
@@ -29,7 +38,7 @@ impl Reconnect {
     /// `given` holds at least one address; `scale` multiplies every delay of the list.
     pub fn new(given: Vec<String>, scale: f64) -> Self {
         debug_assert!(!given.is_empty(), "an endpoint has an address");
-        Self { given, learned: Vec::new(), current: 0, failures: 0, scale }
+        Self { given, learned: Vec::new(), current: 0, failures: 0, elsewhere: 0, scale }
     }
 
     /// The address to try now.
@@ -44,6 +53,7 @@ impl Reconnect {
     /// The broker answered: the list starts anew, and these addresses are known.
     pub fn welcomed(&mut self, addresses: &[String]) {
         self.failures = 0;
+        self.elsewhere = 0;
         let current = self.url().to_owned();
         let secure = self.given.iter().all(|url| is_secure(url));
         self.learned = Vec::new();
@@ -66,14 +76,27 @@ impl Reconnect {
         }
     }
 
+    /// A session that had lasted is over: the other addresses are worth trying at once.
+    pub fn lost(&mut self) {
+        self.elsewhere = self.given.len() + self.learned.len() - 1;
+    }
+
     /// A connection ended or an attempt failed: milliseconds until the next one, which goes to
     /// the next address.
     pub fn failed(&mut self, entropy: &mut Entropy, retry_after_ms: Option<u64>) -> u64 {
-        let place = self.failures.min(RECONNECT_DELAYS_S.len() - 1);
         self.current = (self.current + 1) % (self.given.len() + self.learned.len());
-        self.failures = self.failures.saturating_add(1);
-        let listed = (RECONNECT_DELAYS_S[place] * 1000) as f64 * self.scale;
-        let delay = entropy.jitter(listed as u64);
+        let delay = match self.elsewhere.checked_sub(1) {
+            Some(left) => {
+                self.elsewhere = left;
+                let longest = (ELSEWHERE_MS_MAX as f64 * self.scale) as u64;
+                entropy.next_u64() % (longest + 1)
+            }
+            None => {
+                let place = self.failures.min(RECONNECT_DELAYS_S.len() - 1);
+                self.failures = self.failures.saturating_add(1);
+                entropy.jitter(((RECONNECT_DELAYS_S[place] * 1000) as f64 * self.scale) as u64)
+            }
+        };
         match retry_after_ms {
             Some(asked) => delay.max(asked.min(RETRY_AFTER_MS_MAX)),
             None => delay,
@@ -103,6 +126,25 @@ mod tests {
         }
         reconnect.welcomed(&[]);
         assert!(reconnect.failed(&mut entropy, None) <= 1000);
+    }
+
+    #[test]
+    fn a_session_that_lasted_is_looked_for_at_each_other_address_once_almost_at_once() {
+        let mut reconnect = Reconnect::new(urls(&["ws://a", "ws://b"]), 1.0);
+        let mut entropy = Entropy::from_number(1);
+        reconnect.welcomed(&urls(&["ws://c"]));
+        reconnect.lost();
+        for elsewhere in ["ws://b", "ws://c"] {
+            assert!(reconnect.failed(&mut entropy, None) <= ELSEWHERE_MS_MAX);
+            assert_eq!(reconnect.url(), elsewhere);
+        }
+        // All have been tried: the list.
+        assert!(reconnect.failed(&mut entropy, None) >= 500);
+        reconnect.lost();
+        assert_eq!(reconnect.failed(&mut entropy, Some(7_000)), 7_000, "a broker that says when");
+        let mut alone = Reconnect::new(urls(&["ws://a"]), 1.0);
+        alone.lost();
+        assert!(alone.failed(&mut entropy, None) >= 500, "there is no other address");
     }
 
     #[test]

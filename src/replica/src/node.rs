@@ -218,6 +218,11 @@ impl Node {
         self.shared.peers.as_ref().map(|peers| peers.address())
     }
 
+    /// By how much this node's wall clock is ahead of what most nodes have, milliseconds.
+    pub fn clock_ahead_ms(&self) -> i64 {
+        self.shared.time.ahead_ms()
+    }
+
     /// By how much the wall clocks of other nodes are ahead of this one's, milliseconds, as last
     /// compared. By node number.
     pub fn peer_clock_differences(&self) -> BTreeMap<u64, i64> {

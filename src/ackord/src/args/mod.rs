@@ -20,8 +20,8 @@ pub use bench::{BenchCommand, BenchFault, BenchOptions};
 use crate::duration;
 
 /// What is logged when nothing is said. openraft warns of messages that a change of leader
-/// overtook, which is its daily business.
-const LOG_DEFAULT: &str = "warn,openraft=error,actix_http=off";
+/// overtook, and calls it an error when one comes after a node began to stop: its daily business.
+const LOG_DEFAULT: &str = "warn,openraft=error,openraft::raft=off,actix_http=off";
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]

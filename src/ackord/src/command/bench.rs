@@ -109,7 +109,8 @@ async fn ground(
         let admin = Admin::new(urls.clone(), Some(token))?;
         return Ok((None, None, Broker { admin, urls, own: None }));
     }
-    child::log_as("error");
+    // What it says about the nodes that are killed has no place beside the report.
+    child::log_as("error,openraft=off");
     let directory = Directory::new()?;
     let data = directory.0.clone();
     let limits = [

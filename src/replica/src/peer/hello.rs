@@ -195,6 +195,19 @@ fn agree(min: u8, max: u8, ours: &RangeInclusive<u8>) -> Result<u8, Refusal> {
     })
 }
 
+impl Hello {
+    /// Whose clock it tells, and by how much that is ahead of ours, milliseconds.
+    pub(super) fn clock(&self) -> (NodeId, i64) {
+        (self.from, difference(self.wall_ms, wall_ms()))
+    }
+}
+
+/// `theirs` minus `ours`, brought into what fits.
+fn difference(theirs: u64, ours: u64) -> i64 {
+    let signed = i64::try_from(theirs.abs_diff(ours)).unwrap_or(i64::MAX);
+    if theirs < ours { -signed } else { signed }
+}
+
 /// The other clock minus ours, when that is little enough.
 pub(super) fn check_clock(
     theirs: u64,
@@ -214,8 +227,7 @@ pub(super) fn compare(theirs: u64, ours: u64, max: Duration, peer: NodeId) -> (i
     if difference_ms > (max / SKEW_WARN_SHARE).as_millis() as u64 {
         tracing::warn!(peer, difference_ms, max_ms, "the clocks of two nodes differ");
     }
-    let signed = i64::try_from(difference_ms).unwrap_or(i64::MAX);
-    (if theirs < ours { -signed } else { signed }, max_ms)
+    (difference(theirs, ours), max_ms)
 }
 
 /// Asks as a node that is no member.
