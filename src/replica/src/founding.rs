@@ -182,7 +182,12 @@ async fn found(
             }
             if looks.is_multiple_of(SAY_EVERY) {
                 let what = if first { missing.join(", ") } else { peers.initial[0].clone() };
-                tracing::warn!("waiting for the other nodes to found a cluster: {what}");
+                // Nodes that are started together find each other before the second look.
+                if looks == 0 {
+                    tracing::info!("waiting for the other nodes to found a cluster: {what}");
+                } else {
+                    tracing::warn!("waiting for the other nodes to found a cluster: {what}");
+                }
             }
             looks = looks.wrapping_add(1);
             tokio::time::sleep(LOOK_PAUSE).await;
