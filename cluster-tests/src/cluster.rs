@@ -1,8 +1,9 @@
 //! A cluster of broker processes: `ackord serve`, each node on a loopback address and a directory
 //! of its own, with every link between them, and to them, under the test's control.
 //!
-//! Nodes are numbered from 1, as the cluster itself numbers its first nodes. Invariants: a node
-//! keeps its addresses and its directory over restarts; endpoints and peers know only the addresses
+//! Nodes are numbered from 1, as the cluster itself numbers them: the first ones, and those that are
+//! added later one after the other. Invariants: a node keeps its addresses and its directory over
+//! restarts; endpoints and peers know only the addresses
 //! of the [`Mesh`], so that no connection escapes a cut; the test's own questions
 //! ([`Cluster::admin`]) go to the nodes directly and are never cut.
 
@@ -33,6 +34,8 @@ const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
 /// Ports of nodes: below those that the system gives to outgoing connections, so that no
 /// connection takes the port of a node that is down.
 const PORTS: std::ops::Range<u64> = 10_000..32_768;
+/// Nodes that a cluster may have over its life.
+const NODES_MAX: usize = 64;
 /// Limits of every node: the log is short, so that who was away for long needs a snapshot.
 const LIMITS: &str = "partitions = 4\nqueue_size_max = 50000\nlifetime_ms_min = 1000\nlog_file_bytes = 262144\n\
                       log_purge_bytes = 524288\nsnapshot_log_bytes_min = 65536\n";
@@ -43,6 +46,8 @@ struct Member {
     front: SocketAddr,
     dir: PathBuf,
     config: PathBuf,
+    /// What it is configured with, whatever a test adds.
+    text: String,
     disk: Option<Disk>,
     environment: Vec<(OsString, OsString)>,
     process: Option<Child>,
@@ -59,30 +64,40 @@ impl Member {
     }
 }
 
+/// Where a node is.
+struct Place {
+    node: usize,
+    /// Where it listens for other nodes.
+    peer: SocketAddr,
+    front: SocketAddr,
+    /// Where other nodes reach it, through the mesh.
+    advertised: String,
+}
+
 /// See the module.
 pub struct Cluster {
     members: Vec<Member>,
     /// Where endpoints connect, by node.
     urls: Vec<String>,
     mesh: Mesh,
+    /// Where the addresses of nodes lie.
+    subnet: (u8, u8),
+    random: Seed,
     // Removed after the processes are gone: see `drop`.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Cluster {
     /// Founds a cluster of `size` nodes and waits until all of them serve.
     pub async fn start(size: usize) -> anyhow::Result<Self> {
-        let mut cluster = Self::prepare(size).await?;
-        for node in 1..=size {
-            cluster.start_node(node).await?;
-        }
-        cluster.ready().await;
+        let mut cluster = Self::prepare(size)?;
+        cluster.start_all().await?;
         Ok(cluster)
     }
 
     /// As [`Cluster::start`], with a disk for each node that can lose its power.
     pub async fn start_on_disks(size: usize) -> anyhow::Result<Self> {
-        let mut cluster = Self::prepare(size).await?;
+        let mut cluster = Self::prepare(size)?;
         for member in &mut cluster.members {
             let disk = Disk::new(&member.dir, &member.dir.with_extension("scratch"))?;
             // What makes a disk forget is built where it is not there yet.
@@ -90,10 +105,7 @@ impl Cluster {
             let (disk, environment) = tokio::task::spawn_blocking(making).await??;
             (member.disk, member.environment) = (Some(disk), environment);
         }
-        for node in 1..=size {
-            cluster.start_node(node).await?;
-        }
-        cluster.ready().await;
+        cluster.start_all().await?;
         Ok(cluster)
     }
 
@@ -121,43 +133,75 @@ impl Cluster {
     }
 
     /// The directories, configurations and links of a cluster, of which no node runs yet.
-    pub async fn prepare(size: usize) -> anyhow::Result<Self> {
+    pub fn prepare(size: usize) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("ackord-cluster").tempdir()?;
         // Addresses that other clusters on this machine hardly use: a port that is free now is
         // free when the node comes back.
         let mut random = Seed::new(u64::from(std::process::id()) ^ hash(dir.path()));
-        let (a, b) = (random.between(1, 255), random.between(0, 256));
-        let ip = |node: usize| IpAddr::V4(Ipv4Addr::new(127, a as u8, b as u8, node as u8));
-        let mut mesh = Mesh::new((1..=size).map(ip).collect());
-        let (mut peers, mut fronts) = (Vec::new(), Vec::new());
-        let (mut advertised, mut urls) = (Vec::new(), Vec::new());
-        for node in 1..=size {
-            let (peer, front) = (free(ip(node), &mut random)?, free(ip(node), &mut random)?);
-            advertised.push(mesh.relay(node, peer)?.to_string());
-            urls.push(format!("http://{}", mesh.relay(node, front)?));
-            peers.push(peer);
-            fronts.push(front);
+        let subnet = (random.between(1, 255) as u8, random.between(0, 256) as u8);
+        let mesh = Mesh::new((1..=NODES_MAX).map(|node| address(subnet, node)).collect());
+        let (members, urls) = (Vec::new(), Vec::new());
+        let mut cluster = Self { members, urls, mesh, subnet, random, dir };
+        let places = (0..size).map(|_| cluster.place()).collect::<anyhow::Result<Vec<_>>>()?;
+        let initial: Vec<&str> = places.iter().map(|place| &*place.advertised).collect();
+        for place in &places {
+            cluster.settle(place, &format!("initial = {}\n", json!(initial)))?;
         }
-        let members = (0..size).map(|index| -> anyhow::Result<Member> {
-            let path = dir.path().join(format!("node-{}", index + 1));
-            let config = path.with_extension("toml");
-            let text = format!(
-                "data = {}\nlisten = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\nlog = \"{LOG}\"\n\
-                 [limits]\n{LIMITS}[cluster]\nlisten = \"{}\"\nadvertise = {}\ninitial = {}\n\
-                 urls = {}\n",
-                json!(path),
-                fronts[index],
-                peers[index],
-                json!(advertised[index]),
-                json!(advertised),
-                json!([urls[index]]),
-            );
-            std::fs::write(&config, text)?;
-            let (front, environment) = (fronts[index], Vec::new());
-            Ok(Member { front, dir: path, config, disk: None, environment, process: None })
-        });
-        let members = members.collect::<anyhow::Result<_>>()?;
-        Ok(Self { members, urls, mesh, _dir: dir })
+        Ok(cluster)
+    }
+
+    /// Starts all nodes and waits until they serve.
+    pub async fn start_all(&mut self) -> anyhow::Result<()> {
+        for node in self.nodes() {
+            self.start_node(node).await?;
+        }
+        self.ready().await;
+        Ok(())
+    }
+
+    /// The directory, configuration and links of another node, which does not run yet and joins
+    /// members of a cluster at these addresses; gives its number.
+    pub fn add(&mut self, join: &[String]) -> anyhow::Result<usize> {
+        let place = self.place()?;
+        self.settle(&place, &format!("join = {}\n", json!(join)))?;
+        Ok(place.node)
+    }
+
+    /// Adds this to the `[cluster]` table of a node that does not run, instead of what was added
+    /// before.
+    pub fn configure(&self, node: usize, more: &str) -> anyhow::Result<()> {
+        assert!(!self.runs(node), "node {node} runs");
+        let member = &self.members[node - 1];
+        Ok(std::fs::write(&member.config, format!("{}{more}", member.text))?)
+    }
+
+    /// Addresses for the next node.
+    fn place(&mut self) -> anyhow::Result<Place> {
+        let node = self.urls.len() + 1;
+        anyhow::ensure!(node <= NODES_MAX, "a cluster has at most {NODES_MAX} nodes here");
+        let ip = address(self.subnet, node);
+        let (peer, front) = (free(ip, &mut self.random)?, free(ip, &mut self.random)?);
+        let advertised = self.mesh.relay(node, peer)?.to_string();
+        self.urls.push(format!("http://{}", self.mesh.relay(node, front)?));
+        Ok(Place { node, peer, front, advertised })
+    }
+
+    /// Makes a member of the next node; `how` says how it gets into the cluster.
+    fn settle(&mut self, place: &Place, how: &str) -> anyhow::Result<()> {
+        let dir = self.dir.path().join(format!("node-{}", place.node));
+        let config = dir.with_extension("toml");
+        let text = format!(
+            "data = {}\nlisten = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\nlog = \"{LOG}\"\n\
+             [limits]\n{LIMITS}[cluster]\nlisten = \"{}\"\nadvertise = {}\nurls = {}\n{how}",
+            json!(dir),
+            place.front,
+            place.peer,
+            json!(place.advertised),
+            json!([self.urls[place.node - 1]]),
+        );
+        let (front, environment, disk, process) = (place.front, Vec::new(), None, None);
+        self.members.push(Member { front, dir, config, text, disk, environment, process });
+        self.configure(place.node, "")
     }
 
     /// How many nodes there are.
@@ -190,6 +234,13 @@ impl Cluster {
     /// The administration of a node, past all cuts.
     pub fn admin(&self, node: usize) -> Admin {
         Admin::new(&format!("http://{}", self.members[node - 1].front), ADMIN_TOKEN)
+    }
+
+    /// A command of the tool to a node as its administrator, over the node's link.
+    pub fn command(&self, node: usize, words: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(node::binary()?);
+        command.args(words).args(["--url", self.url(node), "--token", ADMIN_TOKEN, "--json"]);
+        Ok(command)
     }
 
     /// What a node wrote to its standard error, over all its lives.
@@ -259,8 +310,7 @@ impl Cluster {
     /// Ends a node and lets its disk forget what no sync covers.
     pub fn cut_power(&mut self, node: usize, cut: Cut) -> anyhow::Result<Undone> {
         self.kill(node);
-        let disk = self.members[node - 1].disk.as_ref();
-        disk.context("the node has no disk that forgets")?.power_cut(cut)
+        self.disk(node)?.power_cut(cut)
     }
 
     /// Asks a node to end and waits for it; the exit code is the answer.
@@ -308,6 +358,11 @@ impl Cluster {
     /// The cluster as a node sees it.
     pub async fn view(&self, node: usize) -> anyhow::Result<Value> {
         self.admin(node).call(Method::GET, "/v1/cluster", None).await
+    }
+
+    /// The disk of a node that can lose its power.
+    pub fn disk(&self, node: usize) -> anyhow::Result<&Disk> {
+        self.members[node - 1].disk.as_ref().context("the node has no disk that forgets")
     }
 
     /// Who leads a group, as a node sees it; group 0 is the directory.
@@ -391,6 +446,10 @@ const LOG: &str = "info,openraft=error,actix_http=off";
 fn hash(path: &Path) -> u64 {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.iter().fold(0, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(*byte))
+}
+
+fn address((a, b): (u8, u8), node: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, a, b, node as u8))
 }
 
 fn free(ip: IpAddr, random: &mut Seed) -> anyhow::Result<SocketAddr> {

@@ -95,6 +95,23 @@ impl Progress {
     }
 }
 
+/// How long the service of each site waited at most.
+pub struct Waits(Vec<(String, Duration)>);
+
+impl Waits {
+    /// The longest of all.
+    pub fn longest(&self) -> Duration {
+        self.0.iter().map(|(_, waited)| *waited).max().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let waits = self.0.iter().map(|(site, waited)| format!("{site} {} ms", waited.as_millis()));
+        f.write_str(&waits.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// One site with its service and its clients.
 struct Scene {
     site: Site,
@@ -163,12 +180,12 @@ impl Load {
 
     /// The longest that an event of each service waited for its acknowledgement since this was asked
     /// last. The tool's first attempt to connect again comes after half a second or more.
-    pub fn longest_waits(&self) -> String {
+    pub fn longest_waits(&self) -> Waits {
         let longest = self.scenes.iter().map(|scene| {
             let longest = scene.progress.longest_ms.swap(0, Ordering::SeqCst);
-            format!("{} {longest} ms", scene.site.name)
+            (scene.site.name.clone(), Duration::from_millis(longest))
         });
-        longest.collect::<Vec<_>>().join(", ")
+        Waits(longest.collect())
     }
 
     /// Stops the services, lets the clients finish and judges everything that happened. All nodes

@@ -14,6 +14,7 @@ mod links;
 mod load;
 mod power;
 mod restarts;
+mod scale;
 mod takeover;
 mod tools;
 
