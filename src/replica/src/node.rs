@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::{NodeInfo, NodeState, SiteName};
 use ackord_store::{GroupId, Identity, Store, StoreOptions};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -254,7 +255,8 @@ impl Node {
     }
 
     /// Whether every partition has a leader and has applied what this node had made durable, and
-    /// those that this node leads judge by its limits.
+    /// those that this node leads judge by its limits. A node that is cut off from the others is
+    /// not ready, whatever leader it remembers.
     pub fn ready(&self) -> bool {
         let served = |partition: &Arc<Partition>| {
             let leader = partition
@@ -262,7 +264,9 @@ impl Node {
                 .get()
                 .and_then(|raft| raft.server_metrics().borrow_watched().current_leader);
             let limits_differ = partition.gauges.limits_differ.load(Ordering::Acquire);
+            let cut_off = partition.gauges.stale_ms.load(Ordering::Relaxed) >= CUT_OFF_MS;
             leader.is_some_and(|leader| leader != self.shared.node || !limits_differ)
+                && !cut_off
                 && partition.caught_up.load(Ordering::Acquire)
         };
         !self.shared.fatal.raised()

@@ -21,7 +21,7 @@ pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
     if !context.broker.node().ready() {
-        let detail = "a partition has no leader, or this node has not caught up with it";
+        let detail = "a partition has no leader, or this node has not caught up or is cut off";
         return Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S));
     }
     match context.broker.accepts() {
