@@ -12,6 +12,7 @@ mod kills;
 mod lagging;
 mod links;
 mod load;
+mod lone_power;
 mod power;
 mod restarts;
 mod scale;
