@@ -130,17 +130,31 @@ impl Mesh {
 
     /// Blocks both ways between a node and all other nodes; endpoints still reach it.
     pub fn cut_from_peers(&self, node: usize) {
+        self.set_cut_from_peers(node, true);
+    }
+
+    /// Opens both ways between a node and all other nodes.
+    pub fn rejoin_peers(&self, node: usize) {
+        self.set_cut_from_peers(node, false);
+    }
+
+    fn set_cut_from_peers(&self, node: usize, cut: bool) {
         for other in self.nodes().filter(|other| *other != node) {
-            self.set_blocked(node, other, true);
-            self.set_blocked(other, node, true);
+            self.set_blocked(node, other, cut);
+            self.set_blocked(other, node, cut);
         }
+    }
+
+    /// Blocks both ways between a node and all endpoints.
+    pub fn cut_from_endpoints(&self, node: usize) {
+        self.set_blocked(node, OUTSIDE, true);
+        self.set_blocked(OUTSIDE, node, true);
     }
 
     /// Blocks all ways to and from a node.
     pub fn cut_alone(&self, node: usize) {
         self.cut_from_peers(node);
-        self.set_blocked(node, OUTSIDE, true);
-        self.set_blocked(OUTSIDE, node, true);
+        self.cut_from_endpoints(node);
     }
 
     /// Opens all ways.

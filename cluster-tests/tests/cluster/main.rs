@@ -15,6 +15,7 @@ mod load;
 mod lone_power;
 mod power;
 mod restarts;
+mod resume;
 mod scale;
 mod takeover;
 mod tools;
