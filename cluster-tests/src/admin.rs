@@ -2,10 +2,15 @@
 //!
 //! Answers are JSON values: the tests look at what any HTTP client would see.
 
+use std::time::Duration;
+
 use ackord_wire::Code;
 use anyhow::{Context as _, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+/// A node that is not a member of its cluster yet takes connections and says nothing.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A problem document, or the status of an answer that is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +110,10 @@ impl Admin {
         self.call(Method::DELETE, path, None).await.map(drop)
     }
 
-    /// Whether the node is ready to serve.
+    /// Whether the node is ready to serve, and says so within [`ANSWER`].
     pub async fn is_ready(&self) -> bool {
-        let ready = self.http.get(format!("{}/healthz/ready", self.url)).send().await;
-        ready.is_ok_and(|answer| answer.status() == StatusCode::OK)
+        let asked = self.http.get(format!("{}/healthz/ready", self.url)).timeout(ANSWER);
+        asked.send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
     }
 
     /// Creates a site or changes its settings.
