@@ -17,6 +17,7 @@ mod power;
 mod restarts;
 mod resume;
 mod scale;
+mod secured;
 mod takeover;
 mod tools;
 
