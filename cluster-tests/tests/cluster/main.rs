@@ -7,6 +7,7 @@
 
 mod chaos;
 mod clock;
+mod compat;
 mod empty;
 mod kills;
 mod lagging;
