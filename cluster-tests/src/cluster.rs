@@ -111,16 +111,13 @@ impl Cluster {
 
     /// As [`Cluster::start`], with a wall clock for each node that can be set.
     pub async fn start_with_clocks(size: usize) -> anyhow::Result<Self> {
-        let mut cluster = Self::prepare(size).await?;
+        let mut cluster = Self::prepare(size)?;
         let library = tokio::task::spawn_blocking(disk::library).await??;
         for member in &mut cluster.members {
             let variable = ("CLOCK_SHIM_FILE".into(), member.clock().into());
             member.environment = vec![("LD_PRELOAD".into(), library.clone().into()), variable];
         }
-        for node in 1..=size {
-            cluster.start_node(node).await?;
-        }
-        cluster.ready().await;
+        cluster.start_all().await?;
         Ok(cluster)
     }
 
