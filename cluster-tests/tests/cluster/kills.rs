@@ -1,10 +1,15 @@
 //! kill -9 of one node, of a majority and of all, again and again.
 
+use std::time::Duration;
+
 use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 
 use super::load::Load;
+
+/// How long an event may wait when one node is killed.
+pub const GAP: Duration = Duration::from_millis(1500);
 
 /// `count` different nodes in random order.
 pub fn some_nodes(cluster: &Cluster, seed: &mut Seed, count: usize) -> Vec<usize> {
@@ -58,7 +63,7 @@ async fn nothing_acknowledged_is_lost_or_repeated_whoever_is_killed() {
         if victims.len() == 1 {
             // The other nodes go on without it.
             load.flows(10).await;
-            println!("{who:?} {victims:?} killed: longest wait {}", load.longest_waits());
+            load.check_waits(&format!("after {who:?} {victims:?} was killed"), GAP);
         }
         cluster.lasts(seed.millis(0, 1000)).await;
         for victim in &victims {

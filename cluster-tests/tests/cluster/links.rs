@@ -1,11 +1,16 @@
 //! Links that break in every way, and a node that stops for a while without knowing it.
 
+use std::time::Duration;
+
 use cluster_tests::cluster::Cluster;
 use cluster_tests::mesh::OUTSIDE;
 use cluster_tests::seed::Seed;
 
 use super::kills::some_nodes;
 use super::load::Load;
+
+/// How long an event may wait when a node is cut off silently.
+const GAP: Duration = Duration::from_millis(2500);
 
 /// What happens to one node, for a while.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +105,7 @@ async fn nothing_acknowledged_is_lost_or_repeated_whatever_link_breaks() {
         load.longest_waits();
         strike(&cluster, &load, &mut seed, fault).await;
         load.flows(10).await;
-        println!("longest wait over {fault:?}: {}", load.longest_waits());
+        load.check_waits(&format!("over {fault:?}"), GAP);
         cluster.ready().await;
     }
     load.finish(&mut cluster).await;

@@ -188,6 +188,14 @@ impl Load {
         Waits(longest.collect())
     }
 
+    /// Says how long an event waited at most since this was asked last, and fails when that is ten
+    /// times what is wanted: machines are busy, figures are measured elsewhere.
+    pub fn check_waits(&self, what: &str, wanted: Duration) {
+        let waits = self.longest_waits();
+        println!("longest wait {what}: {waits}");
+        assert!(waits.longest() <= wanted * 10, "{what}: {waits}");
+    }
+
     /// Stops the services, lets the clients finish and judges everything that happened. All nodes
     /// must run.
     pub async fn finish(self, cluster: &mut Cluster) {

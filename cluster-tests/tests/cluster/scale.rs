@@ -158,13 +158,6 @@ async fn until_balanced(cluster: &Cluster) {
     println!("nodes {running:?}: votes {votes:?}, leads {leads:?} after {:?}", since.elapsed());
 }
 
-/// Asserts what a phase may cost publishers.
-fn check_waits(load: &Load, phase: &str) {
-    let waits = load.longest_waits();
-    println!("longest wait while {phase}: {waits}");
-    assert!(waits.longest() <= WAIT * 10, "while {phase}: {waits}");
-}
-
 async fn join(cluster: &mut Cluster, load: &Load, lookout: &Lookout) {
     let asked = cluster.running()[0];
     let table = operate(cluster, asked, &["cluster", "join"]).await;
@@ -175,7 +168,7 @@ async fn join(cluster: &mut Cluster, load: &Load, lookout: &Lookout) {
     cluster.until_ready(node).await;
     assert_eq!(view(cluster, node).await.node, node as u64, "numbers are given out in order");
     load.flows(10).await;
-    check_waits(load, &format!("node {node} joined"));
+    load.check_waits(&format!("while node {node} joined"), WAIT);
 }
 
 async fn leave(cluster: &mut Cluster, load: &Load, lookout: &Lookout, node: usize) {
@@ -189,17 +182,17 @@ async fn leave(cluster: &mut Cluster, load: &Load, lookout: &Lookout, node: usiz
         assert_ne!(group.leader, Some(node as u64), "node {node} was safe to stop: {group:?}");
     }
     load.flows(10).await;
-    check_waits(load, &format!("node {node} drained"));
+    load.check_waits(&format!("while node {node} drained"), WAIT);
     lookout.leaves(node);
     assert_eq!(cluster.stop(node).await.expect("it runs"), Some(0), "it stops in order");
     load.flows(10).await;
-    check_waits(load, &format!("node {node} stopped"));
+    load.check_waits(&format!("while node {node} stopped"), WAIT);
     operate(cluster, asked, &["cluster", "remove", &node.to_string()]).await;
     let known = view(cluster, asked).await;
     let removed = known.nodes.iter().find(|known| known.id == node as u64);
     assert_eq!(removed.map(|node| node.state), Some(resource::NodeState::Removed));
     load.flows(10).await;
-    check_waits(load, &format!("node {node} was removed"));
+    load.check_waits(&format!("while node {node} was removed"), WAIT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,7 +207,7 @@ async fn a_cluster_grows_to_five_nodes_and_shrinks_to_three_while_it_serves() {
             join(&mut cluster, &load, &lookout).await;
         }
         until_balanced(&cluster).await;
-        check_waits(&load, "votes and leads spread over five nodes");
+        load.check_waits("while votes and leads spread over five nodes", WAIT);
         while cluster.running().len() > 3 {
             let mut running = cluster.running();
             // The endpoints know the first three nodes to begin with: one of them stays.
@@ -225,7 +218,7 @@ async fn a_cluster_grows_to_five_nodes_and_shrinks_to_three_while_it_serves() {
             leave(&mut cluster, &load, &lookout, gone).await;
         }
         until_balanced(&cluster).await;
-        check_waits(&load, "votes and leads spread over three nodes");
+        load.check_waits("while votes and leads spread over three nodes", WAIT);
     }
     let groups = groups(&cluster).await.len();
     println!("each group was looked at {} times or more", lookout.end(groups));

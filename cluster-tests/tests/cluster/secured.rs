@@ -9,7 +9,7 @@ use cluster_tests::wait;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
-use super::kills::some_nodes;
+use super::kills::{GAP, some_nodes};
 use super::load::Load;
 
 /// What a node says that nobody takes in,
@@ -104,7 +104,7 @@ async fn nothing_is_lost_between_peers_that_show_certificates() {
         cluster.start_node(victims[0]).await.expect("the node starts again");
         cluster.until_ready(victims[0]).await;
         load.flows(10).await;
-        println!("node {victims:?} killed: longest wait {}", load.longest_waits());
+        load.check_waits(&format!("after {victims:?} was killed"), GAP);
     }
     load.finish(&mut cluster).await;
 }

@@ -1,6 +1,6 @@
 //! Two clients with the same id on two nodes: the newest one wins, and the other one is told so.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ackord_endpoint::{ClientNotice, Event};
 use cluster_tests::cluster::Cluster;
@@ -11,6 +11,8 @@ use serde_json::json as value;
 
 use super::load::EVENT;
 
+/// How long the older of two may go on.
+const TAKEOVER: Duration = Duration::from_secs(1);
 /// Clients that follow each other.
 const LIVES: usize = 4;
 /// Events per life.
@@ -32,7 +34,9 @@ async fn the_newest_of_two_clients_with_one_id_wins_and_one_stream_goes_on() {
         if let Some(older) = before.replace(listener) {
             let told = |notice: &ClientNotice| matches!(notice, ClientNotice::Terminal { .. });
             older.notices.until("the older client to be told", told).await;
-            println!("the older client was told after {:?}", since.elapsed());
+            let told = since.elapsed();
+            println!("the older client was told after {told:?}");
+            assert!(told <= TAKEOVER * 10, "the older client was told after {told:?}");
             // From here on only the newer one is served: what the older one may have been handed
             // and not acknowledged comes once more, as after a kill.
             older.kill().await;
