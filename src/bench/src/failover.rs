@@ -184,7 +184,6 @@ async fn raise(
 
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
     let structure = publish::structure(&[EVENT.to_owned()], QUEUE_SIZE)?;
-    ground.settle().await.map_err(Error::Ground)?;
     let mut sites = Vec::new();
     let mut first = None;
     // The first site, and one that another node leads.

@@ -69,7 +69,8 @@ pub trait Ground: Sync {
     fn strike(&self, node: u64, fault: Fault) -> impl Future<Output = Result<(), String>> + Send;
     /// Undoes a fault.
     fn mend(&self, node: u64, fault: Fault) -> impl Future<Output = Result<(), String>> + Send;
-    /// Waits until all nodes serve and every leader is where it should be.
+    /// Waits until all nodes serve and every leader is where it should be; not for a broker that
+    /// is not this machine's own.
     fn settle(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Tells whoever waits how far the run is.
     fn progress(&self, line: &str);

@@ -37,6 +37,7 @@ pub async fn run<G: Ground>(
     options: &Options,
 ) -> Result<Report, Error> {
     options.judge(workload)?;
+    ground.settle().await.map_err(Error::Ground)?;
     match workload {
         Workload::Publish => publish::run(ground, options).await,
         Workload::Deliver => deliver::run(ground, options).await,

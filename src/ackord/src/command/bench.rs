@@ -308,7 +308,8 @@ impl Ground for Broker {
     }
 
     async fn settle(&self) -> Result<(), String> {
-        let own = self.own.as_ref().ok_or("only the nodes of an own broker can be waited for")?;
+        // Who measures a running cluster knows when it is at rest.
+        let Some(own) = &self.own else { return Ok(()) };
         let begun = Instant::now();
         loop {
             let asked = own.nodes.iter().map(|node| node.get("/healthz/ready"));
