@@ -9,6 +9,7 @@ mod chaos;
 mod clock;
 mod compat;
 mod empty;
+mod hanging;
 mod kills;
 mod lagging;
 mod links;

@@ -103,8 +103,11 @@ pub(crate) struct Gauges {
     pub(crate) limits_differ: AtomicBool,
     /// The seed of new incarnations that the partition's sites are still to get; 0 for none.
     pub(crate) renewal: AtomicU64,
-    /// When a leader last sent something, milliseconds of the node's monotonic clock.
+    /// When a leader last sent something that found this node with all that is committed or
+    /// further than before, milliseconds of the node's monotonic clock.
     pub(crate) heard_ms: AtomicU64,
+    /// How far this node was then.
+    pub(crate) heard_next: AtomicU64,
     /// Milliseconds without a leader's confirmation, as last looked at.
     pub(crate) stale_ms: AtomicU64,
     /// [`State::bytes`].
@@ -166,6 +169,7 @@ impl Partition {
                 limits_differ: AtomicBool::new(false),
                 renewal: AtomicU64::new(0),
                 heard_ms: AtomicU64::new(0),
+                heard_next: AtomicU64::new(0),
                 stale_ms: AtomicU64::new(0),
                 state_bytes: AtomicU64::new(0),
                 log_bytes: AtomicU64::new(0),
@@ -396,9 +400,14 @@ impl Partition {
         self.queue.wake.notify_one();
     }
 
-    /// A leader sent something.
-    pub(crate) fn heard_leader(&self) {
-        self.gauges.heard_ms.store(self.shared.time.monotonic_ms(), Ordering::Relaxed);
+    /// A leader sent something, and has committed so much. It confirms a node that has applied
+    /// that, or at least gets on: one whose disk hangs hears and does nothing.
+    pub(crate) fn heard_leader(&self, committed_next: u64) {
+        let next = self.applied_next();
+        let moved = self.gauges.heard_next.swap(next, Ordering::Relaxed) != next;
+        if moved || next >= committed_next {
+            self.gauges.heard_ms.store(self.shared.time.monotonic_ms(), Ordering::Relaxed);
+        }
     }
 
     /// Looks how long ago a leader confirmed this node; sessions are woken when that comes to mean

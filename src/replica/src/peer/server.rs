@@ -384,7 +384,7 @@ fn requests(
                 append = receive(&line, &mut appends) => append?,
             },
         };
-        partition.heard_leader();
+        partition.heard_leader(append.committed_next());
         match append.raft_of(partition.number) {
             Ok(request) => Some((request, (line, partition, None, appends))),
             Err(error) => {

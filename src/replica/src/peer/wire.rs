@@ -84,6 +84,11 @@ impl Append {
         })
     }
 
+    /// The first entry that the leader did not know to be committed.
+    pub(super) fn committed_next(&self) -> u64 {
+        self.committed.map_or(0, |committed| committed.index + 1)
+    }
+
     /// As raft takes it, if it is for `group`.
     pub(super) fn raft_of(self, group: u32) -> io::Result<AppendEntriesRequest<TypeConfig>> {
         if self.group != group {
