@@ -135,6 +135,11 @@ impl Cluster {
         Self(PeerOptions { initial, ..PeerOptions::new(listen) })
     }
 
+    /// Speaks the peer protocol of an earlier release.
+    pub fn set_compat_version(&mut self, version: u8) {
+        self.0.compat_version = Some(version);
+    }
+
     /// As the node takes it; `urls` is where its front is, should nothing else be configured.
     pub fn peers(self, urls: &[String]) -> PeerOptions {
         let mut peers = self.0;

@@ -61,8 +61,8 @@ pub trait Ground: Sync {
         site: &str,
         event: &str,
     ) -> impl Future<Output = Result<Retained, String>> + Send;
-    /// The node's counters, Prometheus text.
-    fn metrics(&self) -> impl Future<Output = Result<String, String>> + Send;
+    /// The counters of each node, Prometheus text.
+    fn metrics(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
     /// The node that leads where a site is kept, from 1; none while nobody does.
     fn leader(&self, site: &str) -> impl Future<Output = Result<Option<u64>, String>> + Send;
     /// Lets a node fail. An error where the nodes are not this machine's own.

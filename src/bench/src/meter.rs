@@ -13,6 +13,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// A moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
+    nodes: u64,
     syncs: Option<u64>,
     log_bytes: Option<u64>,
     cpu_s: Option<f64>,
@@ -28,6 +29,7 @@ impl Moment {
             values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>())
         };
         Ok(Self {
+            nodes: metrics.len() as u64,
             syncs: counter(&metrics, "ackord_log_syncs_total"),
             log_bytes: counter(&metrics, "ackord_log_bytes_total"),
             cpu_s: sum(cpu_s),
@@ -39,8 +41,8 @@ impl Moment {
     pub(crate) fn durability(&self, before: &Self, events: u64) -> Option<Durability> {
         let syncs = self.syncs?.saturating_sub(before.syncs?);
         let log_bytes = self.log_bytes.unwrap_or(0).saturating_sub(before.log_bytes.unwrap_or(0));
-        let events_per_sync = events as f64 / syncs.max(1) as f64;
-        Some(Durability { syncs, events_per_sync, log_bytes })
+        let events_per_sync = (events * self.nodes) as f64 / syncs.max(1) as f64;
+        Some(Durability { nodes: self.nodes, syncs, events_per_sync, log_bytes })
     }
 
     /// What the processes used since `before`, for so many events.
@@ -55,9 +57,9 @@ impl Moment {
     }
 }
 
-/// The sum of a counter over its labels.
-fn counter(metrics: &str, name: &str) -> Option<u64> {
-    let values = metrics.lines().filter_map(|line| {
+/// The sum of a counter over its labels and the nodes.
+fn counter(metrics: &[String], name: &str) -> Option<u64> {
+    let values = metrics.iter().flat_map(|text| text.lines()).filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         if !rest.starts_with([' ', '{']) {
             return None;
@@ -87,12 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_summed_over_its_labels_and_only_its_own() {
+    fn a_counter_is_summed_over_labels_and_nodes_and_only_its_own() {
         let text = "# TYPE a_total counter\na_total{n=\"1 2\"} 3\na_total{n=\"2\"} 4\n\
                     a_total_more 9\nb_total 5\n";
-        assert_eq!(counter(text, "a_total"), Some(7));
-        assert_eq!(counter(text, "b_total"), Some(5));
-        assert_eq!(counter(text, "c_total"), None);
+        let nodes = &[text.to_owned(), "a_total 1\n".to_owned()];
+        assert_eq!(counter(nodes, "a_total"), Some(8));
+        assert_eq!(counter(nodes, "b_total"), Some(5));
+        assert_eq!(counter(nodes, "c_total"), None);
     }
 
     #[test]

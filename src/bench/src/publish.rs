@@ -163,7 +163,9 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     // From before the first raise to after the last answer: every sync of these events is counted.
     if let Some(whole) = end.durability(&start, acknowledged) {
         let at_once = u64::from(options.publishers) * u64::from(options.window);
-        let enough = whole.syncs.saturating_mul(at_once) >= acknowledged;
+        // Every event is synced by a majority before it is acknowledged.
+        let copies = acknowledged.saturating_mul(whole.nodes / 2 + 1);
+        let enough = whole.syncs.saturating_mul(at_once) >= copies;
         let few = format!("{} syncs for {acknowledged} events", whole.syncs);
         checks.check(
             "a sync covers at most what was unacknowledged",

@@ -22,11 +22,13 @@ pub struct Latency {
 /// What the log did meanwhile, from the node's counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Durability {
-    /// `fdatasync` calls of the log.
+    /// Nodes whose logs were watched.
+    pub nodes: u64,
+    /// `fdatasync` calls of their logs together.
     pub syncs: u64,
-    /// Events (or cursors) per sync.
+    /// Events (or cursors) per sync of one log.
     pub events_per_sync: f64,
-    /// Bytes written to the log.
+    /// Bytes written to the logs together.
     pub log_bytes: u64,
 }
 
@@ -140,9 +142,10 @@ impl Report {
             line("longest wait", wait_ms);
             line("elsewhere   ", elsewhere_gap_ms);
         }
-        if let Some(Durability { syncs, events_per_sync, log_bytes }) = &self.durability {
+        if let Some(Durability { nodes, syncs, events_per_sync, log_bytes }) = &self.durability {
             lines.push(format!(
-                "  log          {syncs} syncs, {events_per_sync:.1} events each, {log_bytes} bytes"
+                "  log          {syncs} syncs on {nodes} nodes, {events_per_sync:.1} events each, \
+                 {log_bytes} bytes"
             ));
         }
         if let Some(Server { cpu_s, cpu_us_per_event, rss_bytes, rss_bytes_per_client }) =

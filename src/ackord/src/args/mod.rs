@@ -171,6 +171,11 @@ pub struct Serve {
     #[arg(long)]
     pub check: bool,
 
+    /// Speak and write the formats of the release that spoke this version, while nodes of it are
+    /// still in the cluster; wins over `cluster.compat_version`
+    #[arg(long, value_name = "VERSION")]
+    pub compat_version: Option<u8>,
+
     /// Print a configuration with every key explained, and go
     #[arg(long, conflicts_with_all = ["config", "check"])]
     pub example: bool,

@@ -106,8 +106,8 @@ async fn ground(
         let token = token.ok_or_else(|| {
             Failure::usage("--url needs --token").hint("the token of the node's administrator")
         })?;
-        let admin = Admin::new(urls.clone(), Some(token))?;
-        return Ok((None, None, Broker { admin, urls, own: None }));
+        let (admin, nodes) = administration(&urls, &token)?;
+        return Ok((None, None, Broker { admin, nodes, urls, own: None }));
     }
     // What it says about the nodes that are killed has no place beside the report.
     child::log_as("error,openraft=off");
@@ -130,23 +130,25 @@ async fn ground(
     let (process, ready) =
         started.await.map_err(|error| Failure::new(Exit::Disk, error.to_string()))??;
     say(format_args!("an own broker runs at {} (pid {})", ready.urls.join(" "), process.id()));
-    let admin = Admin::new(ready.urls.clone(), Some(ready.admin_token))?;
-    // Each by itself: what a fault does to one says nothing about another.
-    let nodes = ready.urls.iter().map(|url| Admin::new(vec![url.clone()], None));
-    let nodes = nodes.collect::<Result<_, _>>()?;
-    let own = Own {
-        data: directory.0.clone(),
-        nodes,
-        pids: Mutex::new(ready.pids),
-        again: Mutex::default(),
-    };
-    let broker = Broker { admin, urls: ready.urls, own: Some(own) };
+    let (admin, nodes) = administration(&ready.urls, &ready.admin_token)?;
+    let own =
+        Own { data: directory.0.clone(), pids: Mutex::new(ready.pids), again: Mutex::default() };
+    let broker = Broker { admin, nodes, urls: ready.urls, own: Some(own) };
     Ok((Some(directory), Some(process), broker))
+}
+
+/// The administration of a broker through any of its nodes, and of each node alone.
+fn administration(urls: &[String], token: &str) -> Result<(Admin, Vec<Admin>), Failure> {
+    let token = Some(token.to_owned());
+    let nodes = urls.iter().map(|url| Admin::new(vec![url.clone()], token.clone()));
+    Ok((Admin::new(urls.to_vec(), token.clone())?, nodes.collect::<Result<_, _>>()?))
 }
 
 /// A broker that is administered over HTTP.
 struct Broker {
     admin: Admin,
+    /// Each node alone.
+    nodes: Vec<Admin>,
     urls: Vec<String>,
     own: Option<Own>,
 }
@@ -154,8 +156,6 @@ struct Broker {
 /// The processes of an own broker.
 struct Own {
     data: PathBuf,
-    /// Each node alone.
-    nodes: Vec<Admin>,
     pids: Mutex<Vec<u32>>,
     /// Nodes that were started again.
     again: Mutex<BTreeMap<u64, Process>>,
@@ -276,8 +276,9 @@ impl Ground for Broker {
         Ok(retained)
     }
 
-    async fn metrics(&self) -> Result<String, String> {
-        self.admin.text(reqwest::Method::GET, "/metrics", None).await.map_err(sentence)
+    async fn metrics(&self) -> Result<Vec<String>, String> {
+        let asked = self.nodes.iter().map(|node| node.text(reqwest::Method::GET, "/metrics", None));
+        futures_util::future::try_join_all(asked).await.map_err(sentence)
     }
 
     async fn leader(&self, site: &str) -> Result<Option<u64>, String> {
@@ -309,10 +310,12 @@ impl Ground for Broker {
 
     async fn settle(&self) -> Result<(), String> {
         // Who measures a running cluster knows when it is at rest.
-        let Some(own) = &self.own else { return Ok(()) };
+        if self.own.is_none() {
+            return Ok(());
+        }
         let begun = Instant::now();
         loop {
-            let asked = own.nodes.iter().map(|node| node.get("/healthz/ready"));
+            let asked = self.nodes.iter().map(|node| node.get("/healthz/ready"));
             let asked = futures_util::future::join_all(asked).await;
             let cluster = self.admin.get("/v1/cluster").await;
             let settled = cluster.is_ok_and(|cluster| cluster["settled"] == true);

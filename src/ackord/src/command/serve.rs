@@ -37,7 +37,14 @@ pub fn prepare(arguments: &Serve, format: Format) -> Result<Option<Config>, Fail
     let Some(file) = &arguments.config else {
         return Err(Failure::usage("--config FILE is needed"));
     };
-    let config = Config::load(file, &arguments.limits.limits)?;
+    let mut config = Config::load(file, &arguments.limits.limits)?;
+    if let Some(version) = arguments.compat_version {
+        let Some(cluster) = &mut config.cluster else {
+            return Err(Failure::usage("--compat-version is for a node of a cluster")
+                .hint("the configuration has no [cluster]"));
+        };
+        cluster.set_compat_version(version);
+    }
     if arguments.check {
         output::object(format, &json!({"valid": true, "config": file}))?;
         return Ok(None);
