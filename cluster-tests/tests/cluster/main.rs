@@ -16,6 +16,7 @@ mod links;
 mod load;
 mod lone_power;
 mod power;
+mod replace;
 mod restarts;
 mod resume;
 mod scale;

@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs a command of an operator to its end; gives what it wrote.
-async fn operate(cluster: &Cluster, node: usize, words: &[&str]) -> Value {
+pub async fn operate(cluster: &Cluster, node: usize, words: &[&str]) -> Value {
     let command = cluster.command(node, words).expect("the binary is built");
     let mut tool = Tool::start(command, None, Box::new(|_| {})).expect("the tool starts");
     let what = format!("{words:?} to end");
@@ -129,7 +129,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Waits until votes and leads of the partitions are spread evenly over these nodes.
-async fn until_balanced(cluster: &Cluster) {
+pub async fn until_balanced(cluster: &Cluster) {
     let running: Vec<u64> = cluster.running().into_iter().map(|node| node as u64).collect();
     let since = Instant::now();
     let (votes, leads) = wait::until_for(READY, "votes and leads to be balanced", async || {
