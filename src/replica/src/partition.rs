@@ -473,12 +473,17 @@ impl Partition {
 
     /// Nothing is or will be proposed any more.
     pub(crate) fn stopped(&self) -> bool {
-        *self.left.borrow() || self.shared.fatal.raised()
+        self.shared.fatal.raised()
     }
 
     /// Raft is about to stop here: nothing more is given to it.
     pub(crate) fn leave(&self) {
         self.left.send_replace(true);
+    }
+
+    /// Whether raft is about to stop here, or has stopped.
+    pub(crate) fn has_left(&self) -> bool {
+        *self.left.borrow()
     }
 
     /// Waits until raft is about to stop here.

@@ -21,7 +21,8 @@ use crate::duration;
 
 /// What is logged when nothing is said. openraft warns of messages that a change of leader
 /// overtook, and calls it an error when one comes after a node began to stop: its daily business.
-const LOG_DEFAULT: &str = "warn,openraft=error,openraft::raft=off,actix_http=off";
+/// What ends it is logged by the node itself, which stops then.
+const LOG_DEFAULT: &str = "warn,openraft=off,actix_http=off";
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]

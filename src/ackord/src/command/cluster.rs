@@ -164,9 +164,9 @@ async fn status(connect: &Connect, format: Format) -> Outcome {
                     "all nodes are up, every partition is led, nothing moves".to_owned()
                 }
                 (0, 0, false) => "every partition is led; votes or leads are moving".to_owned(),
-                (0, down, _) => format!("{down} nodes are down, every partition is led"),
+                (0, down, _) => format!("{}, every partition is led", down_text(down)),
                 (some, down, _) => {
-                    format!("{some} groups have no leader, {down} nodes are down")
+                    format!("{some} groups have no leader, {}", down_text(down))
                 }
             };
             output::line(&summary).map_err(|error| output::closed(&error))?;
@@ -242,11 +242,37 @@ async fn finish(
     }
     let columns = ["id", "state", "votes", "leads", "safe_to_stop", "address"];
     let done = done(&view);
+    if let Some(warning) = fragile(&view) {
+        say(warning);
+    }
     match format {
         Format::Json => output::object(format, &json!({"done": done, "cluster": value(&view)?}))?,
         Format::Text => output::list(format, &values(&view.nodes)?, &columns)?,
     }
     Ok(Exit::Done)
+}
+
+fn down_text(nodes: usize) -> String {
+    match nodes {
+        1 => "1 node is down".to_owned(),
+        nodes => format!("{nodes} nodes are down"),
+    }
+}
+
+/// What an operator should know who has taken nodes away.
+fn fragile(view: &Cluster) -> Option<String> {
+    let fewest = view.groups.iter().map(|group| group.voters.len()).min()?;
+    let wanted = view.replication as usize;
+    (fewest < wanted.min(3) && view.nodes.len() > 1).then(|| {
+        let (voters, holds) = match fewest {
+            1 => ("one voter", "the loss of its node stops it"),
+            _ => ("two voters", "the loss of either stops it"),
+        };
+        format!(
+            "warning: some partitions have {voters} instead of {wanted}: {holds}. Add a node with \
+             `ackord cluster join`"
+        )
+    })
 }
 
 fn progress(view: &Cluster) -> String {

@@ -274,7 +274,11 @@ impl PeerService {
     fn find(&self, group: u32) -> Result<(&Served, &Raft), String> {
         let served = self.served.iter().find(|served| served.partition.number == group);
         match served.map(|served| (served, served.partition.raft.get())) {
-            Some((served, Some(raft))) if !served.partition.stopped() => Ok((served, raft)),
+            Some((served, Some(raft)))
+                if !served.partition.stopped() && !served.partition.has_left() =>
+            {
+                Ok((served, raft))
+            }
             Some(_) => Err(format!("group {group} does not run here now")),
             None => Err(format!("there is no group {group} here")),
         }
