@@ -5,12 +5,17 @@ use std::time::Duration;
 use cluster_tests::cluster::Cluster;
 use cluster_tests::mesh::OUTSIDE;
 use cluster_tests::seed::Seed;
+use cluster_tests::wait;
+use serde_json::Value;
 
 use super::kills::some_nodes;
 use super::load::Load;
 
 /// How long an event may wait when a node is cut off silently.
 const GAP: Duration = Duration::from_millis(2500);
+
+/// How long a link is broken.
+const BROKEN: Duration = Duration::from_secs(4);
 
 /// What happens to one node, for a while.
 #[derive(Clone, Copy, Debug)]
@@ -109,4 +114,37 @@ async fn nothing_acknowledged_is_lost_or_repeated_whatever_link_breaks() {
         cluster.ready().await;
     }
     load.finish(&mut cluster).await;
+}
+
+/// Who leads each group, in which term, as a node sees it.
+async fn leads(cluster: &Cluster, node: usize) -> Vec<(u64, u64)> {
+    let view = cluster.view(node).await.expect("the node answers");
+    let groups = view["groups"].as_array().cloned().unwrap_or_default();
+    let lead = |group: &Value| Some((group["leader"].as_u64()?, group["term"].as_u64()?));
+    groups.iter().filter_map(lead).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_broken_link_deposes_nobody() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let settled = async || {
+        let view = cluster.view(1).await.ok()?;
+        (view["settled"] == true).then_some(())
+    };
+    wait::until("every leader to be in its place", settled).await;
+    for (one, other, witness) in [(1, 2, 3), (2, 3, 1), (3, 1, 2)] {
+        let before = leads(&cluster, witness).await;
+        assert!(before.iter().any(|(leader, _)| *leader == one as u64), "{before:?}");
+        cluster.mesh().set_blocked(one, other, true);
+        cluster.mesh().set_blocked(other, one, true);
+        cluster.mesh().reset(one, other);
+        // Longer than any timeout of an election.
+        cluster.lasts(BROKEN).await;
+        assert_eq!(leads(&cluster, witness).await, before, "{one} and {other} cannot talk");
+        cluster.mesh().heal();
+        wait::until_true("both to be up to date again", async || {
+            leads(&cluster, one).await == before && leads(&cluster, other).await == before
+        })
+        .await;
+    }
 }
