@@ -172,6 +172,30 @@ impl Cluster {
         Ok(std::fs::write(&member.config, format!("{}{more}", member.text))?)
     }
 
+    /// Gives a node that does not run another address for other nodes.
+    pub fn move_node(&mut self, node: usize) -> anyhow::Result<()> {
+        assert!(!self.runs(node), "node {node} runs");
+        let peer = free(address(self.subnet, node), &mut self.random)?;
+        let advertised = self.mesh.relay(node, peer)?.to_string();
+        let member = &mut self.members[node - 1];
+        let (before, cluster) = member.text.split_once("[cluster]\n").context("a table")?;
+        let rest = cluster.lines().skip(2).collect::<Vec<_>>().join("\n");
+        member.text = format!(
+            "{before}[cluster]\nlisten = \"{peer}\"\nadvertise = {}\n{rest}\n",
+            json!(advertised)
+        );
+        self.configure(node, "")
+    }
+
+    /// A node at addresses of its own with a copy of the disk of a node that does not run.
+    pub fn copy(&mut self, node: usize) -> anyhow::Result<usize> {
+        assert!(!self.runs(node), "node {node} runs");
+        let copy = self.add(&[])?;
+        let (from, to) = (&self.members[node - 1].dir, &self.members[copy - 1].dir);
+        copy_dir(from, to)?;
+        Ok(copy)
+    }
+
     /// Addresses for the next node.
     fn place(&mut self) -> anyhow::Result<Place> {
         let node = self.urls.len() + 1;
@@ -439,6 +463,20 @@ impl Drop for Cluster {
 
 /// What the nodes log.
 const LOG: &str = "info,openraft=error,actix_http=off";
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
 
 fn hash(path: &Path) -> u64 {
     let bytes = path.as_os_str().as_encoded_bytes();

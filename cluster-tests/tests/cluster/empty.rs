@@ -3,6 +3,7 @@
 use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
+use reqwest::Method;
 
 use super::load::Load;
 
@@ -38,6 +39,11 @@ async fn a_majority_of_empty_disks_founds_no_second_cluster() {
     }
     // They look for each other, and for the third node that is not there.
     wait::until_true("the first node to wait", async || cluster.log(1).contains("waiting")).await;
+    // Who asks is told so, and not kept waiting.
+    let lives = cluster.admin(1).call(Method::GET, "/healthz/live", None).await;
+    assert_eq!(lives.expect("it answers")["status"], "ok");
+    let ready = cluster.admin(1).call(Method::GET, "/healthz/ready", None).await;
+    assert!(format!("{:?}", ready.expect_err("it is not ready")).contains("unavailable"));
     cluster.start_node(3).await.expect("the node starts");
     for node in [1, 2] {
         assert_eq!(cluster.ended(node).await.expect("it ran"), CONFIGURATION, "node {node}");

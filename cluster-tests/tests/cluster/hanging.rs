@@ -5,8 +5,8 @@ use std::time::Duration;
 use cluster_tests::cluster::Cluster;
 use cluster_tests::disk::{Cut, Disk};
 use cluster_tests::seed::Seed;
-use cluster_tests::wait;
 
+use super::clock::until_set_aside;
 use super::kills::some_nodes;
 use super::load::Load;
 
@@ -28,10 +28,8 @@ async fn a_node_whose_disk_hangs_lets_its_endpoints_go() {
         load.longest_waits();
         load.flows(100).await;
         load.check_waits(&format!("while the disk of node {victim} hangs"), GAP);
-        wait::until_true("the node not to be ready", async || {
-            !cluster.admin(victim).is_ready().await
-        })
-        .await;
+        // Also what it led.
+        until_set_aside(&cluster, victim).await;
         let cut = cluster.cut_power(victim, Cut::Everything).expect("a journal");
         println!("{} unsynced changes undone", cut.undone);
         cluster.disk(victim).and_then(Disk::heal).expect("the fault ends");

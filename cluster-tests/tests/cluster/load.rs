@@ -167,6 +167,11 @@ impl Load {
         }
     }
 
+    /// The name of one of the sites.
+    pub fn site(&self) -> &str {
+        &self.scenes[0].site.name
+    }
+
     /// Waits until proposals to all sites are carried out through this node.
     pub async fn served_by(&self, cluster: &Cluster, node: usize) {
         let admin = cluster.admin(node);

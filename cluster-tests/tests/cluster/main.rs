@@ -15,6 +15,7 @@ mod lagging;
 mod links;
 mod load;
 mod lone_power;
+mod operators;
 mod power;
 mod replace;
 mod restarts;

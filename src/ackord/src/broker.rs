@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::{Broker, BrokerOptions};
-use ackord_gateway::{Gateway, GatewayOptions};
+use ackord_gateway::{Gateway, GatewayOptions, WaitingRoom};
 use ackord_replica::{Node, NodeOptions, StartError};
 
 use crate::config::{Cluster, Deployment};
@@ -59,6 +59,8 @@ impl Running {
         options.log_file_bytes = deployment.log_file_bytes;
         options.log_purge_bytes = deployment.log_purge_bytes;
         options.peers = cluster.map(|cluster| cluster.peers(&urls));
+        let unable = |error: ackord_gateway::Error| Failure::configuration(error.to_string());
+        let room = WaitingRoom::open(&listener).map_err(unable)?;
         let started = tokio::task::spawn_blocking(move || Node::start(options)).await;
         let node = match started {
             Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),
@@ -75,8 +77,8 @@ impl Running {
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             ..GatewayOptions::default()
         };
-        let gateway = Gateway::start(broker.clone(), options)
-            .map_err(|error| Failure::configuration(error.to_string()))?;
+        room.leave().await;
+        let gateway = Gateway::start(broker.clone(), options).map_err(unable)?;
         Ok(Self { broker, gateway, node, urls })
     }
 

@@ -18,7 +18,9 @@ mod metrics;
 mod options;
 mod route;
 mod server;
+mod waiting;
 mod ws;
 
 pub use options::{Error, GatewayLimits, GatewayOptions};
 pub use server::Gateway;
+pub use waiting::WaitingRoom;

@@ -114,15 +114,21 @@ fn next_voters(group: &Group<'_>, now: &BTreeSet<NodeId>, wanted: &Placement) ->
             return Some(Step::Transfer(*next));
         }
     }
+    // A membership that cannot commit its own beginning can never be left again.
+    let can_begin = |next: BTreeSet<NodeId>| {
+        let up = next.iter().filter(|id| ready(id)).count();
+        (up * 2 > next.len()).then_some(Step::Voters(next))
+    };
     if added.is_empty() || removed.is_empty() {
-        return added.iter().all(ready).then_some(Step::Voters(wanted_set));
+        return added.iter().all(ready).then_some(wanted_set).and_then(can_begin);
     }
     let add = added.iter().copied().find(|id| ready(id))?;
-    let remove = removed.iter().copied().find(|id| *id != group.me).or(removed.first().copied())?;
+    // Who is not there anyway goes first, this node last.
+    let remove = removed.iter().copied().min_by_key(|id| (ready(id), *id == group.me))?;
     let mut next = now.clone();
     next.insert(add);
     next.remove(&remove);
-    Some(Step::Voters(next))
+    can_begin(next)
 }
 
 /// The directory's placement, computed again only when the directory has changed.
@@ -154,18 +160,22 @@ struct Memory {
 /// The body of the node's mover; `groups` begins with the directory. Ends with the runtime.
 pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
     let mut known = Known::default();
-    let mut was_off = false;
+    let (mut was_off, mut was_removed) = (false, false);
     let mut memories: Vec<Memory> = groups.iter().map(|_| Memory::default()).collect();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         known.look(&groups[0]);
         shared.time.refresh();
         groups[1..].iter().for_each(|group| group.look_at_staleness());
-        let off = shared.clock_is_off();
+        let off = shared.stands_aside();
         if off != was_off {
             was_off = off;
-            let ahead_ms = shared.time.ahead_ms();
-            tracing::error!(off, ahead_ms, "this node's clock against what most nodes have");
+            let (ahead_ms, hangs_ms) = (shared.time.ahead_ms(), shared.disk_hangs_ms());
+            if off {
+                tracing::error!(ahead_ms, hangs_ms, "clock off or disk hanging: others shall lead");
+            } else {
+                tracing::warn!("clock and disk are right again");
+            }
             for raft in groups.iter().filter_map(|group| group.raft.get()) {
                 raft.runtime_config().elect(!off);
             }
@@ -173,6 +183,10 @@ pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
         if off {
             futures_util::future::join_all(groups.iter().map(hand_over)).await;
             continue;
+        }
+        let own = known.directory.node(shared.node).map(|row| row.state);
+        if own == Some(NodeState::Removed) && !std::mem::replace(&mut was_removed, true) {
+            tracing::error!("this node was removed from the cluster: stop it");
         }
         if let Some(peers) = &shared.peers {
             let removed = known.directory.nodes().filter(|row| row.state == NodeState::Removed);
@@ -340,6 +354,21 @@ mod tests {
             "it leads itself"
         );
         assert_eq!(step(2, &now, &[1, 2, 3], &directory, &[2, 3, 4]), None, "node 4 is behind");
+    }
+
+    #[test]
+    fn given_nodes_that_are_down_then_votes_go_only_where_a_majority_is_up() {
+        let drained = directory(3, &[1], &[]);
+        let now = membership(&[1, 2, 3], &[]);
+        assert_eq!(step(3, &now, &[1, 3], &drained, &[2]), None, "node 2 is down");
+        assert_eq!(step(3, &now, &[1, 2, 3], &drained, &[2]), voters(&[2]));
+        let five = directory(5, &[], &[]);
+        let now = membership(&[1, 2, 3, 4, 5], &[]);
+        assert_eq!(step(3, &now, &[3, 4, 5], &five, &[1, 2, 3]), None, "1 and 2 are down");
+        assert_eq!(step(3, &now, &[1, 3, 4, 5], &five, &[1, 2, 3]), voters(&[1, 2, 3]));
+        // Of those that are to go, the one that is down goes first.
+        let now = membership(&[1, 2, 3], &[4, 5]);
+        assert_eq!(step(3, &now, &[1, 3, 4, 5], &five, &[3, 4, 5]), voters(&[1, 3, 4]));
     }
 
     #[test]

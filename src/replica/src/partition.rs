@@ -79,6 +79,20 @@ impl Shared {
             u128::from(self.time.ahead_ms().unsigned_abs()) > peers.clock_skew_max.as_millis()
         })
     }
+
+    /// For how long this node's disk has not answered, milliseconds, where other nodes could do
+    /// better: on one that is alone everybody waits.
+    pub(crate) fn disk_hangs_ms(&self) -> u64 {
+        match self.options.peers {
+            Some(_) => self.store.waits_for_disk().as_millis() as u64,
+            None => 0,
+        }
+    }
+
+    /// Whether this node should not lead now: its clock is off, or its disk hangs.
+    pub(crate) fn stands_aside(&self) -> bool {
+        self.clock_is_off() || self.disk_hangs_ms() >= CUT_OFF_MS
+    }
 }
 
 /// The state as applied here, with everything that must stay consistent with it.
@@ -429,6 +443,9 @@ impl Partition {
         } else {
             heard
         };
+        // Whoever needs the disk of this node is served better elsewhere.
+        let hangs_ms = self.shared.disk_hangs_ms();
+        let stale_ms = if hangs_ms >= CUT_OFF_MS { stale_ms.max(hangs_ms) } else { stale_ms };
         let kind = |ms: u64| (ms >= STALE_MS, ms >= CUT_OFF_MS);
         let before = self.gauges.stale_ms.swap(stale_ms, Ordering::Relaxed);
         if kind(before) != kind(stale_ms) {

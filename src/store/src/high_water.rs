@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -125,7 +127,8 @@ pub(crate) struct HighWater {
     pub water: Water,
     /// Whether `water` has changed since it was written.
     pub dirty: bool,
-    pub writes: u64,
+    /// How often it was written.
+    pub writes: Arc<AtomicU64>,
 }
 
 impl HighWater {
@@ -134,7 +137,8 @@ impl HighWater {
         let file = durable::create_file(&dir.join(HIGH_WATER_FILE))?;
         // Written in full now, so that later writes never need space on the disk.
         durable::write_zeros(&file, 0, 2 * SLOT_BYTES)?;
-        let mut high_water = HighWater { file, turn: 0, water, dirty: true, writes: 0 };
+        let mut high_water =
+            HighWater { file, turn: 0, water, dirty: true, writes: Arc::default() };
         high_water.write_both()?;
         Ok(high_water)
     }
@@ -152,7 +156,25 @@ impl HighWater {
                 newest = Some((turn, water));
             }
         }
-        Ok(newest.map(|(turn, water)| HighWater { file, turn, water, dirty: false, writes: 0 }))
+        Ok(newest.map(|(turn, water)| HighWater {
+            file,
+            turn,
+            water,
+            dirty: false,
+            writes: Arc::default(),
+        }))
+    }
+
+    /// Notes how far logs are committed.
+    pub fn note_committed(&mut self, committed: &[(GroupId, Option<Mark>)]) {
+        for (group, mark) in committed {
+            if let Some(facts) = self.water.groups.get_mut(group)
+                && facts.committed != *mark
+            {
+                facts.committed = *mark;
+                self.dirty = true;
+            }
+        }
     }
 
     /// Writes the older slot and syncs.
@@ -173,7 +195,7 @@ impl HighWater {
         self.file.write_all_at(&out.0, (self.turn % 2) * SLOT_BYTES)?;
         self.file.sync_data()?;
         self.dirty = false;
-        self.writes += 1;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -15,7 +16,7 @@ use crate::log::files::{Health, LogFiles};
 use crate::options::StoreOptions;
 use crate::queue::Queue;
 use crate::snapshot::SnapshotInfo;
-use crate::types::{GroupId, Identity};
+use crate::types::{GroupId, Identity, Mark};
 
 /// What the store has done since it was opened. Only ever grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,11 @@ pub(crate) struct Shared {
     pub queue: Queue,
     pub groups: RwLock<BTreeMap<GroupId, Arc<Mutex<Group>>>>,
     pub sequence: AtomicU64,
+    /// Held while the file is written and synced: not for threads that must not wait.
     pub water: Arc<Mutex<HighWater>>,
+    high_water_writes: Arc<AtomicU64>,
+    /// Whether some group's log is committed further than the high-water file knows.
+    pub committed_changed: AtomicBool,
     pub files: Arc<LogFiles>,
     /// Bytes of recent entries over all groups.
     pub recent_bytes: AtomicU64,
@@ -69,6 +74,8 @@ pub(crate) struct Shared {
     pub snapshots: Mutex<BTreeMap<PathBuf, SnapshotInfo>>,
     pub stopping: Mutex<bool>,
     pub stopped: Condvar,
+    /// What the log writer is in the middle of: since when, or nothing.
+    writing: Mutex<Option<Instant>>,
     fatal: OnceLock<Arc<str>>,
 }
 
@@ -83,6 +90,7 @@ impl Shared {
     ) -> Shared {
         let cells =
             groups.into_iter().map(|(id, group)| (id, Arc::new(Mutex::new(group)))).collect();
+        let high_water_writes = water.lock().writes.clone();
         Shared {
             dir: options.dir.clone(),
             identity,
@@ -90,6 +98,8 @@ impl Shared {
             queue: Queue::new(options.queue_bytes_max, options.queue_count_max),
             groups: RwLock::new(cells),
             sequence: AtomicU64::new(sequence),
+            high_water_writes,
+            committed_changed: AtomicBool::new(false),
             water,
             files,
             recent_bytes: AtomicU64::new(0),
@@ -99,9 +109,26 @@ impl Shared {
             snapshots: Mutex::default(),
             stopping: Mutex::new(false),
             stopped: Condvar::new(),
+            writing: Mutex::new(None),
             fatal: OnceLock::new(),
             options,
         }
+    }
+
+    /// The log writer begins to write or sync, or has done so.
+    pub fn set_writing(&self, writes: bool) {
+        *self.writing.lock() = writes.then(Instant::now);
+    }
+
+    /// For how long the log writer has been waiting for the disk.
+    pub fn waits_for(&self) -> Duration {
+        self.writing.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// How far each group's log is committed, as far as was said.
+    pub fn committed(&self) -> Vec<(GroupId, Option<Mark>)> {
+        let groups = self.groups.read();
+        groups.iter().map(|(id, cell)| (*id, cell.lock().committed)).collect()
     }
 
     pub fn health(&self) -> &Health {
@@ -188,7 +215,7 @@ impl Shared {
             bytes: load(&self.health().bytes),
             entries: load(&self.counters.entries),
             requests: load(&self.counters.requests),
-            high_water_writes: self.water.lock().writes,
+            high_water_writes: load(&self.high_water_writes),
             cold_reads: load(&self.counters.cold_reads),
             checkpoint_writes: load(&self.counters.checkpoint_writes),
             snapshots: load(&self.counters.snapshots),

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -204,18 +205,14 @@ impl Store {
     }
 
     /// Remembers how far the log is committed: a hint, written when the high-water file is next
-    /// refreshed. After a restart it may be older or gone.
+    /// refreshed. After a restart it may be older or gone. Never waits for the disk.
     pub fn save_committed(&self, group: GroupId, committed: Option<Mark>) {
         let cell = self.shared.groups.read().get(&group).cloned();
         let Some(cell) = cell else {
             return;
         };
         cell.lock().committed = committed;
-        let mut high = self.shared.water.lock();
-        if let Some(facts) = high.water.groups.get_mut(&group) {
-            facts.committed = committed;
-            high.dirty = true;
-        }
+        self.shared.committed_changed.store(true, Ordering::Release);
     }
 
     /// Removes every entry from `index` on. Removing what is not there is done at once.
@@ -462,6 +459,12 @@ impl Store {
         self.shared.snapshot_counters()
     }
 
+    /// For how long the disk has not answered what is being written to the log now; zero when
+    /// nothing is.
+    pub fn waits_for_disk(&self) -> Duration {
+        self.shared.waits_for()
+    }
+
     /// Groups that hold back old log files and should be checkpointed and purged; named once.
     pub fn take_laggards(&self) -> Vec<GroupId> {
         let mut laggards = self.shared.laggards.lock();
@@ -573,7 +576,9 @@ impl Core {
             self.shared.fail(&failure);
         }
         self.outcome()?;
+        let committed = self.shared.committed();
         let mut high = self.shared.water.lock();
+        high.note_committed(&committed);
         high.water.clean = true;
         let written = high.write_both();
         drop(parts.lock);

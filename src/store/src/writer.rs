@@ -59,6 +59,7 @@ impl Writer {
             let patience = self.water_due.saturating_duration_since(Instant::now());
             match self.shared.queue.take(self.shared.options.batch_bytes_max, patience) {
                 Taken::Batch(batch) => {
+                    self.shared.set_writing(true);
                     if let Err((reason, batch)) = self.handle(batch) {
                         let cause = self.shared.health().failure().unwrap_or(reason);
                         self.shared.fail(&cause);
@@ -73,8 +74,10 @@ impl Writer {
                 Taken::Closed => return Ok(()),
             }
             if self.water_due <= Instant::now() {
+                self.shared.set_writing(true);
                 self.refresh_water(Refresh::WhenChanged)?;
             }
+            self.shared.set_writing(false);
         }
     }
 
@@ -229,7 +232,10 @@ impl Writer {
     }
 
     fn refresh_water(&mut self, refresh: Refresh) -> Result<(), String> {
+        let changed = self.shared.committed_changed.swap(false, Ordering::AcqRel);
+        let committed = if changed { self.shared.committed() } else { Vec::new() };
         let mut high = self.shared.water.lock();
+        high.note_committed(&committed);
         let wanted = match refresh {
             Refresh::Always => true,
             Refresh::WhenChanged => high.dirty,

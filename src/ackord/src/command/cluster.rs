@@ -282,26 +282,51 @@ fn progress(view: &Cluster) -> String {
         group.changing || wanted != group.voters || group.leader != group.wanted.first().copied()
     };
     let left = view.groups.iter().filter(moving).count();
-    format!("{left} of {} groups are still to be moved", view.groups.len())
+    let down = members(view).filter(|node| !node.connected).map(|node| node.id.to_string());
+    let down: Vec<String> = down.collect();
+    let waits = match down.as_slice() {
+        [] => String::new(),
+        down => format!("; node {} is down, and no vote goes to it", down.join(" and node ")),
+    };
+    format!("{left} of {} groups are still to be moved{waits}", view.groups.len())
 }
 
 async fn replace(arguments: NodeArgs, format: Format) -> Outcome {
     let NodeArgs { node, wait } = arguments;
     let admin = client(&wait.connect)?;
-    let before = look(&admin).await?;
-    let newest = before.nodes.iter().map(|node| node.id).max().unwrap_or(0);
-    let path = format!("/v1/cluster/nodes/{node}/remove?force=true");
-    let view = parse(admin.send(Method::POST, &path, None).await?)?;
-    if format == Format::Text {
-        say(format!(
-            "node {node} is out. Start an empty node in its place; `ackord cluster join` prints its \
-             configuration"
-        ));
+    let mut view = look(&admin).await?;
+    let Some(lost) = view.nodes.iter().find(|known| known.id == node) else {
+        return Err(Failure::new(Exit::Refused, format!("there is no node {node}")));
+    };
+    // A command that was interrupted is taken up where it was.
+    if lost.state != NodeState::Removed {
+        let newest = view.nodes.iter().map(|node| node.id).max().unwrap_or(0);
+        let started = Instant::now();
+        say(
+            "start an empty node in its place now; `ackord cluster join` prints its configuration. \
+             Until it is there the old one keeps its votes, so that no copy is given up",
+        );
+        while !wait.no_wait && !has_successor(&view, newest) {
+            if started.elapsed() >= wait.max_time {
+                return Err(Failure::new(Exit::Timeout, "no new node has joined yet"));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            view = look(&admin).await?;
+        }
+        let path = format!("/v1/cluster/nodes/{node}/remove?force=true");
+        view = parse(admin.send(Method::POST, &path, None).await?)?;
     }
-    finish(&admin, view, &wait, format, |view| {
-        view.settled && view.nodes.iter().any(|known| known.id > newest)
+    finish(&admin, view, &wait, format, |view| view.settled).await
+}
+
+/// Whether a node with a number above `newest` has joined and follows every group.
+fn has_successor(view: &Cluster, newest: u64) -> bool {
+    let follows = |id: u64| {
+        view.groups.iter().all(|group| group.learners.contains(&id) || group.voters.contains(&id))
+    };
+    view.nodes.iter().any(|node| {
+        node.id > newest && node.state == NodeState::Active && node.connected && follows(node.id)
     })
-    .await
 }
 
 async fn verify(connect: &Connect, format: Format) -> Outcome {

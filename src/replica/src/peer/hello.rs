@@ -37,6 +37,10 @@ pub(super) struct Myself {
     pub(super) identity: Identity,
     pub(super) versions: RangeInclusive<u8>,
     pub(super) clock_skew_max: Duration,
+    /// Where other nodes reach this one.
+    pub(super) at: String,
+    /// This run of the process: no other has the same number.
+    pub(super) run: u64,
 }
 
 /// Who connects, as far as its first words say.
@@ -54,6 +58,8 @@ pub(super) struct Hello {
     from: NodeId,
     to: NodeId,
     wall_ms: u64,
+    at: String,
+    run: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,6 +83,9 @@ pub(crate) enum Refusal {
     /// It was removed from the cluster.
     #[error("node {node} is no member of the cluster any more")]
     Removed { node: NodeId },
+    /// Two processes, one number: one of them has a copy of the other's disk.
+    #[error("node {node} runs already, as another process: stop one of them")]
+    Twice { node: NodeId },
     /// Time would depend on who leads.
     #[error("the clocks differ by {difference_ms} ms, {max_ms} ms are allowed")]
     Clock { difference_ms: u64, max_ms: u64 },
@@ -121,6 +130,8 @@ pub(super) async fn offer(
         from: myself.identity.node,
         to,
         wall_ms: wall_ms(),
+        at: myself.at.clone(),
+        run: myself.run,
     };
     write(stream, MEMBER, &hello).await?;
     match read(stream, MEMBER).await? {
@@ -147,13 +158,15 @@ pub(super) async fn greeting(stream: &mut (impl AsyncRead + Unpin)) -> io::Resul
     }
 }
 
-/// The listening side, when a member connects.
+/// The listening side, when a member connects; `admitted` says what is known of it beside what its
+/// hello says.
 pub(super) async fn answer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     hello: &Hello,
     myself: &Myself,
+    admitted: Result<(), Refusal>,
 ) -> Result<Agreed, HelloError> {
-    match judge(hello, myself) {
+    match judge(hello, myself).and_then(|agreed| admitted.map(|()| agreed)) {
         Ok(agreed) => {
             let welcome = Reply::Welcome { version: agreed.version, wall_ms: wall_ms() };
             write(stream, MEMBER, &welcome).await?;
@@ -196,6 +209,16 @@ fn agree(min: u8, max: u8, ours: &RangeInclusive<u8>) -> Result<u8, Refusal> {
 }
 
 impl Hello {
+    /// Who connects, as which run of its process.
+    pub(super) fn who(&self) -> (NodeId, u64) {
+        (self.from, self.run)
+    }
+
+    /// Where it can be reached.
+    pub(super) fn at(&self) -> &str {
+        &self.at
+    }
+
     /// Whose clock it tells, and by how much that is ahead of ours, milliseconds.
     pub(super) fn clock(&self) -> (NodeId, i64) {
         (self.from, difference(self.wall_ms, wall_ms()))
@@ -305,6 +328,8 @@ mod tests {
             identity: Identity { cluster: [7; 16], node },
             versions: VERSIONS,
             clock_skew_max: Duration::from_secs(5),
+            at: String::new(),
+            run: node,
         }
     }
 
@@ -316,7 +341,7 @@ mod tests {
         let (mut here, mut there) = tokio::io::duplex(4096);
         let listen = async {
             match greeting(&mut there).await? {
-                Greeting::Member(hello) => answer(&mut there, &hello, &listening).await,
+                Greeting::Member(hello) => answer(&mut there, &hello, &listening, Ok(())).await,
                 Greeting::Stranger(ask) => panic!("{ask:?}"),
             }
         };

@@ -43,6 +43,11 @@ impl Line {
         self.reader.wake();
     }
 
+    /// Whether the connection has ended.
+    pub(super) fn has_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
     /// Returns when the connection has ended.
     pub(super) async fn gone(&self) {
         let mut gone = self.gone.subscribe();

@@ -7,6 +7,7 @@
 use std::future::{Ready, ready};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::codec::{PeerCodec, is_garbage};
-use super::hello::{self, HelloError};
+use super::hello::{self, HelloError, Refusal};
 use super::io::{Line, PeerIo, Stream, connect_tcp};
 use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
@@ -198,7 +199,14 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
     let mut pause = RECONNECT_MIN;
     let mut reported: Arc<str> = Arc::from("");
     let mut was_up = false;
+    let mut attempts = 0_u32;
+    let listed = address;
     loop {
+        // Where it says itself that it is, and where the group's members have it, in turn: whoever
+        // has moved is found before that is agreed on.
+        let own = context.place_of(peer).filter(|_| attempts.is_multiple_of(2));
+        let address = own.unwrap_or_else(|| listed.clone());
+        attempts = attempts.wrapping_add(1);
         let attempt = timeout(CONNECT_LIMIT, connect(&context, peer, &address)).await;
         let (why, refused) = match attempt {
             Ok(Ok(connection)) => {
@@ -214,7 +222,7 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                 }
                 tracing::debug!(peer, address, "the connection to a peer is lost");
                 state.send_replace(State::Connecting);
-                (pause, reported) = (RECONNECT_MIN, Arc::from(""));
+                (pause, reported, attempts) = (RECONNECT_MIN, Arc::from(""), 0);
                 // Also when the other side takes connections only to close them.
                 tokio::time::sleep(RECONNECT_MIN).await;
                 continue;
@@ -224,6 +232,11 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                     if io.kind() == io::ErrorKind::ConnectionRefused);
                 if std::mem::take(&mut was_up) && nobody {
                     context.set_dead(peer, true);
+                }
+                if let HelloError::RefusedThere(Refusal::Removed { .. }) = &error
+                    && !context.told_removed.swap(true, Ordering::Relaxed)
+                {
+                    tracing::error!("this node was removed from the cluster: stop it");
                 }
                 let refused =
                     matches!(error, HelloError::RefusedHere(_) | HelloError::RefusedThere(_));

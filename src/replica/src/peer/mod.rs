@@ -34,8 +34,9 @@ mod stranger;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -52,11 +53,12 @@ pub(crate) use stranger::{Ask, Founding, Told};
 #[cfg(test)]
 pub(crate) use {forward::accept_commands, probe::Garbage};
 
+use self::io::Line;
 use crate::error::StartError;
 use crate::partition::Partition;
 use crate::time::Time;
 use crate::types::NodeId;
-use hello::Myself;
+use hello::{Hello, Myself, Refusal};
 use link::{CallError, Link};
 use options::TlsSetup;
 use wire::{Answer, Call};
@@ -83,10 +85,58 @@ pub(super) struct Context {
     /// Nodes that were connected and now refuse connections.
     dead: watch::Sender<BTreeSet<NodeId>>,
     removed: Mutex<BTreeSet<NodeId>>,
+    known: Mutex<BTreeMap<NodeId, Caller>>,
+    /// Whether another node has said that this one is no member any more.
+    told_removed: AtomicBool,
     appends_in_flight_peak: AtomicUsize,
 }
 
+/// A node that has connected to this one.
+struct Caller {
+    /// The run of its process.
+    run: u64,
+    /// Where it said that it can be reached.
+    at: String,
+    /// Its connections that may still stand.
+    lines: Vec<Weak<Line>>,
+}
+
 impl Context {
+    /// Whether a node may connect, beside what its hello says.
+    fn admits(&self, hello: &Hello) -> Result<(), Refusal> {
+        let (node, run) = hello.who();
+        if self.removed.lock().contains(&node) {
+            return Err(Refusal::Removed { node });
+        }
+        let known = self.known.lock();
+        let stands = |line: &Weak<Line>| line.upgrade().is_some_and(|line| !line.has_gone());
+        match known.get(&node) {
+            Some(caller) if caller.run != run && caller.lines.iter().any(stands) => {
+                Err(Refusal::Twice { node })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A node has connected.
+    fn called(&self, hello: &Hello, line: &Arc<Line>) {
+        let (node, run) = hello.who();
+        let mut known = self.known.lock();
+        let caller = known.entry(node).or_insert_with(|| Caller {
+            run,
+            at: String::new(),
+            lines: Vec::new(),
+        });
+        (caller.run, caller.at) = (run, hello.at().to_owned());
+        caller.lines.retain(|line| line.strong_count() > 0);
+        caller.lines.push(Arc::downgrade(line));
+    }
+
+    /// Where a node last said that it can be reached.
+    fn place_of(&self, node: NodeId) -> Option<String> {
+        self.known.lock().get(&node).map(|caller| caller.at.clone())
+    }
+
     /// The clock of a node was read.
     fn heard(&self, peer: NodeId, difference_ms: i64) {
         self.clocks.lock().insert(peer, difference_ms);
@@ -195,12 +245,16 @@ impl Peers {
                 identity,
                 versions: *hello::VERSIONS.start()..=newest,
                 clock_skew_max: options.clock_skew_max,
+                at: crate::founding::advertised(options, &address),
+                run: RandomState::new().hash_one(address),
             },
             tls,
             connections_max: options.connections_max,
             runtime: tokio::runtime::Handle::current(),
             clocks: Mutex::default(),
             removed: Mutex::default(),
+            known: Mutex::default(),
+            told_removed: AtomicBool::new(false),
             appends_in_flight_peak: AtomicUsize::new(0),
         };
         Arc::new(Self {
@@ -218,6 +272,11 @@ impl Peers {
 
     /// Nodes that are no members any more: nothing is heard from them.
     pub(crate) fn set_removed(&self, removed: BTreeSet<NodeId>) {
+        let mut known = self.context.known.lock();
+        for caller in removed.iter().filter_map(|node| known.remove(node)) {
+            caller.lines.iter().filter_map(Weak::upgrade).for_each(|line| line.close());
+        }
+        drop(known);
         *self.context.removed.lock() = removed;
     }
 

@@ -120,10 +120,13 @@ async fn accept(
                 Ok(Err(error)) => return tracing::warn!(%error, "a connection is refused"),
                 Err(_) => return tracing::warn!("a connection said nothing and is closed"),
             };
-            match hello::answer(&mut stream, &hello, &context.myself).await {
+            let admitted = context.admits(&hello);
+            match hello::answer(&mut stream, &hello, &context.myself, admitted).await {
                 Ok(agreed) => {
                     context.heard(agreed.peer, agreed.clock_difference_ms);
-                    let io = PeerIo::new(stream, Line::new(agreed), Some(place));
+                    let line = Line::new(agreed);
+                    context.called(&hello, &line);
+                    let io = PeerIo::new(stream, line, Some(place));
                     // The receiver ends with the runtime only.
                     drop(incoming.send(io).await);
                 }
