@@ -170,13 +170,16 @@ fn wrong_tokens_wrong_words_and_signals_have_their_exit_codes() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"1\n").unwrap();
+    // Held open to the end: waiting for a child closes what it still has.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"1\n").unwrap();
     let mut line = String::new();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
     assert!(line.contains("instance_id"), "flushed while the input is still open: {line}");
     send(child.id(), "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(stdin);
 }
 
 #[test]
