@@ -218,11 +218,6 @@ impl Hello {
     pub(super) fn at(&self) -> &str {
         &self.at
     }
-
-    /// Whose clock it tells, and by how much that is ahead of ours, milliseconds.
-    pub(super) fn clock(&self) -> (NodeId, i64) {
-        (self.from, difference(self.wall_ms, wall_ms()))
-    }
 }
 
 /// `theirs` minus `ours`, brought into what fits.

@@ -28,7 +28,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{PeerCodec, is_garbage};
-use super::hello::{self, Greeting, HelloError, Refusal};
+use super::hello::{self, Greeting};
 use super::io::{Line, PeerIo, Stream};
 use super::link::{KEEPALIVE, KEEPALIVE_LIMIT, PATH_APPEND, PATH_CALL, PATH_FORWARD};
 use super::snapshot::Receiving;
@@ -130,14 +130,9 @@ async fn accept(
                     // The receiver ends with the runtime only.
                     drop(incoming.send(io).await);
                 }
-                Err(error) => {
-                    // A clock that is too far off is known all the same: that says whose it is.
-                    if let HelloError::RefusedHere(Refusal::Clock { .. }) = &error {
-                        let (peer, difference_ms) = hello.clock();
-                        context.heard(peer, difference_ms);
-                    }
-                    tracing::warn!(%error, "a connection is refused");
-                }
+                // A clock that is too far off is not heard of: the hello may be an old one that
+                // waited for a process that was suspended.
+                Err(error) => tracing::warn!(%error, "a connection is refused"),
             }
         });
     }
