@@ -100,7 +100,8 @@ mod tests {
             assert_eq!(problem["code"], "unavailable", "{path}");
         }
         room.leave().await;
-        // The socket is the caller's again.
+        // The socket is the caller's again; it has been made one that does not block.
+        listener.set_nonblocking(false).unwrap();
         let next = std::thread::spawn(move || listener.accept().map(|_| ()));
         listening(&url).await;
         next.join().unwrap().unwrap();
