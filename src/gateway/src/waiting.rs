@@ -7,8 +7,8 @@ use std::net::TcpListener;
 
 use ackord_wire::resource::Health;
 use ackord_wire::{Code, Problem};
+use actix_http::ConnectionType;
 use actix_server::ServerHandle;
-use actix_web::http::header::{CONNECTION, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
 use crate::http::RETRY_AFTER_S;
@@ -76,7 +76,7 @@ async fn answer(request: HttpRequest) -> HttpResponse {
         let detail = "this node is starting: it reads its log, or waits for the other nodes";
         refuse(&Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S), &[])
     };
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }
 
