@@ -7,8 +7,7 @@ use std::time::Duration;
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
-    RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, State,
-    TokenId,
+    RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -246,7 +245,7 @@ impl Broker {
         proposals::consider(&self.partition(site), site, &command, settings)
     }
 
-    /// Every row of a partition's sites at one moment, after everything that was acknowledged before
+    /// Every row of a partition's sites that exist at one moment, after everything that was acknowledged before
     /// the call; `None` for a partition that is not there.
     ///
     /// # Errors
@@ -259,14 +258,14 @@ impl Broker {
             return Ok(None);
         };
         handle.linearize().await.map_err(|_| Code::Unavailable)?;
-        let of_sites = |state: &State| state.rows().filter(|row| row.site().is_some()).collect();
-        Ok(Some(handle.read(of_sites)))
+        Ok(Some(handle.read(|state| state.rows_of_sites().collect())))
     }
 
-    /// Puts a part of a site back from a backup.
+    /// Puts a part of a site back from a backup. A part that is put again is harmless.
     ///
     /// # Errors
-    /// As [`Broker::admin`]; `already-exists` when the site is there.
+    /// As [`Broker::admin`]; `already-exists` when the site is there, `conflict` when another attempt
+    /// has begun or another part comes next.
     pub async fn restore(&self, restore: Restore) -> Result<(), Refused> {
         let partition = self.partition(&restore.site);
         let patience = self.inner.options.admin_deadline;

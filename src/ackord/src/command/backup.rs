@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::admin::{Admin, segment};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output::{self, Format};
+use crate::token;
 
 /// How a backup begins: the name and the version of the format.
 const MAGIC: &[u8; 8] = b"ACKORDB1";
@@ -110,16 +111,17 @@ pub(super) async fn restore(
 
 /// Puts one site back, its own row in the last part.
 async fn put(admin: &Admin, site: &SiteName, rows: &[Vec<u8>]) -> Result<(), Failure> {
-    let path = format!("/v1/cluster/restore/{}", segment(site.as_str()));
+    let attempt = format!("{:032x}", u128::from_be_bytes(token::random()?));
+    let path = format!("/v1/cluster/restore/{}?attempt={attempt}", segment(site.as_str()));
     let mut part = Vec::new();
-    let mut first = true;
+    let mut number = 0u32;
     for (index, row) in rows.iter().enumerate() {
         part.extend_from_slice(&(row.len() as u32).to_le_bytes());
         part.extend_from_slice(row);
         if part.len() >= PART_BYTES || index + 1 == rows.len() {
-            let path = if first { format!("{path}?first=true") } else { path.clone() };
+            let path = format!("{path}&part={number}");
             admin.upload(&path, std::mem::take(&mut part)).await?;
-            first = false;
+            number += 1;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! `[length][row] … [end][count][SHA-256 of everything before]`, lengths and counts little-endian. A
 //! body without a right end is not a backup.
 
-use ackord_machine::site::{self, Row, decode_row, encode_row};
+use ackord_machine::site::{self, AttemptId, Row, decode_row, encode_row};
 use ackord_wire::resource::Health;
 use ackord_wire::{Code, Problem};
 use actix_web::web::{BufMut as _, Bytes, BytesMut};
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::answer::Answer;
 use super::exchange::{Exchange, incarnation, refused};
+use super::query::invalid;
 
 /// Rows are gathered into pieces of about this size.
 const PIECE_BYTES: usize = 256 << 10;
@@ -56,11 +57,14 @@ fn pieces(rows: Vec<Row>) -> impl Iterator<Item = Bytes> {
     })
 }
 
-/// `POST /v1/cluster/restore/{site}`: a part of a site that does not exist; `first` and `last` say
-/// which.
+/// `POST /v1/cluster/restore/{site}?attempt={hex}&part={n}`: a part of a site that does not exist.
+/// The last one has the site's own row.
 pub async fn restore(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let mut allowed = exchange.authorize_node(&["first"])?;
-    let first = allowed.query.flag("first")?;
+    let mut allowed = exchange.authorize_node(&["attempt", "part"])?;
+    let attempt = allowed.query.get("attempt").and_then(attempt);
+    let attempt = attempt.ok_or_else(|| invalid("attempt", "32 hexadecimal digits, random"))?;
+    let part = allowed.query.number("part")?;
+    let part = part.ok_or_else(|| invalid("part", "the number of the part, from 0 on"))?;
     let body = allowed.bytes().await?;
     let mut rows = rows(&body).map_err(|why| Problem::new(Code::Invalid, why).field("body"))?;
     for row in &mut rows {
@@ -69,9 +73,15 @@ pub async fn restore(exchange: Exchange<'_>, site: &str) -> Result<Answer, Probl
             row.incarnation = incarnation();
         }
     }
-    let restore = site::Restore { site: site.into(), first, rows };
+    let restore = site::Restore { site: site.into(), attempt, part, rows };
     allowed.context.broker.restore(restore).await.map_err(refused)?;
     Ok(Answer::ok(&Health { status: "ok".to_owned() }))
+}
+
+fn attempt(text: &str) -> Option<AttemptId> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| digits)?;
+    Some(AttemptId(number.to_be_bytes()))
 }
 
 /// The rows of a body: each with its length, and no end.
@@ -86,4 +96,21 @@ fn rows(body: &[u8]) -> Result<Vec<Row>, String> {
         rest = after;
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_32_digits() {
+        let text = "000102030405060708090a0b0c0d0eFf";
+        let expected = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
+        assert_eq!(attempt(text), Some(AttemptId(expected)));
+        for text in
+            ["", "12", "+00102030405060708090a0b0c0d0eff", "g00102030405060708090a0b0c0d0eff"]
+        {
+            assert_eq!(attempt(text), None, "{text}");
+        }
+    }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::DirectoryCommand;
 use super::ids::{
-    ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Place,
-    RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId,
-    UserId,
+    AttemptId, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
+    Place, RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid,
+    TokenId, UserId,
 };
 use super::limits::Limits;
 use super::row::Row;
@@ -108,8 +108,10 @@ pub struct Claim {
 pub struct Restore {
     /// The site.
     pub site: SiteName,
-    /// Whether this is the first part: what an earlier attempt left behind is removed.
-    pub first: bool,
+    /// The attempt that it is a part of.
+    pub attempt: AttemptId,
+    /// Which part, from 0 on. The first removes what another attempt has put.
+    pub part: u32,
     /// The rows, all of this site.
     pub rows: Vec<Row>,
 }

@@ -79,6 +79,7 @@ impl Site {
             && self.users.is_empty()
             && self.tokens.is_empty()
             && self.requests.is_empty()
+            && self.attempt.is_none()
     }
 
     pub(super) fn next_due(&self) -> Option<Stamp> {
@@ -144,6 +145,7 @@ impl Site {
                 self.due.insert((row.expires, Due::Request(row.id)));
                 weight_of(old)
             }
+            Row::Attempt(row) => self.attempt.replace(row.clone()).map_or(0, |_| weight::ATTEMPT),
         };
         self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
@@ -227,6 +229,7 @@ impl Site {
                 }
                 weight_of(old)
             }
+            RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
@@ -316,6 +319,7 @@ impl Site {
             }
             RowKey::Token(_, id) => self.token(id.as_str()).cloned().map(Row::Token),
             RowKey::Request(_, id) => self.request(*id).cloned().map(Row::Request),
+            RowKey::Attempt(_) => self.attempt.clone().map(Row::Attempt),
         }
     }
 
@@ -333,6 +337,7 @@ impl Site {
             }))
             .chain(self.tokens.values().cloned().map(Row::Token))
             .chain(self.requests.values().cloned().map(Row::Request))
+            .chain(self.attempt.clone().map(Row::Attempt))
     }
 
     /// The rows of a service: itself, what it declared, its marks, decisions and keys.

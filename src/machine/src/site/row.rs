@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::command::{Arguments, Principal, SiteSettings, Start};
 use super::directory::{ClusterRow, NodeRow};
 use super::ids::{
-    ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place, RequestId,
-    RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    AttemptId, ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place,
+    RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId,
+    UserId,
 };
 use super::limits::Limits;
 use super::outcome::{Decision, Outcome};
@@ -76,6 +77,8 @@ pub enum RowKey {
     Cluster,
     /// [`NodeRow`].
     Node(u64),
+    /// [`AttemptRow`].
+    Attempt(SiteName),
 }
 
 /// One fact of the state.
@@ -117,6 +120,8 @@ pub enum Row {
     Cluster(ClusterRow),
     /// See [`NodeRow`].
     Node(NodeRow),
+    /// See [`AttemptRow`].
+    Attempt(AttemptRow),
 }
 
 impl RowKey {
@@ -137,7 +142,8 @@ impl RowKey {
             | Self::Client(site, _)
             | Self::Subscription(site, _, _)
             | Self::Token(site, _)
-            | Self::Request(site, _) => Some(site),
+            | Self::Request(site, _)
+            | Self::Attempt(site) => Some(site),
         }
     }
 }
@@ -161,6 +167,7 @@ impl Row {
             Self::Subscription(row) => Some(&row.site),
             Self::Token(row) => Some(&row.site),
             Self::Request(row) => Some(&row.site),
+            Self::Attempt(row) => Some(&row.site),
         }
     }
 
@@ -189,6 +196,7 @@ impl Row {
             Self::Limits(_) => RowKey::Limits,
             Self::Cluster(_) => RowKey::Cluster,
             Self::Node(row) => RowKey::Node(row.id),
+            Self::Attempt(row) => RowKey::Attempt(row.site.clone()),
         }
     }
 }
@@ -439,4 +447,16 @@ pub struct RequestRow {
     pub outcome: Outcome,
     /// When it may be forgotten.
     pub expires: Stamp,
+}
+
+/// The attempt by which a site is being restored, or was: it stays with the site, so that a repeat
+/// of its last part is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// The site.
+    pub site: SiteName,
+    /// The attempt.
+    pub id: AttemptId,
+    /// The part that comes next; those below have been put.
+    pub next: u32,
 }

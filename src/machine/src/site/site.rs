@@ -14,8 +14,8 @@ use super::ids::{
 };
 use super::outcome::{Decision, Parked, Refusal};
 use super::row::{
-    ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, RequestRow, ServiceRow, SiteRow,
-    StoreRow, SubscriptionRow, TokenRow, UserRow,
+    AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, RequestRow,
+    ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
 };
 use super::structure::{Access, Category, GuestSupport, Kind, Structure};
 
@@ -94,6 +94,7 @@ pub struct Site {
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) tokens: BTreeMap<TokenId, TokenRow>,
     pub(super) requests: BTreeMap<RequestId, RequestRow>,
+    pub(super) attempt: Option<AttemptRow>,
     /// Idempotency keys over all services, without those that the broker made.
     pub(super) keys: usize,
     pub(super) due: BTreeSet<(Stamp, Due)>,
@@ -122,6 +123,7 @@ impl Site {
             users: BTreeMap::new(),
             tokens: BTreeMap::new(),
             requests: BTreeMap::new(),
+            attempt: None,
             keys: 0,
             due: BTreeSet::new(),
             bytes: 0,

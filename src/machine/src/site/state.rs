@@ -12,7 +12,7 @@ use super::codec::encode_row;
 use super::directory::Directory;
 use super::ids::{Digest, RequestId, SiteName, Stamp};
 use super::limits::Limits;
-use super::row::{RequestRow, Row, RowKey, Write};
+use super::row::{AttemptRow, RequestRow, Row, RowKey, Write};
 use super::site::{Due, Site};
 
 /// Everything that one partition agrees on.
@@ -86,12 +86,17 @@ impl State {
 
     /// The remembered answer to a request; it outlives the site's deletion.
     pub(super) fn request(&self, site: &SiteName, id: RequestId) -> Option<&RequestRow> {
-        self.sites.get(site)?.request(id)
+        self.remembering(site)?.request(id)
     }
 
     /// How many answers are remembered for a site of this name.
     pub(super) fn requests(&self, site: &SiteName) -> usize {
-        self.sites.get(site).map_or(0, Site::requests)
+        self.remembering(site).map_or(0, Site::requests)
+    }
+
+    /// What a site that is being restored remembers counts only once it is there.
+    fn remembering(&self, site: &SiteName) -> Option<&Site> {
+        self.sites.get(site).filter(|site| site.exists() || site.attempt.is_none())
     }
 
     /// Carries out one write. Total: any row is taken, an absent one is deleted without effect.
@@ -169,7 +174,8 @@ impl State {
             | RowKey::Client(name, _)
             | RowKey::Subscription(name, _, _)
             | RowKey::Token(name, _)
-            | RowKey::Request(name, _) => self.sites.get(name)?.row(key),
+            | RowKey::Request(name, _)
+            | RowKey::Attempt(name) => self.sites.get(name)?.row(key),
         }
     }
 
@@ -182,7 +188,20 @@ impl State {
         own.chain(self.sites.values().flat_map(Site::rows))
     }
 
-    /// The rows of a site that does not exist: what a restoration has put so far.
+    /// The rows of the sites that exist, for a backup: without what is left of others, and without
+    /// the attempts by which they were restored. Clones as it goes.
+    pub fn rows_of_sites(&self) -> impl Iterator<Item = Row> {
+        let rows = self.sites().flat_map(Site::rows);
+        rows.filter(|row| !matches!(row, Row::Attempt(_)))
+    }
+
+    /// The newest attempt to restore a site, also of one that is there by now.
+    pub(super) fn attempt(&self, site: &SiteName) -> Option<&AttemptRow> {
+        self.sites.get(site)?.attempt.as_ref()
+    }
+
+    /// The rows of a site that does not exist: what an attempt to restore it has put so far, or the
+    /// answers that a deleted one remembers.
     pub(super) fn hidden_rows(&self, name: &SiteName) -> Vec<RowKey> {
         let hidden = self.sites.get(name).filter(|site| !site.exists());
         hidden.map(|site| site.rows().map(|row| row.key()).collect()).unwrap_or_default()

@@ -144,6 +144,9 @@ pub(super) const STORE: u64 = 2 * ROW;
 /// The head of a site.
 pub(super) const HEAD: u64 = ROW;
 
+/// An attempt to restore a site.
+pub(super) const ATTEMPT: u64 = ROW;
+
 impl Weight for Row {
     fn weight(&self) -> u64 {
         match self {
@@ -162,6 +165,7 @@ impl Weight for Row {
             Self::Subscription(row) => row.weight(),
             Self::Token(row) => row.weight(),
             Self::Request(row) => row.weight(),
+            Self::Attempt(_) => ATTEMPT,
         }
     }
 }

@@ -36,7 +36,8 @@ fn a_row_that_is_not_there_is_none() {
         RowKey::Instance(site.clone(), InstanceId(1)),
         RowKey::Event(site.clone(), EventKey(99)),
         RowKey::Site("other".into()),
-        RowKey::Request(site, request(77_777)),
+        RowKey::Request(site.clone(), request(77_777)),
+        RowKey::Attempt(site),
     ] {
         assert_eq!(world.state.row(&key), None, "{key:?}");
     }

@@ -10,6 +10,7 @@ mod directory;
 mod encoding;
 mod properties;
 mod raising;
+mod restoring;
 mod stores;
 mod structures;
 mod time;

@@ -114,6 +114,14 @@ fn create_site(
     }
     accounts::check_room("sites", state.sites().count(), state.limits().sites_max)?;
     let mut verdict = Verdict::new(Outcome::Done);
+    // A new site begins blank, whatever an attempt to restore it has put; only the answers that a
+    // deleted one remembers stay.
+    let restoring = state.attempt(name).is_some();
+    for key in state.hidden_rows(name) {
+        if restoring || !matches!(key, RowKey::Request(..)) {
+            verdict.delete(key);
+        }
+    }
     verdict.put(Row::Site(SiteRow {
         site: name.clone(),
         created: now,
