@@ -1,8 +1,9 @@
 //! `ackord cluster backup` and `restore`: the applied state of all sites in one file.
 //!
-//! `[magic][partition, as the node gives it: rows, count, hash] …`. Each partition is a cut of one
-//! moment; sites live wholly in one, so each site is. The file appears under its name when it is
-//! complete and on disk.
+//! `[magic][partition, as the node gives it: rows, count, hash] … [trailer][partitions][SHA-256 of
+//! everything before]`, and nothing behind. Each partition is a cut of one moment; sites live wholly
+//! in one, so each site is. The file appears under its name when it is complete and on disk; only a
+//! whole one is restored from.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,9 +20,11 @@ use crate::output::{self, Format};
 use crate::token;
 
 /// How a backup begins: the name and the version of the format.
-const MAGIC: &[u8; 8] = b"ACKORDB1";
-/// Stands where the length of another row would.
+const MAGIC: &[u8; 8] = b"ACKORDB2";
+/// Stands where the length of another row would, at the end of a partition.
 const END: u32 = u32::MAX;
+/// Stands where the length of the first row of another partition would, at the end of the file.
+const TRAILER: u32 = u32::MAX - 1;
 /// The longest row that is believed.
 const ROW_BYTES_MAX: u32 = 16 << 20;
 /// Bytes of rows in one request.
@@ -36,24 +39,14 @@ pub(super) async fn save(admin: &Admin, partitions: u32, out: &Path, format: For
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = out.with_file_name(name);
-    let failed = |error: io::Error| disk(&part, &error);
-    let mut file = File::create(&part).map_err(failed)?;
-    file.write_all(MAGIC).map_err(failed)?;
-    for partition in 1..=partitions {
-        let path = format!("/v1/cluster/backup/{partition}");
-        admin.download(&path, |piece| file.write_all(piece)).await?.map_err(failed)?;
-    }
-    file.sync_all().map_err(failed)?;
-    drop(file);
-    // What is there is read back: a connection that broke leaves a file without its end.
-    let summary = read(&part, |_| Ok(()))?;
-    if summary.partitions != partitions {
-        let why = format!("{} of {partitions} partitions arrived", summary.partitions);
-        return Err(Failure::new(Exit::Unreachable, why));
-    }
-    std::fs::rename(&part, out).map_err(failed)?;
-    let folder = out.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    let saved = match write(admin, partitions, &part).await {
+        Ok(summary) => publish(&part, out).map(|()| summary),
+        Err(failure) => Err(failure),
+    };
+    let summary = saved.inspect_err(|_| {
+        // What failed is told; a file that is left over is not worth another failure.
+        let _ = std::fs::remove_file(&part);
+    })?;
     let report = json!({
         "file": out,
         "partitions": summary.partitions,
@@ -62,6 +55,35 @@ pub(super) async fn save(admin: &Admin, partitions: u32, out: &Path, format: For
     });
     output::object(format, &report)?;
     Ok(Exit::Done)
+}
+
+/// Writes all partitions, and reads back what is there: a connection that broke must not be taken
+/// for the end of a partition.
+async fn write(admin: &Admin, partitions: u32, part: &Path) -> Result<Summary, Failure> {
+    let failed = |error: io::Error| disk(part, &error);
+    let mut file = File::create(part).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        hash.update(bytes);
+        file.write_all(bytes)
+    };
+    put(MAGIC).map_err(failed)?;
+    for partition in 1..=partitions {
+        let path = format!("/v1/cluster/backup/{partition}");
+        admin.download(&path, &mut put).await?.map_err(failed)?;
+    }
+    put(&TRAILER.to_le_bytes()).and_then(|()| put(&partitions.to_le_bytes())).map_err(failed)?;
+    file.write_all(&hash.finalize()).and_then(|()| file.sync_all()).map_err(failed)?;
+    drop(file);
+    read(part, |_| Ok(()))
+}
+
+/// Gives a whole backup its name.
+fn publish(part: &Path, out: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| disk(out, &error);
+    std::fs::rename(part, out).map_err(failed)?;
+    let folder = out.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 /// Puts sites back.
@@ -93,7 +115,7 @@ pub(super) async fn restore(
         let why = format!("{} has no site {only}", file.display());
         return Err(Failure::new(Exit::Refused, why));
     }
-    let (mut restored, mut refused) = (Vec::new(), Vec::new());
+    let (mut restored, mut refused): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (site, mut rows) in sites {
         rows.reverse();
         match put(admin, &site, &rows).await {
@@ -102,7 +124,17 @@ pub(super) async fn restore(
                 say(format_args!("site {site}: {failure}"));
                 refused.push(site.as_str().to_owned());
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                let report =
+                    json!({"restored": restored, "refused": refused, "failed": site.as_str()});
+                output::object(format, &report)?;
+                let before = match &restored[..] {
+                    [] => "no site was restored before it".to_owned(),
+                    some => format!("restored before it: {}", some.join(", ")),
+                };
+                let message = format!("site {site}: {}; {before}", failure.message);
+                return Err(Failure { message, ..failure });
+            }
         }
     }
     output::object(format, &json!({"restored": restored, "refused": refused}))?;
@@ -135,54 +167,83 @@ struct Summary {
     sites: BTreeSet<String>,
 }
 
+/// A file whose bytes are hashed as they are read.
+struct Hashed {
+    file: BufReader<File>,
+    hash: Sha256,
+}
+
+impl Hashed {
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact(bytes)?;
+        self.hash.update(bytes);
+        Ok(())
+    }
+}
+
 /// Reads a backup and gives each row to `take`; an error when anything of it does not verify.
-fn read(path: &Path, mut take: impl FnMut(&Row) -> io::Result<()>) -> Result<Summary, Failure> {
-    let mut summary = Summary::default();
-    let mut reading = || -> io::Result<()> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut file = BufReader::new(File::open(path)?);
-        let mut magic = [0; 8];
-        file.read_exact(&mut magic)?;
-        if magic != *MAGIC {
-            return Err(bad("this is no backup, or one of another version"));
+fn read(path: &Path, take: impl FnMut(&Row) -> io::Result<()>) -> Result<Summary, Failure> {
+    let opened = File::open(path).map(BufReader::new);
+    let file = opened.map_err(|error| disk(path, &error))?;
+    verified(Hashed { file, hash: Sha256::new() }, take).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            let why = format!("{}: the backup is cut short", path.display());
+            Failure::new(Exit::Disk, why).hint("only a whole backup is restored from")
         }
-        let (mut hash, mut count) = (Sha256::new(), 0u64);
-        loop {
-            let mut length = [0; 4];
-            match file.read_exact(&mut length) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && count == 0 => {
-                    return Ok(());
-                }
-                read => read?,
-            }
-            let bytes = u32::from_le_bytes(length);
-            if bytes == END {
-                let (mut rows, mut expected) = ([0; 8], [0; 32]);
-                file.read_exact(&mut rows)?;
-                file.read_exact(&mut expected)?;
+        _ => disk(path, &error),
+    })
+}
+
+fn verified(mut file: Hashed, mut take: impl FnMut(&Row) -> io::Result<()>) -> io::Result<Summary> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    if file.take()? != *MAGIC {
+        return Err(bad("this is no backup, or one of another version"));
+    }
+    let mut summary = Summary::default();
+    let (mut hash, mut count) = (Sha256::new(), 0u64);
+    loop {
+        let length = file.take()?;
+        match u32::from_le_bytes(length) {
+            END => {
+                let (rows, expected) = (file.take()?, file.take::<32>()?);
                 if u64::from_le_bytes(rows) != count || hash.finalize_reset()[..] != expected {
                     return Err(bad("a partition is damaged"));
                 }
                 summary.partitions += 1;
                 summary.rows += count;
                 count = 0;
-                continue;
             }
-            if bytes > ROW_BYTES_MAX {
-                return Err(bad("a row is longer than any may be"));
+            TRAILER => {
+                let partitions = u32::from_le_bytes(file.take()?);
+                let found = file.hash.clone().finalize();
+                let expected = file.take::<32>()?;
+                if count > 0 || partitions != summary.partitions || found[..] != expected {
+                    return Err(bad("the backup is damaged"));
+                }
+                if file.file.read(&mut [0])? > 0 {
+                    return Err(bad("the backup is damaged: something follows its end"));
+                }
+                return Ok(summary);
             }
-            let mut encoded = vec![0; bytes as usize];
-            file.read_exact(&mut encoded)?;
-            hash.update(length);
-            hash.update(&encoded);
-            count += 1;
-            let row = decode_row(&encoded).map_err(io::Error::other)?;
-            if let Row::Site(site) = &row {
-                summary.sites.insert(site.site.as_str().to_owned());
+            bytes if bytes > ROW_BYTES_MAX => return Err(bad("a row is longer than any may be")),
+            bytes => {
+                let mut encoded = vec![0; bytes as usize];
+                file.fill(&mut encoded)?;
+                hash.update(length);
+                hash.update(&encoded);
+                count += 1;
+                let row = decode_row(&encoded).map_err(io::Error::other)?;
+                if let Row::Site(site) = &row {
+                    summary.sites.insert(site.site.as_str().to_owned());
+                }
+                take(&row)?;
             }
-            take(&row)?;
         }
-    };
-    reading().map_err(|error| disk(path, &error))?;
-    Ok(summary)
+    }
 }

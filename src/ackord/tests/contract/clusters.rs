@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Ready, ackord, run, send};
+use crate::support::{Broker, Ready, ackord, send};
 
 fn status(broker: &Ready) -> Value {
     broker.admin(&["cluster", "status"]).expect(0).lines().remove(0)
@@ -79,14 +79,73 @@ fn a_backup_is_restored_into_another_broker_with_events_cursors_and_tokens() {
     let args: Vec<&Value> = got.iter().map(|line| &line["args"]).collect();
     assert_eq!(args, [&json!(2), &json!(3)], "from the cursor that was in the backup on");
     restored.raise(&["reading"], "5\n").expect(0);
+}
 
-    // A file that is not whole restores nothing.
-    let whole = std::fs::read(file).unwrap();
-    let mut damaged = whole.clone();
-    damaged[whole.len() / 2] ^= 1;
-    for bytes in [&damaged[..], &whole[..whole.len() - 1], b"ACKORDB2"] {
-        std::fs::write(file, bytes).unwrap();
-        run(&["cluster", "restore", "--file", file, "--url", &new.ready.urls[0], "--token", "x"])
-            .expect(74);
+/// Where each partition of a backup ends.
+fn ends(backup: &[u8]) -> Vec<usize> {
+    let number = |at: usize| u32::from_le_bytes(backup[at..at + 4].try_into().unwrap());
+    let (mut at, mut ends) = (8, Vec::new());
+    while number(at) != u32::MAX - 1 {
+        match number(at) {
+            u32::MAX => {
+                at += 4 + 8 + 32;
+                ends.push(at);
+            }
+            bytes => at += 4 + bytes as usize,
+        }
     }
+    assert_eq!(at + 4 + 4 + 32, backup.len());
+    ends
+}
+
+#[test]
+fn a_backup_that_is_not_whole_restores_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&dir.path().join("data"), &["--limit", "partitions=3"]);
+    broker.raise(&["reading"], "1\n").expect(0);
+    let file = dir.path().join("backup");
+    let name = file.to_str().unwrap();
+    broker.admin(&["cluster", "backup", "--out", name]).expect(0);
+    broker.admin(&["site", "delete", "demo"]).expect(0);
+    let restore = || broker.admin(&["cluster", "restore", "--file", name]);
+
+    let whole = std::fs::read(&file).unwrap();
+    let ends = ends(&whole);
+    assert_eq!(ends.len(), 3);
+    // Also where a partition ends, and where the last one does.
+    for cut in [0, 4, 8, ends[0], ends[1], ends[2], ends[2] + 4, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        let refused = restore().expect(74);
+        assert!(refused.err.contains("is cut short"), "{cut}: {}", refused.err);
+        assert!(refused.err.contains(name), "{cut}: {}", refused.err);
+    }
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let junk = [&whole[..], b"x"].concat();
+    let without_first = [&whole[..8], &whole[ends[0]..]].concat();
+    let trailer = ends[2] + 4;
+    for bytes in [flipped(7), flipped(100), flipped(trailer), junk, without_first] {
+        std::fs::write(&file, bytes).unwrap();
+        let refused = restore().expect(74);
+        assert!(refused.err.contains(name), "{}", refused.err);
+    }
+    assert_eq!(broker.admin(&["site", "list"]).expect(0).lines(), [] as [Value; 0]);
+    std::fs::write(&file, &whole).unwrap();
+    restore().expect(0);
+}
+
+#[test]
+fn a_backup_that_fails_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&dir.path().join("data"), &["--limit", "partitions=3"]);
+    // The name of a directory that is not empty cannot be taken.
+    let taken = dir.path().join("taken");
+    std::fs::create_dir_all(taken.join("inside")).unwrap();
+    let name = taken.to_str().unwrap();
+    let failed = broker.admin(&["cluster", "backup", "--out", name]).expect(74);
+    assert!(failed.err.contains(name), "{}", failed.err);
+    assert!(!dir.path().join("taken.part").exists());
 }
