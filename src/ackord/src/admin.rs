@@ -1,19 +1,24 @@
 //! The client of the broker's administration over HTTP.
 //!
 //! Resources stay JSON values: the command line prints what the broker says, also what a newer
-//! one says. A request goes to the given addresses in turn until one is reached.
+//! one says. A request goes to the given addresses in turn, from the one on that answered last, until
+//! one has an answer; one that might be carried out twice, until one is reached.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// How long a download may take.
-const DOWNLOAD_MAX: Duration = Duration::from_secs(3600);
+/// How long an address may take to answer a read while there are others to ask: its node may hang.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
+/// How long a download may send nothing, before its first byte and between two.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long one attempt to connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Items asked for per page of a list.
@@ -24,7 +29,18 @@ const PAGE: u32 = 500;
 pub struct Admin {
     http: reqwest::Client,
     urls: Vec<String>,
+    /// Which address answered last.
+    answered: Arc<AtomicUsize>,
     token: Option<String>,
+}
+
+/// Whether a request whose fate is not known may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// It changes nothing, or nothing more.
+    Harmless,
+    /// It might be carried out twice.
+    Never,
 }
 
 /// A refusal as the broker words it.
@@ -36,6 +52,8 @@ pub struct Problem {
     pub code: String,
     /// Why, for a person.
     pub detail: String,
+    /// Whether the same request may have another answer later, or elsewhere.
+    pub retryable: bool,
 }
 
 /// Why a request has no answer.
@@ -52,7 +70,7 @@ impl From<AdminError> for Failure {
         match error {
             AdminError::Unreachable(why) => unreachable(&why),
             AdminError::Problem(problem) => {
-                let Problem { status, code, detail } = problem;
+                let Problem { status, code, detail, retryable: _ } = problem;
                 let exit = if status >= 500 { Exit::Unreachable } else { Exit::Refused };
                 let failure = Failure::new(exit, format!("{detail} ({code})"));
                 match status {
@@ -75,17 +93,19 @@ impl Admin {
     /// A client of the broker at these addresses.
     pub fn new(urls: Vec<String>, token: Option<String>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
-            .timeout(REQUEST_MAX)
             .connect_timeout(CONNECT_MAX)
             .no_proxy()
             .build()
             .map_err(|error| Failure::new(Exit::Configuration, format!("no HTTP: {error}")))?;
-        let plain = |url: String| match url.split_once("://") {
-            Some(("ws", rest)) => format!("http://{rest}"),
-            Some(("wss", rest)) => format!("https://{rest}"),
-            Some(_) | None => url,
-        };
-        Ok(Self { http, urls: urls.into_iter().map(plain).collect(), token })
+        let urls = urls.into_iter().map(plain).collect();
+        Ok(Self { http, urls, answered: Arc::default(), token })
+    }
+
+    /// The same client at other addresses.
+    #[must_use]
+    pub fn at(&self, urls: &[String]) -> Self {
+        let urls = urls.iter().cloned().map(plain).collect();
+        Self { urls, answered: Arc::default(), ..self.clone() }
     }
 
     /// Sends a request; the answer's body, `Null` where there is none.
@@ -111,23 +131,15 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<String, AdminError> {
-        let mut last = String::new();
-        for url in &self.urls {
-            let mut request = self.http.request(method.clone(), format!("{url}{path}"));
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token);
+        let again = if method == Method::GET { Again::Harmless } else { Again::Never };
+        self.ask(again, |url| {
+            let request = self.http.request(method.clone(), format!("{url}{path}"));
+            match body {
+                Some(body) => request.json(body),
+                None => request,
             }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            match request.send().await {
-                Ok(response) => return answer(response).await,
-                // Only an attempt that reached nobody is repeated elsewhere: nothing happens twice.
-                Err(error) if error.is_connect() => last = format!("{url}: {}", causes(&error)),
-                Err(error) => return Err(AdminError::Unreachable(causes(&error))),
-            }
-        }
-        Err(AdminError::Unreachable(last))
+        })
+        .await
     }
 
     /// `GET` of bytes, piece by piece as they come.
@@ -136,53 +148,95 @@ impl Admin {
         path: &str,
         mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<std::io::Result<()>, AdminError> {
-        let mut last = String::new();
-        for url in &self.urls {
-            // As long as it takes, while it comes.
-            let mut request = self.http.get(format!("{url}{path}")).timeout(DOWNLOAD_MAX);
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token);
-            }
-            let mut response = match request.send().await {
-                Ok(response) => response,
-                Err(error) => {
-                    last = format!("{url}: {}", causes(&error));
+        let silent = || AdminError::Unreachable(format!("nothing came for {SILENCE_MAX:?}"));
+        let mut failed = None;
+        for (index, url) in self.in_turn() {
+            let request = self.authorized(self.http.get(format!("{url}{path}")));
+            let first = async {
+                let mut response = request.send().await.map_err(|error| lost(url, &error))?;
+                if !response.status().is_success() {
+                    return answer(url, response).await.map(|_nothing| None);
+                }
+                let first = response.chunk().await.map_err(|error| lost(url, &error))?;
+                Ok(first.map(|first| (response, first)))
+            };
+            let first = tokio::time::timeout(SILENCE_MAX, first).await;
+            let begun = match first.unwrap_or_else(|_elapsed| Err(silent())) {
+                Ok(begun) => begun,
+                // Nothing of it has been taken yet.
+                Err(error) if elsewhere(&error, Again::Harmless) => {
+                    failed = Some(worse(failed, error));
                     continue;
                 }
+                Err(error) => return Err(error),
             };
-            if !response.status().is_success() {
-                return answer(response).await.map(|_| Ok(()));
-            }
+            self.answered.store(index, Ordering::Relaxed);
+            let Some((mut response, mut piece)) = begun else { return Ok(Ok(())) };
+            // As long as it takes, while it comes.
             loop {
-                match response.chunk().await {
-                    Ok(Some(piece)) => {
-                        if let Err(error) = take(&piece) {
-                            return Ok(Err(error));
-                        }
-                    }
-                    Ok(None) => return Ok(Ok(())),
-                    Err(error) => return Err(AdminError::Unreachable(causes(&error))),
+                if let Err(error) = take(&piece) {
+                    return Ok(Err(error));
+                }
+                let next = tokio::time::timeout(SILENCE_MAX, response.chunk()).await;
+                match next.map_err(|_elapsed| silent())?.map_err(|error| lost(url, &error))? {
+                    Some(next) => piece = next,
+                    None => return Ok(Ok(())),
                 }
             }
         }
-        Err(AdminError::Unreachable(last))
+        Err(failed.unwrap_or_else(nowhere))
     }
 
-    /// `POST` of bytes.
+    /// `POST` of bytes that may come again without harm.
     pub async fn upload(&self, path: &str, body: Vec<u8>) -> Result<(), AdminError> {
-        let mut last = String::new();
-        for url in &self.urls {
-            let mut request = self.http.post(format!("{url}{path}")).body(body.clone());
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token);
-            }
-            match request.send().await {
-                Ok(response) => return answer(response).await.map(drop),
-                Err(error) if error.is_connect() => last = format!("{url}: {}", causes(&error)),
-                Err(error) => return Err(AdminError::Unreachable(causes(&error))),
+        self.ask(Again::Harmless, |url| self.http.post(format!("{url}{path}")).body(body.clone()))
+            .await
+            .map(drop)
+    }
+
+    /// Sends a request to one address after the other until one has an answer that counts.
+    async fn ask(
+        &self,
+        again: Again,
+        request: impl Fn(&str) -> RequestBuilder,
+    ) -> Result<String, AdminError> {
+        let mut failed = None;
+        for (turn, (index, url)) in self.in_turn().enumerate() {
+            let others = turn + 1 < self.urls.len();
+            let limit = if others && again == Again::Harmless { ATTEMPT_MAX } else { REQUEST_MAX };
+            let request = self.authorized(request(url)).timeout(limit);
+            let (answer, reached) = match request.send().await {
+                Ok(response) => (answer(url, response).await, true),
+                Err(error) => (Err(lost(url, &error)), !error.is_connect()),
+            };
+            match answer {
+                // What reached nobody was not done.
+                Err(error) if !reached || elsewhere(&error, again) => {
+                    failed = Some(worse(failed, error));
+                }
+                answer => {
+                    if !matches!(answer, Err(AdminError::Unreachable(_))) {
+                        self.answered.store(index, Ordering::Relaxed);
+                    }
+                    return answer;
+                }
             }
         }
-        Err(AdminError::Unreachable(last))
+        Err(failed.unwrap_or_else(nowhere))
+    }
+
+    /// All addresses with their places, from the one on that answered last.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &String)> {
+        let first = self.answered.load(Ordering::Relaxed);
+        let all = || self.urls.iter().enumerate();
+        all().skip(first).chain(all().take(first))
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// `GET` of one resource.
@@ -251,9 +305,49 @@ impl Admin {
     }
 }
 
-async fn answer(response: reqwest::Response) -> Result<String, AdminError> {
+/// The address for HTTP of one that may be for WebSockets.
+fn plain(url: String) -> String {
+    match url.split_once("://") {
+        Some(("ws", rest)) => format!("http://{rest}"),
+        Some(("wss", rest)) => format!("https://{rest}"),
+        Some(_) | None => url,
+    }
+}
+
+/// Whether another address is asked after this answer.
+fn elsewhere(error: &AdminError, again: Again) -> bool {
+    match (error, again) {
+        (AdminError::Unreachable(_), Again::Harmless) => true,
+        (AdminError::Unreachable(_), Again::Never) => false,
+        (AdminError::Problem(problem), Again::Harmless) => {
+            problem.status == 503 && problem.retryable
+        }
+        // Nothing was done: else the code would be `unknown-outcome`.
+        (AdminError::Problem(problem), Again::Never) => {
+            problem.status == 503 && problem.retryable && problem.code == "unavailable"
+        }
+    }
+}
+
+/// Of two failures the one to tell: what a broker says tells more than that there is none.
+fn worse(before: Option<AdminError>, now: AdminError) -> AdminError {
+    match (before, now) {
+        (Some(before @ AdminError::Problem(_)), AdminError::Unreachable(_)) => before,
+        (_, now) => now,
+    }
+}
+
+fn nowhere() -> AdminError {
+    AdminError::Unreachable("there is no address".to_owned())
+}
+
+fn lost(url: &str, error: &reqwest::Error) -> AdminError {
+    AdminError::Unreachable(format!("{url}: {}", causes(error)))
+}
+
+async fn answer(url: &str, response: reqwest::Response) -> Result<String, AdminError> {
     let status = response.status();
-    let text = response.text().await.map_err(|error| AdminError::Unreachable(causes(&error)))?;
+    let text = response.text().await.map_err(|error| lost(url, &error))?;
     if status.is_success() { Ok(text) } else { Err(AdminError::Problem(problem(status, &text))) }
 }
 
@@ -266,7 +360,8 @@ fn problem(status: StatusCode, text: &str) -> Problem {
         Some(_) | None => detail,
     };
     let code = field("code").unwrap_or_else(|| format!("http-{}", status.as_u16()));
-    Problem { status: status.as_u16(), code, detail }
+    let retryable = body.get("retryable").and_then(Value::as_bool).unwrap_or(false);
+    Problem { status: status.as_u16(), code, detail, retryable }
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
@@ -294,12 +389,83 @@ pub fn segment(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn names_are_data_in_a_path() {
         assert_eq!(segment("a b/c?d"), "a%20b%2Fc%3Fd");
         assert_eq!(segment("boiler-1.x_y~"), "boiler-1.x_y~");
+    }
+
+    /// A node that gives each request the same answer, and counts them; without one it hangs.
+    fn node(answer: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let mut hanging = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                // The request is in one piece as long as it is short.
+                let read = stream.read(&mut [0; 4096]).unwrap();
+                count.fetch_add(usize::from(read > 0), Ordering::SeqCst);
+                match answer {
+                    Some(answer) => stream.write_all(answer.as_bytes()).unwrap(),
+                    None => hanging.push(stream),
+                }
+            }
+        });
+        (url, asked)
+    }
+
+    fn ask(method: Method, nodes: &[&str]) -> Result<String, AdminError> {
+        let admin = Admin::new(nodes.iter().map(|url| (*url).to_owned()).collect(), None).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(admin.text(method, "/v1/x", None))
+    }
+
+    const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\ndone";
+    const UNAVAILABLE: &str = "HTTP/1.1 503 x\r\ncontent-length: 39\r\nconnection: close\r\n\r\n\
+                               {\"code\":\"unavailable\",\"retryable\":true}";
+    const BUSY: &str = "HTTP/1.1 503 x\r\ncontent-length: 32\r\nconnection: close\r\n\r\n\
+                        {\"code\":\"busy\",\"retryable\":true}";
+    const CONFLICT: &str = "HTTP/1.1 409 x\r\ncontent-length: 19\r\nconnection: close\r\n\r\n\
+                            {\"code\":\"conflict\"}";
+
+    #[test]
+    fn another_node_is_asked_when_the_first_one_did_nothing() {
+        let ((done, _), gone) = (node(Some(DONE)), "http://127.0.0.1:1");
+        let ((unavailable, _), (busy, _)) = (node(Some(UNAVAILABLE)), node(Some(BUSY)));
+        let (conflict, _) = node(Some(CONFLICT));
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(ask(method.clone(), &[gone, &unavailable, &done]).unwrap(), "done");
+            let code = |nodes: &[&str]| match ask(method.clone(), nodes) {
+                Err(AdminError::Problem(problem)) => problem.code,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(code(&[&conflict, &done]), "conflict");
+            assert_eq!(code(&[&unavailable, gone]), "unavailable");
+        }
+        assert_eq!(ask(Method::GET, &[&busy, &done]).unwrap(), "done");
+        let refused = ask(Method::POST, &[&busy, &done]);
+        assert!(matches!(refused, Err(AdminError::Problem(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_node_that_hangs_does_not_keep_a_read_from_the_next_one() {
+        let ((hung, asked), (done, _)) = (node(None), node(Some(DONE)));
+        let admin = Admin::new(vec![hung, done], None).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for method in [Method::GET, Method::GET, Method::POST] {
+            let answer = runtime.block_on(admin.text(method, "/v1/x", None));
+            assert_eq!(answer.unwrap(), "done");
+        }
+        // The node that answered is asked first from then on.
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[test]
