@@ -3,10 +3,11 @@
 //! What the cluster is to become is in its directory; the nodes bring it about by themselves. These
 //! commands write the directory, and wait while it comes about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ackord_wire::resource::{Cluster, ClusterNode, NodeState};
+use ackord_wire::resource::{Cluster, ClusterNode, Compared, NodeState};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -23,6 +24,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const SAY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the replicas may take to reach the entry at which they are compared.
 const VERIFY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a comparison waits for members of which none answers.
+const DOWN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a member may take to show its view before it counts as down.
+const MEMBER_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs the command.
 pub async fn run(command: ClusterCommand, format: Format) -> Outcome {
@@ -92,19 +97,25 @@ async fn look(admin: &Admin) -> Result<Cluster, Failure> {
     parse(admin.get("/v1/cluster").await?)
 }
 
-/// The view of each member that answers, by its number.
-async fn everywhere(connect: &Connect, view: &Cluster) -> Result<BTreeMap<u64, Cluster>, Failure> {
+/// The view of each member that answers, by its number. All are asked at once.
+async fn everywhere(admin: &Admin, view: &Cluster) -> Result<BTreeMap<u64, Cluster>, Failure> {
     let mut views = BTreeMap::from([(view.node, view.clone())]);
-    let token = connect.token()?;
-    for node in members(view).filter(|node| node.id != view.node && !node.urls.is_empty()) {
-        let admin = Admin::new(node.urls.clone(), Some(token.clone()))?;
-        match admin.get("/v1/cluster").await {
-            Ok(answer) => {
+    let others = members(view).filter(|node| node.id != view.node && !node.urls.is_empty());
+    let asked = others.map(|node| {
+        let admin = admin.at(&node.urls);
+        async move { tokio::time::timeout(MEMBER_LIMIT, admin.get("/v1/cluster")).await }
+    });
+    for answer in join_all(asked).await {
+        match answer {
+            Ok(Ok(answer)) => {
                 let theirs = parse(answer)?;
                 views.insert(theirs.node, theirs);
             }
-            Err(AdminError::Unreachable(_)) => {}
-            Err(error) => return Err(error.into()),
+            Ok(Err(AdminError::Problem(problem))) if problem.status < 500 => {
+                return Err(AdminError::Problem(problem).into());
+            }
+            // It is down, hangs, or is not ready.
+            Ok(Err(_)) | Err(_) => {}
         }
     }
     Ok(views)
@@ -115,8 +126,9 @@ fn members(view: &Cluster) -> impl Iterator<Item = &ClusterNode> {
 }
 
 async fn status(connect: &Connect, format: Format) -> Outcome {
-    let view = look(&client(connect)?).await?;
-    let views = everywhere(connect, &view).await?;
+    let admin = client(connect)?;
+    let view = look(&admin).await?;
+    let views = everywhere(&admin, &view).await?;
     let leaderless: Vec<u32> = view
         .groups
         .iter()
@@ -331,54 +343,134 @@ fn has_successor(view: &Cluster, newest: u64) -> bool {
 
 async fn verify(connect: &Connect, format: Format) -> Outcome {
     let admin = client(connect)?;
-    let asked = parse(admin.send(Method::POST, "/v1/cluster/compare", None).await?)?;
-    let wanted: BTreeMap<u32, u64> = asked
-        .groups
-        .iter()
-        .filter_map(|group| Some((group.group, group.compared.as_ref()?.index)))
-        .collect();
+    // The node that answers this is the one that is asked to compare.
+    look(&admin).await?;
+    admin.send(Method::POST, "/v1/cluster/compare", None).await?;
     let started = Instant::now();
-    let rows = loop {
-        let views = everywhere(connect, &look(&admin).await?).await?;
-        let rows: Vec<Value> =
-            wanted.iter().map(|(group, index)| row(&views, *group, *index)).collect();
-        let complete = rows.iter().all(|row| row["waiting"].as_array().is_some_and(Vec::is_empty));
-        if complete || started.elapsed() >= VERIFY_LIMIT {
-            break rows;
+    let (rows, waiting) = loop {
+        let view = look(&admin).await?;
+        let views = everywhere(&admin, &view).await?;
+        let groups = view.groups.iter().map(|group| compared(&view, group.group, &views));
+        let groups: Vec<Comparison> = groups.collect();
+        let waiting: BTreeSet<u64> =
+            groups.iter().flat_map(|group| &group.waiting).copied().collect();
+        let down = waiting.iter().all(|node| !views.contains_key(node));
+        let limit = if down { DOWN_LIMIT } else { VERIFY_LIMIT };
+        if waiting.is_empty() || started.elapsed() >= limit {
+            let rows: Vec<Value> = groups.iter().map(Comparison::row).collect();
+            break (rows, waiting);
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
     output::list(format, &rows, &["group", "index", "equal", "replicas", "waiting", "hash"])?;
-    let count = |what: &str, value: &Value| rows.iter().filter(|row| row[what] == *value).count();
-    if count("equal", &json!(false)) > 0 {
+    if rows.iter().any(|row| row["equal"] == json!(false)) {
         return Err(Failure::new(Exit::Refused, "replicas of a group differ")
             .hint("`ackord cluster replace` the node that is alone with its hash, and report it"));
     }
-    if rows.iter().any(|row| row["waiting"] != json!([])) {
-        return Err(Failure::new(Exit::Timeout, "not every replica has answered"));
+    if !waiting.is_empty() {
+        let nodes: Vec<String> = waiting.iter().map(u64::to_string).collect();
+        let why = format!("not compared: the replicas of node {}", nodes.join(", "));
+        return Err(Failure::new(Exit::Timeout, why));
     }
     Ok(Exit::Done)
 }
 
-/// What the replicas of a group say about their state at an entry.
-fn row(views: &BTreeMap<u64, Cluster>, group: u32, index: u64) -> Value {
-    let mut hashes: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    let mut waiting = Vec::new();
-    for (node, view) in views {
-        let known = view.groups.iter().find(|known| known.group == group);
-        let compared = known.and_then(|known| known.compared.as_ref());
-        match compared.filter(|compared| compared.index == index) {
-            Some(compared) => hashes.entry(&compared.hash).or_default().push(*node),
-            None => waiting.push(*node),
+/// What the replicas of a group say about their state at the newest entry of a comparison.
+#[derive(Debug, PartialEq)]
+struct Comparison {
+    group: u32,
+    index: Option<u64>,
+    /// Who has which hash.
+    hashes: BTreeMap<String, Vec<u64>>,
+    /// Members with a replica that have not said it: behind, down, or hanging.
+    waiting: Vec<u64>,
+}
+
+fn compared(view: &Cluster, group: u32, views: &BTreeMap<u64, Cluster>) -> Comparison {
+    let in_view = |view: &Cluster| view.groups.iter().find(|known| known.group == group).cloned();
+    let said: BTreeMap<u64, Compared> =
+        views.iter().filter_map(|(node, view)| Some((*node, in_view(view)?.compared?))).collect();
+    let index = said.values().map(|said| said.index).max();
+    let membership = in_view(view).map(|known| [known.voters, known.learners].concat());
+    let membership = membership.unwrap_or_default();
+    let mut comparison = Comparison { group, index, hashes: BTreeMap::new(), waiting: Vec::new() };
+    for node in members(view).map(|node| node.id) {
+        match said.get(&node).filter(|said| Some(said.index) == index) {
+            Some(said) => comparison.hashes.entry(said.hash.clone()).or_default().push(node),
+            None if views.contains_key(&node) || membership.contains(&node) => {
+                comparison.waiting.push(node);
+            }
+            None => {}
         }
     }
-    json!({
-        "group": group,
-        "index": index,
-        "equal": hashes.len() <= 1,
-        "replicas": hashes.values().map(Vec::len).sum::<usize>(),
-        "waiting": waiting,
-        "hash": hashes.keys().next(),
-        "nodes": hashes,
-    })
+    comparison
+}
+
+impl Comparison {
+    fn row(&self) -> Value {
+        let equal = match (self.hashes.len(), self.waiting.is_empty()) {
+            (0 | 1, true) => Some(true),
+            // Nobody knows yet.
+            (0 | 1, false) => None,
+            _ => Some(false),
+        };
+        json!({
+            "group": self.group,
+            "index": self.index,
+            "equal": equal,
+            "replicas": self.hashes.values().map(Vec::len).sum::<usize>(),
+            "waiting": self.waiting,
+            "hash": self.hashes.keys().next(),
+            "nodes": self.hashes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cluster of three as one of them sees it, with what it says about group 0.
+    fn view(node: u64, compared: Option<(u64, &str)>) -> Cluster {
+        let compared = compared.map(|(index, hash)| json!({"index": index, "hash": hash}));
+        let nodes: Vec<Value> = (1..=3)
+            .map(|id| {
+                json!({"id": id, "state": "active", "address": "", "urls": [], "version": "",
+                       "connected": true, "votes": 1, "leads": 0, "safe_to_stop": false})
+            })
+            .collect();
+        let group = json!({"group": 0, "term": 1, "voters": [1, 2, 3], "learners": [],
+                           "wanted": [1, 2, 3], "changing": false, "applied": 9,
+                           "compared": compared});
+        let view = json!({"cluster": "", "node": node, "partitions": 1, "replication": 3,
+                          "settled": true, "nodes": nodes, "groups": [group]});
+        serde_json::from_value(view).unwrap()
+    }
+
+    fn row(views: Vec<Cluster>) -> Value {
+        let asked = views[0].clone();
+        let views = views.into_iter().map(|view| (view.node, view)).collect();
+        compared(&asked, 0, &views).row()
+    }
+
+    #[test]
+    fn replicas_are_equal_when_all_of_them_say_the_same() {
+        let said = |node, hash| view(node, Some((9, hash)));
+        let all = row(vec![said(1, "a"), said(2, "a"), said(3, "a")]);
+        assert_eq!((&all["equal"], &all["waiting"]), (&json!(true), &json!([])));
+        let two = row(vec![said(1, "a"), said(2, "a"), said(3, "b")]);
+        assert_eq!((&two["equal"], &two["nodes"]["b"]), (&json!(false), &json!([3])));
+    }
+
+    #[test]
+    fn a_member_that_does_not_answer_is_waited_for() {
+        let row = row(vec![view(1, Some((9, "a"))), view(2, Some((9, "a")))]);
+        assert_eq!((&row["equal"], &row["waiting"]), (&json!(null), &json!([3])));
+    }
+
+    #[test]
+    fn a_member_that_is_behind_is_waited_for_also_when_it_is_the_one_that_is_asked() {
+        let row = row(vec![view(1, Some((4, "x"))), view(2, Some((9, "a"))), view(3, None)]);
+        assert_eq!((&row["index"], &row["waiting"]), (&json!(9), &json!([1, 3])));
+    }
 }

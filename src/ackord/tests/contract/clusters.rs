@@ -149,3 +149,29 @@ fn a_backup_that_fails_leaves_no_file() {
     assert!(failed.err.contains(name), "{}", failed.err);
     assert!(!dir.path().join("taken.part").exists());
 }
+
+#[test]
+fn a_node_that_hangs_is_told_and_does_not_defeat_those_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&dir.path().join("data"), &["--nodes", "3"]);
+    broker.raise(&["reading"], "1\n").expect(0);
+    // Continued before it is killed: the broker ends with its test.
+    let hung = broker.ready.pids[0];
+    send(hung, "STOP");
+    let nodes = status(&broker);
+    assert_eq!((&nodes["nodes"][0]["up"], &nodes["nodes"][1]["up"]), (&json!(false), &json!(true)));
+
+    let verified = broker.admin(&["cluster", "verify"]).expect(3);
+    assert!(verified.err.contains("of node 1"), "{}", verified.err);
+    for row in verified.lines() {
+        assert_eq!((&row["equal"], &row["waiting"]), (&Value::Null, &json!([1])), "{row}");
+    }
+    let file = dir.path().join("backup");
+    let file = file.to_str().unwrap();
+    broker.admin(&["cluster", "backup", "--out", file]).expect(0);
+    broker.at(&broker.urls[1..]).admin(&["site", "delete", "demo"]).expect(0);
+    broker.admin(&["cluster", "restore", "--file", file]).expect(0);
+    send(hung, "CONT");
+    broker.admin(&["cluster", "rebalance"]).expect(0);
+    broker.admin(&["cluster", "verify"]).expect(0);
+}
