@@ -107,7 +107,12 @@ impl Cluster {
             ..options(member.dir.path())
         };
         let hooks = Hooks { identity: Some(identity(id)), ..Hooks::default() };
-        let node = Node::start_with((self.adjust)(options), hooks).unwrap();
+        let mut options = (self.adjust)(options);
+        if let Some(peers) = &mut options.peers {
+            // Also those that it connects to find it through the proxy.
+            peers.advertise = Some(member.proxy.address.to_string());
+        }
+        let node = Node::start_with(options, hooks).unwrap();
         member.proxy.open(node.peer_address().unwrap());
         member.node = Some(node);
     }

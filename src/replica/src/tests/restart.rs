@@ -30,6 +30,14 @@ async fn populate(node: &Node) {
     raise_many(node, 200, 100).await;
 }
 
+/// Waits until the directory knows the node as it is, which the node itself sees to.
+async fn announced(node: &Node) {
+    let known = || node.cluster().nodes.iter().any(|node| !node.row.info.version.is_empty());
+    while !known() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 fn with_store(dir: &Path, act: impl FnOnce(&Store)) {
     let store = Store::open(StoreOptions::small(dir)).unwrap();
     act(&store);
@@ -39,7 +47,11 @@ fn with_store(dir: &Path, act: impl FnOnce(&Store)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_stopped_node_when_started_from_the_checkpoint_then_the_state_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let before = session(options(dir.path()), populate).await;
+    let before = session(options(dir.path()), async |node| {
+        populate(node).await;
+        announced(node).await;
+    })
+    .await;
     let applied = std::cell::Cell::new(0);
     let after = session(options(dir.path()), async |node| {
         applied.set(node.counters().commands_applied);
