@@ -236,7 +236,28 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (0u32..20).prop_map(|limit| Command::Tick { limit }),
         1 => limits().prop_map(Command::SetLimits),
         1 => any::<u64>().prop_map(|seed| Command::Renew { seed }),
+        3 => restore(),
     ]
+}
+
+/// A part of an attempt to restore a site, often the last one.
+fn restore() -> impl Strategy<Value = Command> {
+    let parts = (site(), 0u8..3, 0u32..3, any::<bool>());
+    parts.prop_map(|(site, attempt, part, last)| {
+        let (id, hash) = ("restored".into(), Digest([1; 32]));
+        let (principal, created) = (Principal::Observer, Stamp(1));
+        let token = TokenRow { site: site.clone(), id, hash, principal, created };
+        let row = last.then(|| SiteRow {
+            site: site.clone(),
+            created: Stamp(1),
+            settings: settings(),
+            incarnation: Incarnation(5),
+            structure: None,
+            next_event: EventKey(1),
+        });
+        let rows = std::iter::once(Row::Token(token)).chain(row.map(Row::Site)).collect();
+        Command::Restore(Restore { site, attempt: AttemptId([attempt; 16]), part, rows })
+    })
 }
 
 /// Turns a wild command into one that the state may well accept.
