@@ -1,11 +1,12 @@
 //! `ackord dev --nodes`, `ackord cluster`: nodes that come and go, backups.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Ready, ackord, send};
+use crate::support::{Broker, Ready, ackord, run, send};
 
 fn status(broker: &Ready) -> Value {
     broker.admin(&["cluster", "status"]).expect(0).lines().remove(0)
@@ -148,6 +149,42 @@ fn a_backup_that_fails_leaves_no_file() {
     let failed = broker.admin(&["cluster", "backup", "--out", name]).expect(74);
     assert!(failed.err.contains(name), "{}", failed.err);
     assert!(!dir.path().join("taken.part").exists());
+}
+
+#[test]
+fn a_restore_that_fails_between_two_sites_says_which_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&dir.path().join("data"), &["--limit", "partitions=1"]);
+    broker.admin(&["site", "create", "another"]).expect(0);
+    let file = dir.path().join("backup");
+    let file = file.to_str().unwrap();
+    broker.admin(&["cluster", "backup", "--out", file]).expect(0);
+
+    // A node that takes one site and is gone before the next one.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = String::new();
+        let mut request = BufReader::new(stream.try_clone().unwrap());
+        request.read_line(&mut head).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+        // What is not read would reset the connection, and the answer with it.
+        stream.shutdown(Shutdown::Write).unwrap();
+        let _ = request.read_to_end(&mut Vec::new());
+        head
+    });
+    let words = ["cluster", "restore", "--file", file, "--url", &url, "--token", "x", "--json"];
+    let failed = run(&words).expect(5);
+    let head = asked.join().unwrap();
+    assert!(head.starts_with("POST /v1/cluster/restore/another?attempt="), "{head}");
+    assert!(head.contains("&part=0 "), "{head}");
+    assert!(failed.err.contains("site demo"), "{}", failed.err);
+    assert!(failed.err.contains("restored before it: another"), "{}", failed.err);
+    let report = &failed.lines()[0];
+    assert_eq!((&report["restored"], &report["failed"]), (&json!(["another"]), &json!("demo")));
 }
 
 #[test]
