@@ -33,8 +33,9 @@ async fn populate(node: &Node) {
 /// Waits until the directory knows the node as it is, which the node itself sees to.
 async fn announced(node: &Node) {
     let known = || node.cluster().nodes.iter().any(|node| !node.row.info.version.is_empty());
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(5));
     while !known() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        looks.tick().await;
     }
 }
 
