@@ -43,7 +43,8 @@ async fn a_majority_of_empty_disks_founds_no_second_cluster() {
     let lives = cluster.admin(1).call(Method::GET, "/healthz/live", None).await;
     assert_eq!(lives.expect("it answers")["status"], "ok");
     let ready = cluster.admin(1).call(Method::GET, "/healthz/ready", None).await;
-    assert!(format!("{:?}", ready.expect_err("it is not ready")).contains("unavailable"));
+    let problem = format!("{:?}", ready.expect_err("it is not ready"));
+    assert!(problem.contains("Unavailable"), "{problem}");
     cluster.start_node(3).await.expect("the node starts");
     for node in [1, 2] {
         assert_eq!(cluster.ended(node).await.expect("it ran"), CONFIGURATION, "node {node}");
