@@ -330,6 +330,10 @@ impl Broker {
                 | Command::Renew { .. }
                 | Command::Directory(_)
                 | Command::Compare
+                | Command::Administer(_)
+                | Command::Record { .. }
+                | Command::IssueTicket(_)
+                | Command::RedeemTicket(_)
                 | Command::Restore(_) => continue,
             };
             match outcome {
@@ -342,6 +346,7 @@ impl Broker {
                 | Outcome::Advanced { .. }
                 | Outcome::Done
                 | Outcome::Ticked { .. }
+                | Outcome::Redeemed { .. }
                 | Outcome::Joined { .. } => {
                     if named != self.newest.get(&account).copied() {
                         self.unfenced.push(format!("{account}: {command:?} came to {outcome:?}"));

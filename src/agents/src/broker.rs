@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
-    RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Administer, Command, Digest, IssueTicket, NewEvent, Outcome, Place, Principal,
+    RaiseKeyed, Receiver, RedeemTicket, RequestId, Restore, Row, ServiceId, SessionId, Site,
+    SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -171,10 +172,66 @@ impl Broker {
         self.bearer(site, &id, &given).ok_or(Code::BadCredentials)
     }
 
+    /// Makes a ticket: what a page puts into an address, of use once. Answers its text.
+    ///
+    /// # Errors
+    /// As [`Broker::admin`].
+    pub async fn issue_ticket(
+        &self,
+        site: &SiteName,
+        principal: Principal,
+        token: Option<TokenId>,
+        lifetime_ms: u64,
+    ) -> Result<String, Refused> {
+        let id = TokenId::from(format!("k{:016x}", u64::from_le_bytes(token::random())));
+        let minted = token::mint(&id);
+        let command = Command::IssueTicket(IssueTicket {
+            site: site.clone(),
+            id,
+            hash: minted.hash,
+            principal,
+            token,
+            lifetime_ms,
+        });
+        let patience = self.inner.options.admin_deadline;
+        proposals::propose_until(&self.partition(site), command, patience).await?;
+        Ok(minted.text)
+    }
+
+    /// Uses a ticket up: who its bearer is, and the token that it was drawn with.
+    ///
+    /// # Errors
+    /// `bad-credentials`, whatever the reason; `unavailable` when nobody can tell now.
+    pub async fn redeem_ticket(
+        &self,
+        site: &str,
+        ticket: &str,
+    ) -> Result<(Principal, Option<TokenId>), Code> {
+        let (id, hash) = token::parse(ticket).ok_or(Code::BadCredentials)?;
+        let site = SiteName::from(site);
+        // What is no ticket here costs no entry of the log.
+        let known = || self.read_site(site.as_str(), |site, _| site.ticket(id.as_str()).is_some());
+        if known() != Some(true) {
+            self.confirm(site.as_str()).await?;
+            if known() != Some(true) {
+                return Err(Code::BadCredentials);
+            }
+        }
+        let attempt = u64::from_le_bytes(token::random());
+        let partition = self.partition(&site);
+        let command = Command::RedeemTicket(RedeemTicket { site, id, hash, attempt });
+        let patience = self.inner.options.admin_deadline;
+        match proposals::propose_until(&partition, command, patience).await {
+            Ok(Outcome::Redeemed { principal, token }) => Ok((principal, token)),
+            Ok(_) | Err((Code::NotFound, _)) => Err(Code::BadCredentials),
+            Err(_) => Err(Code::Unavailable),
+        }
+    }
+
     /// Whose token this is, as applied on this node.
     fn bearer(&self, site: &str, id: &TokenId, given: &Digest) -> Option<Principal> {
-        let known = self.read_site(site, |site, _| {
-            site.token(id.as_str()).map(|row| (row.hash, row.principal.clone()))
+        let known = self.read_site(site, |site, now| {
+            site.valid_token(id.as_str(), now).map(|row| (row.hash, row.principal.clone()))
         });
         // An unknown token is compared too: the time does not tell which half was wrong.
         let (kept, principal) = known.flatten().unzip();
@@ -227,6 +284,17 @@ impl Broker {
         let command = Command::Admin { request, site: site.clone(), action };
         let patience = self.inner.options.admin_deadline;
         proposals::propose_until(&self.partition(site), command, patience).await
+    }
+
+    /// As [`Broker::admin_as`], on somebody's behalf and if the object is as expected. What was done
+    /// is recorded.
+    ///
+    /// # Errors
+    /// As [`Broker::admin`]; `precondition-failed` when the object is not as expected.
+    pub async fn administer(&self, asked: Administer) -> Result<Outcome, Refused> {
+        let partition = self.partition(&asked.site);
+        let patience = self.inner.options.admin_deadline;
+        proposals::propose_until(&partition, Command::Administer(asked), patience).await
     }
 
     /// Whether the site would take an administrative act as it is now; a site that does not exist
@@ -386,7 +454,12 @@ impl Broker {
             Some(Principal::Client(client)) => {
                 (Receiver::Client(client.clone()), Who::Client(client), "client")
             }
-            Some(Principal::Admin | Principal::Observer | Principal::Service(_)) => {
+            Some(
+                Principal::Admin
+                | Principal::Operator
+                | Principal::Observer
+                | Principal::Service(_),
+            ) => {
                 let detail = "the token is not a client's";
                 return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
             }

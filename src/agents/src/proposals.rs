@@ -92,6 +92,7 @@ fn judged(outcome: Outcome) -> Result<Outcome, Refused> {
         | Outcome::Advanced { .. }
         | Outcome::Done
         | Outcome::Ticked { .. }
+        | Outcome::Redeemed { .. }
         | Outcome::Joined { .. } => Ok(outcome),
     }
 }

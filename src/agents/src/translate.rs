@@ -348,7 +348,10 @@ fn refused(sequence: Sequence, cause: &RefusedRaise) -> frame::Refused {
             (Code::Busy, "more raises in flight than the window allows".to_owned(), None)
         }
     };
-    let retry_after_ms = waits(cause).then_some(RETRY_AFTER_MS);
+    let retry_after_ms = match cause {
+        RefusedRaise::Refusal(Refusal::RateLimited { retry_ms, .. }) => Some(u64::from(*retry_ms)),
+        cause => waits(cause).then_some(RETRY_AFTER_MS),
+    };
     frame::Refused { seq: sequence.0, code, detail, expected, retry_after_ms }
 }
 
@@ -357,7 +360,9 @@ fn refused(sequence: Sequence, cause: &RefusedRaise) -> frame::Refused {
 fn waits(cause: &RefusedRaise) -> bool {
     match cause {
         RefusedRaise::WindowFull | RefusedRaise::Failed(_) => true,
-        RefusedRaise::Refusal(refusal) => *refusal == Refusal::OverCapacity,
+        RefusedRaise::Refusal(refusal) => {
+            matches!(refusal, Refusal::OverCapacity | Refusal::QuotaExceeded { .. })
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub fn settings_out(settings: &machine::SiteSettings) -> SiteSettings {
 pub fn principal_in(principal: &Principal) -> machine::Principal {
     match principal {
         Principal::Admin => machine::Principal::Admin,
+        Principal::Operator => machine::Principal::Operator,
         Principal::Observer => machine::Principal::Observer,
         Principal::Service(id) => machine::Principal::Service(id.as_str().into()),
         Principal::Client(id) => machine::Principal::Client(id.as_str().into()),
@@ -59,6 +60,7 @@ pub fn principal_in(principal: &Principal) -> machine::Principal {
 pub fn principal_out(principal: &machine::Principal) -> Principal {
     match principal {
         machine::Principal::Admin => Principal::Admin,
+        machine::Principal::Operator => Principal::Operator,
         machine::Principal::Observer => Principal::Observer,
         machine::Principal::Service(id) => Principal::Service(id.to_string()),
         machine::Principal::Client(id) => Principal::Client(id.to_string()),

@@ -120,6 +120,10 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::Renew { .. }
         | Command::Directory(_)
         | Command::Compare
+        | Command::Administer(_)
+        | Command::Record { .. }
+        | Command::IssueTicket(_)
+        | Command::RedeemTicket(_)
         | Command::Restore(_) => false,
     }
 }
@@ -139,26 +143,11 @@ fn command_bytes(command: &Command) -> usize {
         Command::Subscribe(subscribe) => {
             subscribe.items.iter().map(|item| 64 + item.event.as_str().len()).sum()
         }
-        Command::Admin { action, .. } => match action {
-            AdminAction::ApplyStructure { structure, .. } => structure_bytes(structure),
-            AdminAction::CreateUser { roles, .. } | AdminAction::UpdateUser { roles, .. } => {
-                roles.iter().map(|role| 16 + role.as_str().len()).sum()
-            }
-            AdminAction::CreateSite { .. }
-            | AdminAction::UpdateSite { .. }
-            | AdminAction::DeleteSite
-            | AdminAction::ApplyDeclared { .. }
-            | AdminAction::CreateService { .. }
-            | AdminAction::DeleteService { .. }
-            | AdminAction::CreateClient { .. }
-            | AdminAction::UpdateClient { .. }
-            | AdminAction::DeleteClient { .. }
-            | AdminAction::DeleteUser { .. }
-            | AdminAction::CreateToken { .. }
-            | AdminAction::RevokeToken { .. }
-            | AdminAction::Seek { .. }
-            | AdminAction::Unsubscribe { .. } => 0,
-        },
+        Command::Admin { action, .. } => action_bytes(action),
+        Command::Administer(asked) => {
+            asked.by.who.len() + asked.by.address.len() + action_bytes(&asked.action)
+        }
+        Command::Record { notes, .. } => notes.len() * 512,
         Command::Restore(restore) => {
             restore.rows.iter().map(|row| encode_row(row).len()).sum::<usize>()
         }
@@ -169,6 +158,8 @@ fn command_bytes(command: &Command) -> usize {
         | Command::SetLimits(_)
         | Command::Renew { .. }
         | Command::Directory(_)
+        | Command::IssueTicket(_)
+        | Command::RedeemTicket(_)
         | Command::Compare => 0,
     };
     BASE_BYTES + variable
@@ -230,5 +221,35 @@ mod tests {
         assert!(!queue.finished());
         assert_eq!(queue.take(2, usize::MAX).len(), 1);
         assert!(queue.finished());
+    }
+}
+
+fn action_bytes(action: &AdminAction) -> usize {
+    match action {
+        AdminAction::ApplyStructure { structure, .. } => structure_bytes(structure),
+        AdminAction::CreateUser { roles, .. } | AdminAction::UpdateUser { roles, .. } => {
+            roles.iter().map(|role| 16 + role.as_str().len()).sum()
+        }
+        AdminAction::CreateSite { .. }
+        | AdminAction::UpdateSite { .. }
+        | AdminAction::DeleteSite
+        | AdminAction::ApplyDeclared { .. }
+        | AdminAction::CreateService { .. }
+        | AdminAction::DeleteService { .. }
+        | AdminAction::CreateClient { .. }
+        | AdminAction::UpdateClient { .. }
+        | AdminAction::DeleteClient { .. }
+        | AdminAction::DeleteUser { .. }
+        | AdminAction::CreateToken { .. }
+        | AdminAction::RevokeToken { .. }
+        | AdminAction::Seek { .. }
+        | AdminAction::Unsubscribe { .. }
+        | AdminAction::SetQuotas { .. }
+        | AdminAction::Pause { .. }
+        | AdminAction::Resume { .. }
+        | AdminAction::KickClient { .. }
+        | AdminAction::KickService { .. } => 0,
+        AdminAction::IssueToken { note, .. } => note.len(),
+        AdminAction::PutSubscription { item, .. } => item.event.as_str().len(),
     }
 }

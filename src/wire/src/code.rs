@@ -121,6 +121,14 @@ codes! {
     SiteRebuilt = "site-rebuilt", 409, true;
     /// The endpoint said goodbye.
     Goodbye = "goodbye", 200, false;
+    /// The object is not as the request expects it: read it again.
+    PreconditionFailed = "precondition-failed", 412, false;
+    /// Faster than allowed; come again when told.
+    RateLimited = "rate-limited", 429, true;
+    /// The site has as much of this as it may have.
+    QuotaExceeded = "quota-exceeded", 429, true;
+    /// An administrator ended the session; connect again.
+    Kicked = "kicked", 409, true;
     /// More connections, subscriptions or objects than allowed.
     LimitReached = "limit-reached", 429, true;
     /// The broker made a mistake.
@@ -156,6 +164,9 @@ pub const CLOSE_CODES: &[CloseCode] = &[
     CloseCode { number: 4407, code: Code::LimitReached, reconnect: true },
     CloseCode { number: 4408, code: Code::StoreSuperseded, reconnect: true },
     CloseCode { number: 4409, code: Code::SequenceReused, reconnect: true },
+    CloseCode { number: 4410, code: Code::Kicked, reconnect: true },
+    CloseCode { number: 4411, code: Code::RateLimited, reconnect: true },
+    CloseCode { number: 4412, code: Code::QuotaExceeded, reconnect: true },
     CloseCode { number: 4500, code: Code::Goodbye, reconnect: false },
     CloseCode { number: 4501, code: Code::BadCredentials, reconnect: false },
     CloseCode { number: 4502, code: Code::NotRegistered, reconnect: false },

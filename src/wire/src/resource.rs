@@ -197,13 +197,15 @@ pub struct User {
     pub roles: Vec<String>,
 }
 
-/// What a token lets its bearer do, inside one site: `"admin"`, `"observer"`, `{"service": "s"}`
-/// or `{"client": "c"}`.
+/// What a token lets its bearer do, inside one site: `"admin"`, `"operator"`, `"observer"`,
+/// `{"service": "s"}` or `{"client": "c"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Principal {
     /// Administers the site.
     Admin,
+    /// Reads everything of the site, and keeps it running: pauses, seeks, kicks.
+    Operator,
     /// Reads everything of the site, changes nothing.
     Observer,
     /// Acts as this service.

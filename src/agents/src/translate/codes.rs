@@ -36,6 +36,10 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::OverCapacity => Code::OverCapacity,
         Refusal::Invalid(_) => Code::Invalid,
         Refusal::Conflict { .. } => Code::Conflict,
+        Refusal::Kicked => Code::Kicked,
+        Refusal::Precondition => Code::PreconditionFailed,
+        Refusal::RateLimited { .. } => Code::RateLimited,
+        Refusal::QuotaExceeded { .. } => Code::QuotaExceeded,
     }
 }
 
@@ -110,6 +114,7 @@ pub fn close_code(reason: CloseReason) -> Code {
     match reason {
         CloseReason::Goodbye => Code::Goodbye,
         CloseReason::Replaced => Code::Replaced,
+        CloseReason::Kicked => Code::Kicked,
         CloseReason::NotRegistered => Code::NotRegistered,
         CloseReason::AccessDenied => Code::AccessDenied,
         CloseReason::TokenRevoked => Code::BadCredentials,

@@ -65,11 +65,14 @@ impl Caller {
             (Need::Member, Self::Site(_)) => true,
             (Need::Admin, Self::Site(principal)) => match principal {
                 Principal::Admin => true,
-                Principal::Observer | Principal::Service(_) | Principal::Client(_) => false,
+                Principal::Operator
+                | Principal::Observer
+                | Principal::Service(_)
+                | Principal::Client(_) => false,
             },
             (
                 Need::Read | Need::ReadService(_) | Need::ReadClient(_),
-                Self::Site(Principal::Admin | Principal::Observer),
+                Self::Site(Principal::Admin | Principal::Operator | Principal::Observer),
             ) => true,
             (Need::ReadService(id), Self::Site(Principal::Service(own))) => own.as_str() == id,
             (Need::ReadClient(id), Self::Site(Principal::Client(own))) => own.as_str() == id,
@@ -86,10 +89,13 @@ impl Caller {
         match self {
             Self::Site(Principal::Service(id)) => Ok(id),
             Self::Node
-            | Self::Site(Principal::Admin | Principal::Observer | Principal::Client(_)) => Err(
-                Problem::new(Code::AccessDenied, "only the token of a service may raise events")
-                    .field("Authorization"),
-            ),
+            | Self::Site(
+                Principal::Admin | Principal::Operator | Principal::Observer | Principal::Client(_),
+            ) => Err(Problem::new(
+                Code::AccessDenied,
+                "only the token of a service may raise events",
+            )
+            .field("Authorization")),
         }
     }
 }

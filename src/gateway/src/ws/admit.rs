@@ -82,7 +82,7 @@ async fn identify(
     let principal = context.broker.authenticate(site, text).await.map_err(authority::unknown)?;
     match (&principal, endpoint) {
         (Principal::Service(_), Endpoint::Service) | (Principal::Client(_), Endpoint::Client) => {}
-        (Principal::Admin | Principal::Observer, _)
+        (Principal::Admin | Principal::Operator | Principal::Observer, _)
         | (Principal::Service(_), Endpoint::Client)
         | (Principal::Client(_), Endpoint::Service) => {
             let detail = format!("the token is not that of a {}", endpoint.as_str());

@@ -22,7 +22,8 @@ use super::lane::{Lane, Named, Step};
 use super::message::{Delivery, ToClient};
 use super::subscriptions::Requests;
 use super::{
-    CUT_OFF, CloseReason, Failed, Output, PROPOSE_RETRY_MS, Token, View, close_of, refusal_detail,
+    CUT_OFF, CloseReason, Failed, KICKED, Output, PROPOSE_RETRY_MS, Token, View, close_of,
+    refusal_detail,
 };
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
@@ -380,6 +381,13 @@ impl ClientSession {
             match site.client(client.as_str()) {
                 None => {
                     self.close(CloseReason::NotRegistered, "the client was deleted", out);
+                    return false;
+                }
+                Some(row)
+                    if row.epoch > self.epoch
+                        && row.sessions.last() == Some(&SessionId::KICKED) =>
+                {
+                    self.close(CloseReason::Kicked, KICKED, out);
                     return false;
                 }
                 Some(row) if row.epoch > self.epoch => {

@@ -149,6 +149,8 @@ pub enum CloseReason {
     Goodbye,
     /// A newer session of the same account has taken over.
     Replaced,
+    /// An administrator ended the session; it may come again.
+    Kicked,
     /// The account or its site does not exist, or was deleted.
     NotRegistered,
     /// The account may not enter.
@@ -181,6 +183,8 @@ pub enum CloseReason {
     Internal,
 }
 
+/// What a session is told that an administrator ends.
+const KICKED: &str = "an administrator ended the session";
 /// Milliseconds until a proposal that failed is proposed again.
 pub const PROPOSE_RETRY_MS: u64 = 100;
 /// Milliseconds that an attach, a list of subscriptions or a raise is proposed again and again: more
@@ -238,7 +242,10 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         Refusal::StalePosition | Refusal::WrongStore => CloseReason::SiteRebuilt,
         Refusal::StoreSuperseded => CloseReason::StoreSuperseded,
         Refusal::SequenceReused => CloseReason::SequenceReused,
-        Refusal::OverCapacity => CloseReason::Busy,
+        Refusal::Kicked => CloseReason::Kicked,
+        Refusal::OverCapacity | Refusal::RateLimited { .. } | Refusal::QuotaExceeded { .. } => {
+            CloseReason::Busy
+        }
         Refusal::Invalid(_) | Refusal::Conflict { .. } => CloseReason::Invalid,
         Refusal::SiteBlank | Refusal::Parked(_) => CloseReason::Unavailable,
         Refusal::UnknownUser
@@ -249,6 +256,7 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::AlreadyExists
         | Refusal::OutOfSequence { .. }
         | Refusal::KeyReused
+        | Refusal::Precondition
         | Refusal::TooManyKeys => CloseReason::Internal,
     }
 }
@@ -281,5 +289,13 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::OverCapacity => "the partition holds as much as it may".to_owned(),
         Refusal::Invalid(invalid) => format!("{}: {}", invalid.field, invalid.detail),
         Refusal::Conflict { detail } => detail.clone(),
+        Refusal::Kicked => KICKED.to_owned(),
+        Refusal::Precondition => "the object is not as the request expects it".to_owned(),
+        Refusal::RateLimited { quota, most, .. } => {
+            format!("quota {}: at most {most}", quota.as_str())
+        }
+        Refusal::QuotaExceeded { quota, most } => {
+            format!("quota {}: at most {most}", quota.as_str())
+        }
     }
 }

@@ -149,12 +149,12 @@ impl Raises {
     }
 
     /// The raise failed: it waits, and those that come after it.
-    fn wait(&mut self, index: usize, now_ms: u64) {
+    fn wait(&mut self, index: usize, now_ms: u64, retry_ms: u64) {
         self.slots[index].fate = Fate::Waiting;
         let first = !self.undecided_before(index);
         let stall = self.stall.get_or_insert(Stall { since_ms: now_ms, retry_ms: None });
         if first {
-            stall.retry_ms = Some(now_ms + PROPOSE_RETRY_MS);
+            stall.retry_ms = Some(now_ms + retry_ms);
         }
     }
 
@@ -277,7 +277,7 @@ impl ServiceSession {
                 let own = run == self.raises.run;
                 let behind = self.raises.undecided_before(index);
                 if own && (behind || !self.raises.is_impatient(failed, now_ms)) {
-                    return self.raises.wait(index, now_ms);
+                    return self.raises.wait(index, now_ms, PROPOSE_RETRY_MS);
                 }
                 // Nothing else is known of the number than that it may come again.
                 let failed = if failed == Failed::Unknown { Failed::Unavailable } else { failed };
@@ -299,14 +299,27 @@ impl ServiceSession {
             | Refusal::Parked(_)
             | Refusal::SiteBlank
             | Refusal::OverCapacity
+            | Refusal::QuotaExceeded { .. }
                 if behind =>
             {
-                self.raises.wait(index, now_ms);
+                self.raises.wait(index, now_ms, PROPOSE_RETRY_MS);
+            }
+            // The rate holds the session back rather than have its peer send everything again.
+            Refusal::RateLimited { retry_ms, .. }
+                if behind
+                    || run == self.raises.run
+                        && !self.raises.is_impatient(Failed::Busy, now_ms) =>
+            {
+                self.raises.wait(index, now_ms, u64::from(retry_ms));
             }
             Refusal::OutOfSequence { expected } => {
                 self.refuse(index, expected, RefusedRaise::Refusal(refusal), now_ms, out);
             }
-            Refusal::Parked(_) | Refusal::SiteBlank | Refusal::OverCapacity => {
+            Refusal::Parked(_)
+            | Refusal::SiteBlank
+            | Refusal::OverCapacity
+            | Refusal::RateLimited { .. }
+            | Refusal::QuotaExceeded { .. } => {
                 self.refuse(index, sequence, RefusedRaise::Refusal(refusal), now_ms, out);
             }
             // The store has forgotten what it sent: it learns of which number, then starts anew.
@@ -328,6 +341,8 @@ impl ServiceSession {
             | Refusal::WrongCategory
             | Refusal::AlreadyExists
             | Refusal::StaleEpoch { .. }
+            | Refusal::Kicked
+            | Refusal::Precondition
             | Refusal::Overtaken { .. }
             | Refusal::StalePosition
             | Refusal::WrongStore

@@ -16,7 +16,7 @@ use crate::site::{
 use super::message::ToService;
 use super::raises::Raises;
 use super::{
-    CUT_OFF, CloseReason, Failed, Output, Patience, Token, View, close_of, close_of_failed,
+    CUT_OFF, CloseReason, Failed, KICKED, Output, Patience, Token, View, close_of, close_of_failed,
     credential_holds, refusal_detail,
 };
 
@@ -348,6 +348,12 @@ impl ServiceSession {
         match row {
             None => {
                 self.close(CloseReason::NotRegistered, "the service was deleted", out);
+                false
+            }
+            Some(row)
+                if row.epoch > self.epoch && row.sessions.last() == Some(&SessionId::KICKED) =>
+            {
+                self.close(CloseReason::Kicked, KICKED, out);
                 false
             }
             Some(row) if row.epoch > self.epoch => {

@@ -328,6 +328,7 @@ impl ClientSession {
             start: request.start,
             ack_timeout_ms: request.ack_timeout_ms,
             max_attempts: request.max_attempts,
+            paused: None,
         };
         let ack_timeout_ms = request.ack_timeout_ms.unwrap_or(self.options.ack_timeout_ms);
         if let Ok(index) = self.lane_index(event) {

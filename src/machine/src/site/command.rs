@@ -7,6 +7,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{By, Note};
+use super::credential::{IssueTicket, RedeemTicket};
 use super::directory::DirectoryCommand;
 use super::ids::{
     AttemptId, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
@@ -14,6 +16,7 @@ use super::ids::{
     TokenId, UserId,
 };
 use super::limits::Limits;
+use super::quota::Quotas;
 use super::row::Row;
 use super::structure::{Category, Structure};
 
@@ -90,6 +93,45 @@ pub enum Command {
     Restore(Restore),
     /// Changes nothing: every replica that applies it takes the hash of its state at this entry.
     Compare,
+    /// As [`Command::Admin`], on somebody's behalf: what was done is recorded.
+    Administer(Administer),
+    /// Records what nodes saw: refused attempts, and acts on the cluster as a whole.
+    Record {
+        /// The site, or [`super::audit::COMMON`].
+        site: SiteName,
+        /// What they saw.
+        notes: Vec<Note>,
+    },
+    /// Makes a ticket.
+    IssueTicket(IssueTicket),
+    /// Uses a ticket up.
+    RedeemTicket(RedeemTicket),
+}
+
+/// See [`Command::Administer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Administer {
+    /// As in [`Command::Admin`].
+    pub request: RequestId,
+    /// The site.
+    pub site: SiteName,
+    /// What to do.
+    pub action: AdminAction,
+    /// On whose behalf.
+    pub by: By,
+    /// How the object must be for the act to be done.
+    pub expected: Option<Precondition>,
+}
+
+/// How the object of an act must be. See [`super::Site::revision`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precondition {
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present,
+    /// There is one of this revision.
+    Revision(u64),
 }
 
 /// What an attach takes over from. Proposed again it stays the same, so that it takes over once,
@@ -279,6 +321,8 @@ pub enum Principal {
     Service(ServiceId),
     /// Acts as this client.
     Client(ClientId),
+    /// Reads everything of the site, and keeps it running: pauses, seeks, kicks.
+    Operator,
 }
 
 /// Properties of a site that an administrator sets; all have defaults at creation.
@@ -406,5 +450,54 @@ pub enum AdminAction {
         client: ClientId,
         /// The event.
         event: EventName,
+    },
+    /// Registers a token that may end by itself.
+    IssueToken {
+        /// The public half.
+        id: TokenId,
+        /// As in [`AdminAction::CreateToken`].
+        hash: Digest,
+        /// What the bearer may do.
+        principal: Principal,
+        /// Milliseconds from now; `None` is until it is revoked.
+        lifetime_ms: Option<u64>,
+        /// What it is for, in the words of whoever made it.
+        note: String,
+    },
+    /// Bounds what the site may use.
+    SetQuotas {
+        /// From now on.
+        quotas: Quotas,
+    },
+    /// Makes a subscription for a client, or gives it other options; a kept one keeps its cursor.
+    PutSubscription {
+        /// The client.
+        client: ClientId,
+        /// The subscription.
+        item: SubscriptionRequest,
+    },
+    /// Holds a subscription's deliveries back: what is in flight finishes, nothing follows.
+    Pause {
+        /// The client.
+        client: ClientId,
+        /// The event.
+        event: EventName,
+    },
+    /// Lets a paused subscription go on.
+    Resume {
+        /// The client.
+        client: ClientId,
+        /// The event.
+        event: EventName,
+    },
+    /// Ends the client's session; it may come again.
+    KickClient {
+        /// The client.
+        client: ClientId,
+    },
+    /// Ends the service's session; it may come again.
+    KickService {
+        /// The service.
+        service: ServiceId,
     },
 }

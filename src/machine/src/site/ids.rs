@@ -147,6 +147,11 @@ number!(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
+impl SessionId {
+    /// Stands among an account's sessions for the end of the one before, by an administrator.
+    pub const KICKED: Self = Self(0);
+}
+
 /// The identity of a service endpoint's event store, random at its creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StorageUid(pub [u8; 16]);

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::history::{Departed, Gone};
 use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid};
 use super::limits::OWN_KEY_START;
-use super::row::{Instance, KeyRow, OutcomeRow, Row, RowKey};
+use super::row::{HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey, TokenRow};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
+use super::structure::Kind;
 use super::weight::{self, Weight};
 
 impl ServiceRows {
@@ -80,6 +82,10 @@ impl Site {
             && self.tokens.is_empty()
             && self.requests.is_empty()
             && self.attempt.is_none()
+            && self.tickets.is_empty()
+            && self.quotas.is_none()
+            && self.rates.is_empty()
+            && self.audit.is_empty()
     }
 
     pub(super) fn next_due(&self) -> Option<Stamp> {
@@ -108,7 +114,7 @@ impl Site {
         let before = match row {
             Row::Clock(_) | Row::Limits(_) | Row::Cluster(_) | Row::Node(_) => 0,
             Row::Site(row) => weight_of(self.row.replace(row.clone())),
-            Row::Head(row) => self.head.replace(row.clone()).map_or(0, |_| weight::HEAD),
+            Row::Head(row) => self.put_head(row),
             Row::Event(row) => {
                 let before = self.remove_event_row(&row.key);
                 self.names.insert(row.definition.name.clone(), row.key);
@@ -134,9 +140,11 @@ impl Site {
             Row::Client(row) => weight_of(self.client_rows(&row.id).row.replace(row.clone())),
             Row::Subscription(row) => {
                 let subscriptions = &mut self.client_rows(&row.client).subscriptions;
-                weight_of(subscriptions.insert(row.event, row.clone()))
+                let old = subscriptions.insert(row.event, row.clone());
+                self.subscribed += usize::from(old.is_none());
+                weight_of(old)
             }
-            Row::Token(row) => weight_of(self.tokens.insert(row.id.clone(), row.clone())),
+            Row::Token(row) => self.put_token(row),
             Row::Request(row) => {
                 let old = self.requests.insert(row.id, row.clone());
                 if let Some(old) = &old {
@@ -146,12 +154,46 @@ impl Site {
                 weight_of(old)
             }
             Row::Attempt(row) => self.attempt.replace(row.clone()).map_or(0, |_| weight::ATTEMPT),
+            Row::Ticket(row) => {
+                let old = self.tickets.insert(row.id.clone(), row.clone());
+                if let Some(old) = &old {
+                    self.due.remove(&(old.expires, Due::Ticket(old.id.clone())));
+                }
+                self.due.insert((row.expires, Due::Ticket(row.id.clone())));
+                weight_of(old)
+            }
+            Row::Quota(row) => self.quotas.replace(row.clone()).map_or(0, |_| weight::QUOTA),
+            Row::Rate(row) => {
+                self.rates.insert(row.service.clone(), row.clone()).map_or(0, |_| weight::RATE)
+            }
+            Row::Audit(row) => weight_of(self.audit.insert(row.number, row.clone())),
         };
         self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
 
+    fn put_head(&mut self, head: &HeadRow) -> u64 {
+        let (before, newest) = (self.head(), head.last_instance);
+        // A raise puts its instance, then the head that is one higher. Anything else is a state
+        // that was read from a disk or a peer: what had departed from it is not known.
+        if newest != before && (newest != before.next() || !self.instances.contains_key(&newest)) {
+            self.history.begin_at(newest);
+        }
+        self.head.replace(head.clone()).map_or(0, |_| weight::HEAD)
+    }
+
+    fn put_token(&mut self, token: &TokenRow) -> u64 {
+        let due = |row: &TokenRow| row.expires.map(|at| (at, Due::Token(row.id.clone())));
+        let old = self.tokens.insert(token.id.clone(), token.clone());
+        if let Some(due) = old.as_ref().and_then(due) {
+            self.due.remove(&due);
+        }
+        self.due.extend(due(token));
+        weight_of(old)
+    }
+
     fn put_instance(&mut self, instance: &Arc<Instance>) -> u64 {
-        let before = self.remove_instance(instance.id);
+        let before = self.remove_instance(instance.id).map_or(0, |old| old.weight());
+        self.queued_bytes += instance.argument_bytes();
         if let Some(expires) = instance.expires {
             self.due.insert((expires, Due::Instance(instance.id)));
         }
@@ -180,8 +222,8 @@ impl Site {
         weight_of(old)
     }
 
-    /// Removes a row; an absent one leaves everything as it is.
-    pub(super) fn delete(&mut self, key: &RowKey) {
+    /// Removes a row, at this time of the log; an absent one leaves everything as it is.
+    pub(super) fn delete(&mut self, key: &RowKey, now: Stamp) {
         let before = match key {
             RowKey::Clock | RowKey::Limits | RowKey::Cluster | RowKey::Node(_) => 0,
             RowKey::Site(_) => weight_of(self.row.take()),
@@ -193,7 +235,12 @@ impl Site {
                 }
                 before
             }
-            RowKey::Instance(_, id) => self.remove_instance(*id),
+            RowKey::Instance(_, id) => {
+                if let Some(departed) = self.departing(*id, now) {
+                    self.history.push(departed);
+                }
+                self.remove_instance(*id).map_or(0, |old| old.weight())
+            }
             RowKey::Service(_, service) => {
                 self.of_service(service, |rows| weight_of(rows.row.take()))
             }
@@ -219,9 +266,17 @@ impl Site {
             RowKey::User(_, id) => weight_of(self.users.remove(id)),
             RowKey::Client(_, client) => self.of_client(client, |rows| weight_of(rows.row.take())),
             RowKey::Subscription(_, client, event) => {
-                self.of_client(client, |rows| weight_of(rows.subscriptions.remove(event)))
+                let old = self.of_client(client, |rows| rows.subscriptions.remove(event));
+                self.subscribed = self.subscribed.saturating_sub(usize::from(old.is_some()));
+                weight_of(old)
             }
-            RowKey::Token(_, id) => weight_of(self.tokens.remove(id)),
+            RowKey::Token(_, id) => {
+                let old = self.tokens.remove(id);
+                if let Some(at) = old.as_ref().and_then(|old| old.expires) {
+                    self.due.remove(&(at, Due::Token(id.clone())));
+                }
+                weight_of(old)
+            }
             RowKey::Request(_, id) => {
                 let old = self.requests.remove(id);
                 if let Some(old) = &old {
@@ -230,6 +285,16 @@ impl Site {
                 weight_of(old)
             }
             RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
+            RowKey::Ticket(_, id) => {
+                let old = self.tickets.remove(id);
+                if let Some(old) = &old {
+                    self.due.remove(&(old.expires, Due::Ticket(id.clone())));
+                }
+                weight_of(old)
+            }
+            RowKey::Quota(_) => self.quotas.take().map_or(0, |_| weight::QUOTA),
+            RowKey::Rate(_, service) => self.rates.remove(service).map_or(0, |_| weight::RATE),
+            RowKey::Audit(_, number) => weight_of(self.audit.remove(number)),
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
@@ -245,10 +310,43 @@ impl Site {
         old.weight()
     }
 
-    fn remove_instance(&mut self, id: InstanceId) -> u64 {
-        let Some(instance) = self.instances.remove(&id) else {
-            return 0;
+    /// What is to be remembered of an instance that goes now.
+    fn departing(&self, id: InstanceId, now: Stamp) -> Option<Departed> {
+        let instance = self.instances.get(&id)?;
+        let queue = self.queue_rows(instance.event, &instance.service)?;
+        let newest = queue.last_key_value().map(|(newest, _)| *newest).filter(|by| *by > id);
+        let event = self.event(instance.event);
+        let acknowledged = |client: &ClientId| {
+            let row = self.subscription(client, instance.event);
+            row.is_some_and(|row| row.cursor >= id)
         };
+        let gone = match (event, newest) {
+            (None, _) => Gone::Removed,
+            (Some(_), _) if self.service(instance.service.as_str()).is_none() => Gone::Removed,
+            (Some(_), _) if instance.expired(now) => Gone::Expired,
+            (Some(_), _) if instance.client.as_ref().is_some_and(acknowledged) => {
+                Gone::Acknowledged
+            }
+            (Some(event), Some(by)) => match event.definition.kind {
+                Kind::Replacing { .. } => Gone::Superseded { by },
+                Kind::Queueing { .. } | Kind::Private { .. } => Gone::Evicted { by },
+            },
+            (Some(_), None) => Gone::Removed,
+        };
+        Some(Departed {
+            id,
+            event: instance.event,
+            service: instance.service.clone(),
+            client: instance.client.clone(),
+            created: instance.created,
+            at: now,
+            gone,
+        })
+    }
+
+    fn remove_instance(&mut self, id: InstanceId) -> Option<Arc<Instance>> {
+        let instance = self.instances.remove(&id)?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(instance.argument_bytes());
         if let Some(expires) = instance.expires {
             self.due.remove(&(expires, Due::Instance(id)));
         }
@@ -262,7 +360,7 @@ impl Site {
                 self.events.remove(&instance.event);
             }
         }
-        instance.weight()
+        Some(instance)
     }
 
     /// Takes something from a service, and the service with its last row.
@@ -280,8 +378,12 @@ impl Site {
     }
 
     /// Takes something from a client, and the client with its last row.
-    fn of_client(&mut self, client: &ClientId, take: impl FnOnce(&mut ClientRows) -> u64) -> u64 {
-        let Some(rows) = self.clients.get_mut(client) else { return 0 };
+    fn of_client<T: Default>(
+        &mut self,
+        client: &ClientId,
+        take: impl FnOnce(&mut ClientRows) -> T,
+    ) -> T {
+        let Some(rows) = self.clients.get_mut(client) else { return T::default() };
         let taken = take(rows);
         if rows.is_empty() {
             self.clients.remove(client);
@@ -320,6 +422,10 @@ impl Site {
             RowKey::Token(_, id) => self.token(id.as_str()).cloned().map(Row::Token),
             RowKey::Request(_, id) => self.request(*id).cloned().map(Row::Request),
             RowKey::Attempt(_) => self.attempt.clone().map(Row::Attempt),
+            RowKey::Ticket(_, id) => self.ticket(id.as_str()).cloned().map(Row::Ticket),
+            RowKey::Quota(_) => self.quotas.clone().map(Row::Quota),
+            RowKey::Rate(_, service) => self.rates.get(service).cloned().map(Row::Rate),
+            RowKey::Audit(_, number) => self.audit.get(number).cloned().map(Row::Audit),
         }
     }
 
@@ -338,6 +444,10 @@ impl Site {
             .chain(self.tokens.values().cloned().map(Row::Token))
             .chain(self.requests.values().cloned().map(Row::Request))
             .chain(self.attempt.clone().map(Row::Attempt))
+            .chain(self.tickets.values().cloned().map(Row::Ticket))
+            .chain(self.quotas.clone().map(Row::Quota))
+            .chain(self.rates.values().cloned().map(Row::Rate))
+            .chain(self.audit.values().cloned().map(Row::Audit))
     }
 
     /// The rows of a service: itself, what it declared, its marks, decisions and keys.

@@ -2,36 +2,50 @@
 //!
 //! `command ──decide──▶ verdict {writes, outcome, effects} ──absorb──▶ state`
 
+pub mod audit;
 pub mod coalesce;
 pub mod codec;
 pub mod command;
+pub mod credential;
 pub mod decide;
 pub mod directory;
+pub mod history;
 pub mod ids;
 mod index;
 pub mod limits;
 pub mod outcome;
+pub mod quota;
+pub mod revision;
 pub mod row;
+pub mod ruling;
 #[allow(clippy::module_inception)]
 pub mod site;
 pub mod state;
 pub mod structure;
 mod validate;
 mod weight;
+pub mod why;
 
+pub use audit::{AuditRow, By, Note};
 pub use coalesce::coalesce;
 pub use codec::{
     DecodeError, decode_batch, decode_key, decode_row, encode_batch, encode_key, encode_row,
 };
 pub use command::*;
+pub use credential::{IssueTicket, RedeemTicket, TicketRow};
 pub use decide::{Applied, Verdict, apply, decide};
 pub use directory::{
     ClusterRow, Directory, DirectoryCommand, NodeInfo, NodeRow, NodeState, Placement,
 };
+pub use history::{Departed, Gone, Missed};
 pub use ids::*;
 pub use limits::Limits;
 pub use outcome::*;
+pub use quota::{Quota, QuotaRow, Quotas, RateRow};
+pub use revision::Object;
 pub use row::*;
+pub use ruling::{Denial, Ruling};
 pub use site::{OWNER, Receiver, Site};
 pub use state::State;
 pub use structure::*;
+pub use why::{Fate, Why, WhyNot};

@@ -4,10 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::command::Principal;
 use super::ids::{
     ClientId, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Sequence, ServiceId,
-    SiteName,
+    SiteName, TokenId,
 };
+use super::quota::Quota;
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,13 @@ pub enum Outcome {
     Joined {
         /// Its number.
         node: u64,
+    },
+    /// The ticket was good.
+    Redeemed {
+        /// What its bearer is.
+        principal: Principal,
+        /// The token that it was drawn with.
+        token: Option<TokenId>,
     },
 }
 
@@ -197,6 +206,26 @@ pub enum Refusal {
     Conflict {
         /// What it contradicts, for a person.
         detail: String,
+    },
+    /// An administrator ended the session.
+    Kicked,
+    /// The object is not as the request expects it.
+    Precondition,
+    /// Faster than the site or the service may raise.
+    RateLimited {
+        /// The bound.
+        quota: Quota,
+        /// Its value.
+        most: u64,
+        /// When to come again, milliseconds.
+        retry_ms: u32,
+    },
+    /// The site has as much as it may have.
+    QuotaExceeded {
+        /// The bound.
+        quota: Quota,
+        /// Its value.
+        most: u64,
     },
 }
 

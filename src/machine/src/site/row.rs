@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditRow;
 use super::command::{Arguments, Principal, SiteSettings, Start};
+use super::credential::TicketRow;
 use super::directory::{ClusterRow, NodeRow};
 use super::ids::{
     AttemptId, ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place,
@@ -17,6 +19,7 @@ use super::ids::{
 };
 use super::limits::Limits;
 use super::outcome::{Decision, Outcome};
+use super::quota::{QuotaRow, RateRow};
 use super::structure::{EventDefinition, Structure};
 
 /// One change of the state.
@@ -79,6 +82,14 @@ pub enum RowKey {
     Node(u64),
     /// [`AttemptRow`].
     Attempt(SiteName),
+    /// [`TicketRow`].
+    Ticket(SiteName, TokenId),
+    /// [`QuotaRow`].
+    Quota(SiteName),
+    /// [`RateRow`].
+    Rate(SiteName, Option<ServiceId>),
+    /// [`AuditRow`].
+    Audit(SiteName, u64),
 }
 
 /// One fact of the state.
@@ -122,6 +133,14 @@ pub enum Row {
     Node(NodeRow),
     /// See [`AttemptRow`].
     Attempt(AttemptRow),
+    /// See [`TicketRow`].
+    Ticket(TicketRow),
+    /// See [`QuotaRow`].
+    Quota(QuotaRow),
+    /// See [`RateRow`].
+    Rate(RateRow),
+    /// See [`AuditRow`].
+    Audit(AuditRow),
 }
 
 impl RowKey {
@@ -143,7 +162,11 @@ impl RowKey {
             | Self::Subscription(site, _, _)
             | Self::Token(site, _)
             | Self::Request(site, _)
-            | Self::Attempt(site) => Some(site),
+            | Self::Attempt(site)
+            | Self::Ticket(site, _)
+            | Self::Quota(site)
+            | Self::Rate(site, _)
+            | Self::Audit(site, _) => Some(site),
         }
     }
 }
@@ -168,6 +191,10 @@ impl Row {
             Self::Token(row) => Some(&row.site),
             Self::Request(row) => Some(&row.site),
             Self::Attempt(row) => Some(&row.site),
+            Self::Ticket(row) => Some(&row.site),
+            Self::Quota(row) => Some(&row.site),
+            Self::Rate(row) => Some(&row.site),
+            Self::Audit(row) => Some(&row.site),
         }
     }
 
@@ -197,6 +224,10 @@ impl Row {
             Self::Cluster(_) => RowKey::Cluster,
             Self::Node(row) => RowKey::Node(row.id),
             Self::Attempt(row) => RowKey::Attempt(row.site.clone()),
+            Self::Ticket(row) => RowKey::Ticket(row.site.clone(), row.id.clone()),
+            Self::Quota(row) => RowKey::Quota(row.site.clone()),
+            Self::Rate(row) => RowKey::Rate(row.site.clone(), row.service.clone()),
+            Self::Audit(row) => RowKey::Audit(row.site.clone(), row.number),
         }
     }
 }
@@ -266,6 +297,11 @@ impl Instance {
     /// Whether its lifetime is over at `now`: from then on it is never sent.
     pub fn expired(&self, now: Stamp) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Bytes of its arguments with their media type, for quotas.
+    pub fn argument_bytes(&self) -> u64 {
+        self.arguments.as_ref().map_or(0, |it| (it.data.len() + it.content_type.len()) as u64)
     }
 
     /// Whether it has no arguments: "no longer relevant".
@@ -419,6 +455,8 @@ pub struct SubscriptionRow {
     pub ack_timeout_ms: Option<u32>,
     /// As asked for.
     pub max_attempts: Option<u32>,
+    /// Since when an administrator holds its deliveries back; `None` when nobody does.
+    pub paused: Option<Stamp>,
 }
 
 /// A token, known only by its hash.
@@ -434,6 +472,10 @@ pub struct TokenRow {
     pub principal: Principal,
     /// When it was created.
     pub created: Stamp,
+    /// When it ends by itself.
+    pub expires: Option<Stamp>,
+    /// What it is for, in the words of whoever made it.
+    pub note: String,
 }
 
 /// The remembered answer to an administrative request.

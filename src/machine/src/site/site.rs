@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::audit::AuditRow;
 use super::command::{Principal, SiteSettings};
+use super::credential::TicketRow;
+use super::history::{Departed, History, Missed};
 use super::ids::{
     ClientId, Digest, Epoch, EventKey, EventName, Incarnation, InstanceId, RequestId, Sequence,
     ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
 use super::outcome::{Decision, Parked, Refusal};
+use super::quota::{QuotaRow, Quotas, RateRow};
 use super::row::{
     AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, RequestRow,
     ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
@@ -43,6 +47,10 @@ pub(super) enum Due {
     Key(ServiceId, String),
     /// A remembered answer.
     Request(RequestId),
+    /// A ticket.
+    Ticket(TokenId),
+    /// A token that ends by itself.
+    Token(TokenId),
 }
 
 /// An event with what is retained of it.
@@ -97,9 +105,35 @@ pub struct Site {
     pub(super) attempt: Option<AttemptRow>,
     /// Idempotency keys over all services, without those that the broker made.
     pub(super) keys: usize,
+    pub(super) tickets: BTreeMap<TokenId, TicketRow>,
+    pub(super) quotas: Option<QuotaRow>,
+    pub(super) rates: BTreeMap<Option<ServiceId>, RateRow>,
+    pub(super) audit: BTreeMap<u64, AuditRow>,
+    /// Bytes of arguments of all retained instances.
+    pub(super) queued_bytes: u64,
+    /// Subscriptions of all clients.
+    pub(super) subscribed: usize,
+    pub(super) history: History,
     pub(super) due: BTreeSet<(Stamp, Due)>,
     pub(super) bytes: u64,
 }
+
+/// What a site that nobody bounds may use.
+static NO_QUOTAS: Quotas = Quotas {
+    connections: None,
+    principal_connections: None,
+    events_per_s: None,
+    bytes_per_s: None,
+    service_events_per_s: None,
+    service_bytes_per_s: None,
+    requests_per_s: None,
+    principal_requests_per_s: None,
+    services: None,
+    clients: None,
+    subscriptions: None,
+    client_subscriptions: None,
+    queue_bytes: None,
+};
 
 /// What a site without a row would have; such a site is never handed out.
 static NO_SETTINGS: SiteSettings = SiteSettings {
@@ -125,6 +159,13 @@ impl Site {
             requests: BTreeMap::new(),
             attempt: None,
             keys: 0,
+            tickets: BTreeMap::new(),
+            quotas: None,
+            rates: BTreeMap::new(),
+            audit: BTreeMap::new(),
+            queued_bytes: 0,
+            subscribed: 0,
+            history: History::default(),
             due: BTreeSet::new(),
             bytes: 0,
         }
@@ -264,6 +305,11 @@ impl Site {
         self.tokens.get(id)
     }
 
+    /// The token of this id, unless it has ended by itself.
+    pub fn valid_token(&self, id: &str, now: Stamp) -> Option<&TokenRow> {
+        self.token(id).filter(|row| row.expires.is_none_or(|at| now < at))
+    }
+
     /// All tokens, by id.
     pub fn tokens(&self) -> impl Iterator<Item = &TokenRow> {
         self.tokens.values()
@@ -273,6 +319,46 @@ impl Site {
     pub fn tokens_after(&self, after: &str) -> impl Iterator<Item = &TokenRow> + use<'_> {
         let range = self.tokens.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         range.map(|(_, row)| row)
+    }
+
+    /// The ticket of this id.
+    pub fn ticket(&self, id: &str) -> Option<&TicketRow> {
+        self.tickets.get(id)
+    }
+
+    /// What the site may use.
+    pub fn quotas(&self) -> &Quotas {
+        self.quotas.as_ref().map_or(&NO_QUOTAS, |row| &row.quotas)
+    }
+
+    /// Bytes of arguments of all retained instances.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// Subscriptions of all clients.
+    pub fn subscribed(&self) -> usize {
+        self.subscribed
+    }
+
+    /// The record of acts, the newest first, below this number.
+    pub fn audit_before(&self, number: u64) -> impl Iterator<Item = &AuditRow> {
+        self.audit.range(..number).rev().map(|(_, row)| row)
+    }
+
+    /// What became of an instance that is retained no more, if this replica remembers.
+    pub fn departed(&self, id: InstanceId) -> Option<&Departed> {
+        self.history.find(id)
+    }
+
+    /// What of an event, above an id, this receiver will never get: as far as this replica
+    /// remembers.
+    pub fn missed(&self, event: EventKey, after: InstanceId, receiver: &Receiver) -> Missed {
+        self.history.missed(event, after, |departed| match (&departed.client, receiver) {
+            (None, _) => true,
+            (Some(addressee), Receiver::Client(client)) => addressee == client,
+            (Some(_), Receiver::Stateless) => false,
+        })
     }
 
     /// Tokens that act as this principal. Looks at every token.
@@ -392,7 +478,7 @@ impl Site {
         let Some(event) = self.event(event) else {
             return false;
         };
-        if self.admits(receiver).is_err() {
+        if self.admits(receiver).is_err() || self.is_paused(event.key, receiver) {
             return false;
         }
         let (registered, user) = match receiver {
@@ -413,8 +499,18 @@ impl Site {
         }
     }
 
+    /// Whether an administrator holds this receiver's deliveries of the event back.
+    pub fn is_paused(&self, event: EventKey, receiver: &Receiver) -> bool {
+        match receiver {
+            Receiver::Client(client) => {
+                self.subscription(client, event).is_some_and(|row| row.paused.is_some())
+            }
+            Receiver::Stateless => false,
+        }
+    }
+
     /// Whether a user holds a role: given to it, or the owner role for [`OWNER`].
-    fn holds(&self, user: &UserId, role: &str) -> bool {
+    pub(super) fn holds(&self, user: &UserId, role: &str) -> bool {
         let given = |user: &UserRow| user.roles.iter().any(|held| held.as_str() == role);
         let owner_role = || self.structure()?.owner_role.as_ref();
         self.user(user.as_str()).is_some_and(given)

@@ -69,6 +69,24 @@ impl State {
         self.bytes >= self.limits.partition_bytes_max
     }
 
+    /// The record of acts kept under this name, whether or not there is such a site; the newest
+    /// first, below this number.
+    pub fn audit_before(
+        &self,
+        site: &str,
+        number: u64,
+    ) -> impl Iterator<Item = &super::audit::AuditRow> {
+        self.sites.get(site).into_iter().flat_map(move |site| site.audit_before(number))
+    }
+
+    /// The numbers of the newest and the oldest entry kept under a name; (0, 1) when there is none.
+    pub(super) fn audit_bounds(&self, site: &str) -> (u64, u64) {
+        let audit = self.sites.get(site).map(|site| &site.audit);
+        let newest = audit.and_then(|audit| audit.last_key_value()).map_or(0, |(last, _)| *last);
+        let oldest = audit.and_then(|audit| audit.first_key_value()).map_or(1, |(first, _)| *first);
+        (newest, oldest)
+    }
+
     /// The earliest expiry of anything: when the next tick has something to do.
     pub fn next_due(&self) -> Option<Stamp> {
         self.due.first().map(|(stamp, _)| *stamp)
@@ -129,7 +147,8 @@ impl State {
                 if let Some(name) = key.site()
                     && self.sites.contains_key(name)
                 {
-                    self.change(name, |site| site.delete(key));
+                    let now = self.clock;
+                    self.change(name, |site| site.delete(key, now));
                 }
             }
         }
@@ -175,7 +194,11 @@ impl State {
             | RowKey::Subscription(name, _, _)
             | RowKey::Token(name, _)
             | RowKey::Request(name, _)
-            | RowKey::Attempt(name) => self.sites.get(name)?.row(key),
+            | RowKey::Attempt(name)
+            | RowKey::Ticket(name, _)
+            | RowKey::Quota(name)
+            | RowKey::Rate(name, _)
+            | RowKey::Audit(name, _) => self.sites.get(name)?.row(key),
         }
     }
 
@@ -188,11 +211,11 @@ impl State {
         own.chain(self.sites.values().flat_map(Site::rows))
     }
 
-    /// The rows of the sites that exist, for a backup: without what is left of others, and without
-    /// the attempts by which they were restored. Clones as it goes.
+    /// The rows of the sites that exist, for a backup: without what is left of others, without
+    /// the attempts by which they were restored, and without what is gone before anybody restores it. Clones as it goes.
     pub fn rows_of_sites(&self) -> impl Iterator<Item = Row> {
         let rows = self.sites().flat_map(Site::rows);
-        rows.filter(|row| !matches!(row, Row::Attempt(_)))
+        rows.filter(|row| !matches!(row, Row::Attempt(_) | Row::Ticket(_) | Row::Rate(_)))
     }
 
     /// The newest attempt to restore a site, also of one that is there by now.

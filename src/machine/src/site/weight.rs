@@ -3,7 +3,9 @@
 //! A weight depends on the row alone, so every replica counts the same. The fixed parts cover the
 //! row, its place in the maps and its index entries; they are rounded up rather than exact.
 
+use super::audit::AuditRow;
 use super::command::{Arguments, Principal};
+use super::credential::TicketRow;
 use super::row::{
     ClientRow, DeclaredRow, EventRow, Instance, KeyRow, RequestRow, Row, ServiceRow, SiteRow,
     SubscriptionRow, TokenRow, UserRow,
@@ -123,11 +125,25 @@ impl Weight for SubscriptionRow {
 impl Weight for TokenRow {
     fn weight(&self) -> u64 {
         let principal = match &self.principal {
-            Principal::Admin | Principal::Observer => 0,
+            Principal::Admin | Principal::Operator | Principal::Observer => 0,
             Principal::Service(id) => text(id.as_str()),
             Principal::Client(id) => text(id.as_str()),
         };
-        2 * ROW + text(self.id.as_str()) + principal
+        2 * ROW + text(self.id.as_str()) + principal + text(&self.note)
+    }
+}
+
+impl Weight for TicketRow {
+    fn weight(&self) -> u64 {
+        3 * ROW + 2 * text(self.id.as_str())
+    }
+}
+
+impl Weight for AuditRow {
+    fn weight(&self) -> u64 {
+        let note = &self.note;
+        let texts = [&note.by.who, &note.by.address, &note.act, &note.target, &note.result];
+        2 * ROW + texts.into_iter().map(|part| text(part)).sum::<u64>()
     }
 }
 
@@ -143,6 +159,11 @@ pub(super) const OUTCOME: u64 = 64;
 pub(super) const STORE: u64 = 2 * ROW;
 /// The head of a site.
 pub(super) const HEAD: u64 = ROW;
+
+/// The quotas of a site.
+pub(super) const QUOTA: u64 = 3 * ROW;
+/// What is left of a rate.
+pub(super) const RATE: u64 = 2 * ROW;
 
 /// An attempt to restore a site.
 pub(super) const ATTEMPT: u64 = ROW;
@@ -166,6 +187,10 @@ impl Weight for Row {
             Self::Token(row) => row.weight(),
             Self::Request(row) => row.weight(),
             Self::Attempt(_) => ATTEMPT,
+            Self::Ticket(row) => row.weight(),
+            Self::Quota(_) => QUOTA,
+            Self::Rate(_) => RATE,
+            Self::Audit(row) => row.weight(),
         }
     }
 }

@@ -10,23 +10,24 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::governed::governed;
 use crate::world::*;
 
-fn name<T: for<'a> From<&'a str> + std::fmt::Debug + 'static>(
+pub fn name<T: for<'a> From<&'a str> + std::fmt::Debug + 'static>(
     names: &'static [&'static str],
 ) -> impl Strategy<Value = T> {
     (0..names.len()).prop_map(move |index| T::from(names[index]))
 }
 
-fn site() -> impl Strategy<Value = SiteName> {
+pub fn site() -> impl Strategy<Value = SiteName> {
     name(&["s", "s", "s", "s", "t"])
 }
 
-fn service() -> impl Strategy<Value = ServiceId> {
+pub fn service() -> impl Strategy<Value = ServiceId> {
     name(&["v", "v", "w"])
 }
 
-fn client() -> impl Strategy<Value = ClientId> {
+pub fn client() -> impl Strategy<Value = ClientId> {
     name(&["c", "c", "d", "bad id"])
 }
 
@@ -93,7 +94,7 @@ fn new_event() -> impl Strategy<Value = NewEvent> {
     )
 }
 
-fn items() -> impl Strategy<Value = Vec<SubscriptionRequest>> {
+pub fn items() -> impl Strategy<Value = Vec<SubscriptionRequest>> {
     let one = (name::<String>(&["r", "q", "p", "x"]), any::<bool>(), option::of(990u32..1100));
     let one = one.prop_map(|(name, latest, ack_timeout_ms)| SubscriptionRequest {
         start: if latest { Start::Latest } else { Start::Earliest },
@@ -116,7 +117,7 @@ fn incarnation() -> impl Strategy<Value = Incarnation> {
     prop_oneof![5 => 0u64..5, 1 => Just(u64::MAX)].prop_map(Incarnation)
 }
 
-fn action() -> impl Strategy<Value = AdminAction> {
+pub fn action() -> impl Strategy<Value = AdminAction> {
     use AdminAction::*;
     let token = || name::<TokenId>(&["t1", "t2"]);
     let principal = prop_oneof![
@@ -237,6 +238,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => limits().prop_map(Command::SetLimits),
         1 => any::<u64>().prop_map(|seed| Command::Renew { seed }),
         3 => restore(),
+        6 => governed(),
     ]
 }
 
@@ -246,7 +248,8 @@ fn restore() -> impl Strategy<Value = Command> {
     parts.prop_map(|(site, attempt, part, last)| {
         let (id, hash) = ("restored".into(), Digest([1; 32]));
         let (principal, created) = (Principal::Observer, Stamp(1));
-        let token = TokenRow { site: site.clone(), id, hash, principal, created };
+        let (expires, note) = (Some(Stamp(9_000_000)), String::new());
+        let token = TokenRow { site: site.clone(), id, hash, principal, created, expires, note };
         let row = last.then(|| SiteRow {
             site: site.clone(),
             created: Stamp(1),
@@ -317,7 +320,16 @@ fn guide(state: &State, command: &mut Command) {
         | Command::Renew { .. }
         | Command::Directory(_)
         | Command::Compare
+        | Command::Administer(_)
+        | Command::Record { .. }
+        | Command::IssueTicket(_)
         | Command::Restore(_) => {}
+        Command::RedeemTicket(redeem) => {
+            let site = state.site(redeem.site.as_str());
+            if let Some(row) = site.and_then(|site| site.ticket(redeem.id.as_str())) {
+                redeem.hash = row.hash;
+            }
+        }
     }
 }
 
@@ -346,6 +358,8 @@ fn check_invariants(state: &State) {
         Row::Instance(row) => row.expires,
         Row::Key(row) => Some(row.expires),
         Row::Request(row) => Some(row.expires),
+        Row::Ticket(row) => Some(row.expires),
+        Row::Token(row) => row.expires,
         _ => None,
     });
     assert_eq!(state.next_due(), due.min());
@@ -396,7 +410,26 @@ fn check_site(site: &Site, rows: &[Row]) {
         }
     }
     assert_eq!(seen, instances.len(), "no instance without its event");
+    let bytes: u64 = instances.values().map(|it| it.argument_bytes()).sum();
+    assert_eq!(site.queued_bytes(), bytes);
+    let subscribed: usize = site.clients().map(|it| site.subscriptions(&it.id).count()).sum();
+    assert_eq!(site.subscribed(), subscribed);
     check_accounts(site);
+    check_rulings(site);
+}
+
+/// A ruling says what authority says.
+fn check_rulings(site: &Site) {
+    let clients = site.clients().map(|row| Receiver::Client(row.id.clone()));
+    for receiver in clients.chain([Receiver::Stateless, Receiver::Client("nobody".into())]) {
+        let enters = matches!(site.ruling_enter(&receiver), Ruling::Allowed(_));
+        assert_eq!(enters, site.admits(&receiver).is_ok());
+        for event in site.events() {
+            let name = event.definition.name.as_str();
+            let receives = matches!(site.ruling_receive(name, &receiver), Ruling::Allowed(_));
+            assert_eq!(receives, site.may_receive(event.key, &receiver), "{name} {receiver:?}");
+        }
+    }
 }
 
 fn check_accounts(site: &Site) {
@@ -426,7 +459,7 @@ fn check_accounts(site: &Site) {
     assert!(site.settings().multi_service || site.services().count() <= 1);
     for token in site.tokens() {
         assert!(match &token.principal {
-            Principal::Admin | Principal::Observer => true,
+            Principal::Admin | Principal::Operator | Principal::Observer => true,
             Principal::Service(id) => site.service(id.as_str()).is_some(),
             Principal::Client(id) => site.client(id.as_str()).is_some(),
         });

@@ -9,12 +9,14 @@ use super::super::ids::{
 };
 use super::super::limits::Limits;
 use super::super::outcome::{Effect, Outcome, Refusal};
+use super::super::quota::Quota;
 use super::super::row::{
     ClientRow, HeadRow, Row, RowKey, ServiceRow, SubscriptionRow, TokenRow, UserRow,
 };
 use super::super::site::Site;
 use super::super::validate::{check_account, check_declared, check_roles, invalid};
 use super::admin::conflict;
+use super::govern::check_quota;
 use super::{Verdict, head};
 
 /// Judges whether one more fits.
@@ -33,11 +35,11 @@ fn done() -> Verdict {
     Verdict::new(Outcome::Done)
 }
 
-fn wake_service(site: &Site, service: &ServiceId, verdict: &mut Verdict) {
+pub(super) fn wake_service(site: &Site, service: &ServiceId, verdict: &mut Verdict) {
     verdict.effects.push(Effect::Service { site: site.name().clone(), service: service.clone() });
 }
 
-fn wake_client(site: &Site, client: &ClientId, verdict: &mut Verdict) {
+pub(super) fn wake_client(site: &Site, client: &ClientId, verdict: &mut Verdict) {
     verdict.effects.push(Effect::Client { site: site.name().clone(), client: client.clone() });
 }
 
@@ -50,6 +52,9 @@ fn raise_epoch_floor(site: &Site, epoch: Epoch, verdict: &mut Verdict) {
 fn delete_tokens(site: &Site, principal: &Principal, verdict: &mut Verdict) {
     for token in site.tokens_of(principal) {
         verdict.delete(RowKey::Token(site.name().clone(), token.id.clone()));
+    }
+    for ticket in site.tickets.values().filter(|ticket| ticket.principal == *principal) {
+        verdict.delete(RowKey::Ticket(site.name().clone(), ticket.id.clone()));
     }
 }
 
@@ -66,6 +71,7 @@ pub(super) fn create_service(
         return Err(conflict("a single-service site takes one service"));
     }
     check_room("services", site.services.len(), limits.services_max)?;
+    check_quota(Quota::Services, site.quotas().services, site.services().count())?;
     let mut verdict = done();
     verdict.put(Row::Service(ServiceRow {
         site: site.name().clone(),
@@ -86,6 +92,12 @@ pub(super) fn create_service(
 pub(super) fn delete_service(site: &Site, id: &ServiceId) -> Result<Verdict, Refusal> {
     let service = site.service(id.as_str()).ok_or(Refusal::UnknownService)?;
     let mut verdict = done();
+    // The account goes first: what was in its queues is then known to have gone with it.
+    if let Some(rows) = site.services.get(id) {
+        for row in site.rows_of_service(id, rows) {
+            verdict.delete(row.key());
+        }
+    }
     for event in site.events() {
         let mut queue = site.queue(event.key, id).peekable();
         if queue.peek().is_some() {
@@ -95,12 +107,10 @@ pub(super) fn delete_service(site: &Site, id: &ServiceId) -> Result<Verdict, Ref
             verdict.delete(RowKey::Instance(site.name().clone(), instance.id));
         }
     }
-    if let Some(rows) = site.services.get(id) {
-        for row in site.rows_of_service(id, rows) {
-            verdict.delete(row.key());
-        }
-    }
     delete_tokens(site, &Principal::Service(id.clone()), &mut verdict);
+    if site.rates.contains_key(&Some(id.clone())) {
+        verdict.delete(RowKey::Rate(site.name().clone(), Some(id.clone())));
+    }
     raise_epoch_floor(site, service.epoch, &mut verdict);
     wake_service(site, id, &mut verdict);
     Ok(verdict)
@@ -125,6 +135,7 @@ pub(super) fn create_client(
     }
     check_user(site, user.as_ref())?;
     check_room("clients", site.clients.len(), limits.clients_max)?;
+    check_quota(Quota::Clients, site.quotas().clients, site.clients.len())?;
     let mut verdict = done();
     verdict.put(Row::Client(ClientRow {
         site: site.name().clone(),
@@ -228,6 +239,17 @@ pub(super) fn delete_user(site: &Site, id: &UserId) -> Result<Verdict, Refusal> 
     Ok(verdict)
 }
 
+/// Judges whether the account that somebody shall act as is there.
+pub(super) fn check_principal(site: &Site, principal: &Principal) -> Result<(), Refusal> {
+    match principal {
+        Principal::Admin | Principal::Operator | Principal::Observer => Ok(()),
+        Principal::Service(id) => {
+            site.service(id.as_str()).map(|_| ()).ok_or(Refusal::UnknownService)
+        }
+        Principal::Client(id) => site.client(id.as_str()).map(|_| ()).ok_or(Refusal::UnknownClient),
+    }
+}
+
 /// A token wakes nobody when it is created: no session can be using it yet.
 pub(super) fn create_token(
     limits: &Limits,
@@ -241,15 +263,7 @@ pub(super) fn create_token(
     if site.token(id.as_str()).is_some() {
         return Err(Refusal::AlreadyExists);
     }
-    match principal {
-        Principal::Admin | Principal::Observer => {}
-        Principal::Service(service) => {
-            site.service(service.as_str()).ok_or(Refusal::UnknownService)?;
-        }
-        Principal::Client(client) => {
-            site.client(client.as_str()).ok_or(Refusal::UnknownClient)?;
-        }
-    }
+    check_principal(site, principal)?;
     check_room("tokens", site.tokens.len(), limits.tokens_max)?;
     let mut verdict = done();
     verdict.put(Row::Token(TokenRow {
@@ -258,6 +272,8 @@ pub(super) fn create_token(
         hash,
         principal: principal.clone(),
         created: now,
+        expires: None,
+        note: String::new(),
     }));
     Ok(verdict)
 }

@@ -16,7 +16,7 @@ use super::super::state::State;
 use super::super::structure::Structure;
 use super::super::validate::check_account;
 use super::structure::{How, install};
-use super::{Verdict, accounts, check_incarnation, find};
+use super::{Verdict, accounts, check_incarnation, find, govern};
 
 pub(super) fn conflict(detail: impl Into<String>) -> Refusal {
     Refusal::Conflict { detail: detail.into() }
@@ -92,6 +92,17 @@ fn act(
         AdminAction::RevokeToken { id } => accounts::revoke_token(site, id),
         AdminAction::Seek { client, event, after } => accounts::seek(site, client, event, *after),
         AdminAction::Unsubscribe { client, event } => accounts::unsubscribe(site, client, event),
+        AdminAction::IssueToken { id, hash, principal, lifetime_ms, note } => {
+            govern::issue_token(limits, site, now, (id, *hash, principal), *lifetime_ms, note)
+        }
+        AdminAction::SetQuotas { quotas } => govern::set_quotas(site, quotas),
+        AdminAction::PutSubscription { client, item } => {
+            govern::put_subscription(limits, site, client, item)
+        }
+        AdminAction::Pause { client, event } => govern::pause(site, client, event, Some(now)),
+        AdminAction::Resume { client, event } => govern::pause(site, client, event, None),
+        AdminAction::KickClient { client } => govern::kick_client(site, client),
+        AdminAction::KickService { service } => govern::kick_service(site, service),
     }
 }
 

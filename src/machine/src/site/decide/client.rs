@@ -11,10 +11,12 @@ use super::super::command::{Advance, Claim, Start, Subscribe, SubscribeMode, Sub
 use super::super::ids::{ClientId, EventKey, InstanceId, SiteName};
 use super::super::limits::{Limits, SUBSCRIBE_ITEMS_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal, SubscribeResult};
+use super::super::quota::Quota;
 use super::super::row::{ClientRow, Row, RowKey, SubscriptionRow};
 use super::super::site::{Receiver, Site};
 use super::super::state::State;
 use super::super::validate::invalid;
+use super::govern::check_quota;
 use super::{Verdict, check_epoch, find, next_epoch, take_over};
 
 fn find_client<'a>(site: &'a Site, client: &ClientId) -> Result<&'a ClientRow, Refusal> {
@@ -48,7 +50,7 @@ pub(super) fn attach(
 pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &subscribe.site)?;
     let client = find_client(site, &subscribe.client)?;
-    check_epoch(subscribe.epoch, client.epoch)?;
+    check_epoch(subscribe.epoch, client.epoch, &client.sessions)?;
     if subscribe.items.len() > SUBSCRIBE_ITEMS_MAX {
         let detail = format!("0..={SUBSCRIBE_ITEMS_MAX}, was {}", subscribe.items.len());
         return Err(Refusal::Invalid(invalid("items", detail)));
@@ -65,6 +67,10 @@ pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict,
             match subscribe.mode {
                 SubscribeMode::Exact | SubscribeMode::Add => {
                     check_options(state.limits(), index, item)?;
+                    if !after.contains_key(&event) {
+                        let all = (site.subscribed() + after.len()).saturating_sub(before.len());
+                        check_room(site, all, after.len())?;
+                    }
                     let row = subscription(site, client, event, item, after.get(&event));
                     let generation = row.generation;
                     after.insert(event, row);
@@ -152,7 +158,31 @@ fn subscription(
         start: item.start,
         ack_timeout_ms: item.ack_timeout_ms,
         max_attempts: item.max_attempts,
+        paused: kept.and_then(|kept| kept.paused),
     }
+}
+
+/// One subscription as an administrator asks for it.
+pub(super) fn put_one(
+    limits: &Limits,
+    site: &Site,
+    client: &ClientRow,
+    item: &SubscriptionRequest,
+) -> Result<SubscriptionRow, Refusal> {
+    let event = find_event(site, item)?;
+    check_options(limits, 0, item)?;
+    let kept = site.subscription(&client.id, event);
+    if kept.is_none() {
+        check_room(site, site.subscribed(), site.subscriptions(&client.id).count())?;
+    }
+    Ok(subscription(site, client, event, item, kept))
+}
+
+/// Judges whether a client with so many subscriptions may have one more, on a site with so many.
+fn check_room(site: &Site, all: usize, own: usize) -> Result<(), Refusal> {
+    let quotas = site.quotas();
+    check_quota(Quota::Subscriptions, quotas.subscriptions, all)?;
+    check_quota(Quota::ClientSubscriptions, quotas.client_subscriptions, own)
 }
 
 /// Removes some of a client's subscriptions with their cursors; their generation is remembered.
@@ -169,7 +199,7 @@ pub(super) fn remove(client: &ClientRow, removed: &[&SubscriptionRow], verdict: 
 pub(super) fn advance(state: &State, advance: &Advance) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &advance.site)?;
     let client = find_client(site, &advance.client)?;
-    check_epoch(advance.epoch, client.epoch)?;
+    check_epoch(advance.epoch, client.epoch, &client.sessions)?;
     if advance.incarnation != site.incarnation() {
         return Err(Refusal::StalePosition);
     }

@@ -9,6 +9,7 @@ mod accounts;
 mod admin;
 mod client;
 mod directory;
+mod govern;
 mod raise;
 mod restore;
 mod service;
@@ -95,6 +96,10 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Directory(command) => directory::change(state.directory(), command).into(),
         Command::Restore(restore) => restore::restore(state, restore).into(),
         Command::Compare => Verdict::new(Outcome::Done),
+        Command::Administer(asked) => govern::administer_for(state, now, asked).into(),
+        Command::Record { site, notes } => govern::record(state, now, site, notes).into(),
+        Command::IssueTicket(ticket) => govern::issue_ticket(state, now, ticket).into(),
+        Command::RedeemTicket(redeem) => govern::redeem_ticket(state, now, redeem).into(),
         Command::Renew { seed } => renew(state, *seed),
     }
 }
@@ -181,11 +186,14 @@ fn take_over(
 }
 
 /// Judges the epoch that a session names; 0 is no session.
-fn check_epoch(named: Epoch, newest: Epoch) -> Result<(), Refusal> {
-    if named != newest || newest == Epoch::default() {
-        return Err(Refusal::StaleEpoch { newest });
+fn check_epoch(named: Epoch, newest: Epoch, sessions: &[SessionId]) -> Result<(), Refusal> {
+    if named == newest && newest != Epoch::default() {
+        return Ok(());
     }
-    Ok(())
+    if named < newest && sessions.last() == Some(&SessionId::KICKED) {
+        return Err(Refusal::Kicked);
+    }
+    Err(Refusal::StaleEpoch { newest })
 }
 
 fn check_incarnation(incarnation: Incarnation) -> Result<(), Refusal> {

@@ -15,6 +15,7 @@ use super::super::limits::{
     OWN_KEY_START, PRIVATE_SIZE, REQUEST_MEMORY_MS,
 };
 use super::super::outcome::{Decision, Effect, Outcome, Raised, Refusal, Rejection};
+use super::super::quota::{Quota, Rates, TooMuch, Wait, charge};
 use super::super::row::{EventRow, HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey};
 use super::super::site::Site;
 use super::super::state::State;
@@ -51,7 +52,7 @@ fn answer(duplicate: bool, decision: Decision) -> Outcome {
 pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &raise.site)?;
     let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
-    check_epoch(raise.epoch, service.epoch)?;
+    check_epoch(raise.epoch, service.epoch, &service.sessions)?;
     let store = site.store(service.id.as_str(), raise.uid);
     if store.is_some_and(|store| store.retired) {
         return Err(Refusal::StoreSuperseded);
@@ -79,6 +80,7 @@ pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict,
         return Err(Refusal::OverCapacity);
     }
     let mut verdict = Verdict::new(Outcome::Done);
+    admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
     let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
     let mut mark = store.clone();
     mark.last = raise.sequence;
@@ -130,6 +132,7 @@ pub(super) fn raise_keyed(
     }
     let memory_ms = if own { REQUEST_MEMORY_MS } else { KEY_MEMORY_MS };
     let mut verdict = Verdict::new(Outcome::Done);
+    admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
     let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
     verdict.put(Row::Key(KeyRow {
         site: site.name().clone(),
@@ -141,6 +144,48 @@ pub(super) fn raise_keyed(
     }));
     verdict.outcome = answer(false, decision);
     Ok(verdict)
+}
+
+/// Judges an event by the site's quotas, and takes it from what is left of its rates.
+fn admit(
+    state: &State,
+    site: &Site,
+    now: Stamp,
+    service: &ServiceId,
+    event: &NewEvent,
+    verdict: &mut Verdict,
+) -> Result<(), Refusal> {
+    let quotas = site.quotas();
+    let bytes = event.argument_bytes();
+    if let Some(most) = quotas.queue_bytes
+        && let Ok(definition) = judge(state.limits(), site, event)
+    {
+        let freed: u64 = surplus(site, definition, service).map(|old| old.argument_bytes()).sum();
+        if bytes > freed && (site.queued_bytes() + bytes).saturating_sub(freed) > most {
+            return Err(Refusal::QuotaExceeded { quota: Quota::QueueBytes, most });
+        }
+    }
+    let site_rates = Rates { events: quotas.events_per_s, bytes: quotas.bytes_per_s };
+    let service_rates =
+        Rates { events: quotas.service_events_per_s, bytes: quotas.service_bytes_per_s };
+    let buckets = [
+        (None, site_rates, Quota::EventsPerSecond, Quota::BytesPerSecond),
+        (Some(service), service_rates, Quota::ServiceEventsPerSecond, Quota::ServiceBytesPerSecond),
+    ];
+    for (of, rates, events_quota, bytes_quota) in buckets {
+        if rates.events.is_none() && rates.bytes.is_none() {
+            continue;
+        }
+        let known = site.rates.get(&of.cloned());
+        let limited =
+            |quota, most, wait: Wait| Refusal::RateLimited { quota, most, retry_ms: wait.ms };
+        let row = charge(site.name(), of, known, rates, now, bytes).map_err(|much| match much {
+            TooMuch::Events(most, wait) => limited(events_quota, most, wait),
+            TooMuch::Bytes(most, wait) => limited(bytes_quota, most, wait),
+        })?;
+        verdict.put(Row::Rate(row));
+    }
+    Ok(())
 }
 
 /// Decides about an event, and stores it if it is to be.
@@ -163,10 +208,9 @@ fn store_event(
     {
         return Decision::Ignored(null.id);
     }
-    let (lifetime_s, size) = match definition.definition.kind {
-        Kind::Replacing { .. } => (None, 1),
-        Kind::Queueing { lifetime_s, size, .. } => (Some(lifetime_s), size),
-        Kind::Private { lifetime_s } => (Some(lifetime_s), PRIVATE_SIZE),
+    let lifetime_s = match definition.definition.kind {
+        Kind::Replacing { .. } => None,
+        Kind::Queueing { lifetime_s, .. } | Kind::Private { lifetime_s } => Some(lifetime_s),
     };
     let lifetime_s = lifetime_s.map(|longest| event.lifetime_s.unwrap_or(longest));
     let id = site.head().next();
@@ -181,7 +225,7 @@ fn store_event(
         arguments: event.arguments.clone(),
     })));
     verdict.put(Row::Head(HeadRow { last_instance: id, ..head(site) }));
-    evict(site, definition, service, size, verdict);
+    evict(site, definition, service, verdict);
     let site = site.name().clone();
     verdict.effects.push(match &event.client {
         Some(client) => Effect::Client { site, client: client.clone() },
@@ -191,14 +235,28 @@ fn store_event(
 }
 
 /// Makes room for one more: removes the oldest of a queue until it fits its size again.
-fn evict(site: &Site, event: &EventRow, service: &ServiceId, size: u32, verdict: &mut Verdict) {
-    let Some(queue) = site.queue_rows(event.key, service) else { return };
-    let size = usize::try_from(size).unwrap_or(usize::MAX).max(1);
-    let surplus = (queue.len() + 1).saturating_sub(size);
-    for id in queue.keys().take(surplus) {
-        verdict.delete(RowKey::Instance(site.name().clone(), *id));
-        verdict.effects.extend(removed(site, *id));
+fn evict(site: &Site, event: &EventRow, service: &ServiceId, verdict: &mut Verdict) {
+    for instance in surplus(site, event, service) {
+        verdict.delete(RowKey::Instance(site.name().clone(), instance.id));
+        verdict.effects.extend(removed(site, instance.id));
     }
+}
+
+/// What has to go of a queue, the oldest first, for one more to fit its size.
+fn surplus<'a>(
+    site: &'a Site,
+    event: &EventRow,
+    service: &ServiceId,
+) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
+    let queue = site.queue_rows(event.key, service);
+    let size = match event.definition.kind {
+        Kind::Replacing { .. } => 1,
+        Kind::Queueing { size, .. } => size,
+        Kind::Private { .. } => PRIVATE_SIZE,
+    };
+    let size = usize::try_from(size).unwrap_or(usize::MAX).max(1);
+    let surplus = queue.map_or(0, |queue| (queue.len() + 1).saturating_sub(size));
+    queue.into_iter().flat_map(|queue| queue.values()).take(surplus)
 }
 
 /// Judges an event by its definition: what is wrong with it is wrong for good.

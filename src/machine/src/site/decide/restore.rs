@@ -9,12 +9,13 @@ use super::super::command::Restore;
 use super::super::outcome::{Outcome, Refusal};
 use super::super::row::{AttemptRow, Row, ServiceRow};
 use super::super::state::State;
-use super::super::validate::invalid;
+use super::super::validate::{check_account, invalid};
 use super::Verdict;
 use super::admin::conflict;
 
 pub(super) fn restore(state: &State, restore: &Restore) -> Result<Verdict, Refusal> {
     let Restore { site: name, attempt, part, rows } = restore;
+    check_account("site", name.as_str()).map_err(Refusal::Invalid)?;
     let foreign = |row: &Row| row.site() != Some(name) || matches!(row, Row::Attempt(_));
     if let Some(index) = rows.iter().position(foreign) {
         let field = format!("rows[{index}]");

@@ -45,8 +45,9 @@ pub(super) fn install(
         match (wanted.remove(&identity(&row.definition)), how) {
             (None, _) => {
                 removed.insert(row.key);
-                drop_all(&rows.retained, verdict);
+                // The event goes first: what was in its queues is then known to have gone with it.
                 verdict.delete(RowKey::Event(site.name().clone(), row.key));
+                drop_all(&rows.retained, verdict);
             }
             (Some(definition), How::Construct(_) | How::Change) => {
                 change(rows, row, definition, verdict);

@@ -9,6 +9,7 @@ use super::super::row::RowKey;
 use super::super::site::{Due, Site};
 use super::super::state::State;
 use super::Verdict;
+use super::govern::token_ended;
 
 pub(super) fn tick(state: &State, now: Stamp, limit: u32) -> Verdict {
     let mut verdict = Verdict::new(Outcome::Done);
@@ -24,6 +25,11 @@ pub(super) fn tick(state: &State, now: Stamp, limit: u32) -> Verdict {
                 verdict.delete(RowKey::Key(name, service.clone(), key.clone()));
             }
             Due::Request(id) => verdict.delete(RowKey::Request(name, *id)),
+            Due::Ticket(id) => verdict.delete(RowKey::Ticket(name, id.clone())),
+            Due::Token(id) => {
+                verdict.delete(RowKey::Token(name, id.clone()));
+                verdict.effects.push(token_ended(site));
+            }
         }
     }
     // One write per row, and at most `limit` rows.

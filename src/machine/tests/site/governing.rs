@@ -1,0 +1,331 @@
+//! Acts on somebody's behalf and their record, quotas, pauses, kicks, tokens that end, tickets.
+
+use ackord_machine::site::audit::{AUDIT_ENTRIES_MAX, COMMON};
+use ackord_machine::site::*;
+
+use crate::world::*;
+
+fn by() -> By {
+    By { who: "token:t9".to_owned(), address: "192.0.2.7".to_owned() }
+}
+
+impl World {
+    fn administer(
+        &mut self,
+        number: u64,
+        action: AdminAction,
+        expected: Option<Precondition>,
+    ) -> Outcome {
+        let (request, site) = (request(50_000 + number), SITE.into());
+        self.run(Command::Administer(Administer { request, site, action, by: by(), expected }))
+    }
+
+    fn record(&self, site: &str) -> Vec<(String, String)> {
+        let rows = self.state.audit_before(site, u64::MAX);
+        let mut rows: Vec<_> =
+            rows.map(|row| (row.note.act.clone(), row.note.target.clone())).collect();
+        rows.reverse();
+        rows
+    }
+
+    fn quotas(&mut self, quotas: Quotas) {
+        self.done(AdminAction::SetQuotas { quotas });
+    }
+}
+
+fn pair(act: &str, target: &str) -> (String, String) {
+    (act.to_owned(), target.to_owned())
+}
+
+#[test]
+fn an_act_and_its_entry_are_one() {
+    let mut world = World::with(usual());
+    let create = AdminAction::CreateClient { id: "new".into(), user: None };
+    assert_eq!(world.administer(1, create.clone(), None), Outcome::Done);
+    assert_eq!(world.record(SITE), [pair("client.create", "clients/new")]);
+    // The same request again is the same act; a refused one is none.
+    assert_eq!(world.administer(1, create.clone(), None), Outcome::Done);
+    assert_eq!(refusal(world.administer(2, create, None)), Refusal::AlreadyExists);
+    assert_eq!(world.record(SITE).len(), 1);
+    let entry = world.state.audit_before(SITE, u64::MAX).next().unwrap();
+    assert_eq!((entry.note.by.clone(), entry.at), (by(), Stamp(world.now)));
+    // The end of a site is told where it outlives the site.
+    assert_eq!(world.administer(3, AdminAction::DeleteSite, None), Outcome::Done);
+    assert_eq!(world.record(SITE), []);
+    assert_eq!(world.record(COMMON), [pair("site.delete", "sites/s")]);
+}
+
+#[test]
+fn the_record_keeps_the_newest_entries() {
+    let mut world = World::with(usual());
+    let note = |count| Note {
+        by: by(),
+        act: "site.read".to_owned(),
+        target: String::new(),
+        result: "access-denied".to_owned(),
+        count,
+    };
+    let rounds = AUDIT_ENTRIES_MAX as u32 / 250 + 1;
+    for round in 0..rounds {
+        let notes = (0..250).map(|index| note(round * 250 + index)).collect();
+        world.run_unchecked(Command::Record { site: SITE.into(), notes });
+    }
+    let kept: Vec<_> = world.state.audit_before(SITE, u64::MAX).map(|row| row.note.count).collect();
+    assert_eq!(kept.len(), AUDIT_ENTRIES_MAX);
+    assert_eq!(kept.first(), Some(&(rounds * 250 - 1)));
+    let site = "nobody".into();
+    let outcome = world.run(Command::Record { site, notes: vec![note(1)] });
+    assert_eq!(refusal(outcome), Refusal::UnknownSite);
+    let too_many = Command::Record { site: SITE.into(), notes: vec![note(1); 257] };
+    assert!(matches!(refusal(world.run(too_many)), Refusal::Invalid(_)));
+}
+
+#[test]
+fn an_object_that_is_not_as_expected_stays_as_it_is() {
+    let mut world = World::with(usual());
+    let create = |roles: &[&str]| AdminAction::CreateUser {
+        id: "z".into(),
+        roles: roles.iter().map(|role| RoleName::from(*role)).collect(),
+    };
+    let update = AdminAction::UpdateUser { id: "z".into(), roles: vec!["Operator".into()] };
+    let present = Some(Precondition::Present);
+    assert_eq!(refusal(world.administer(1, update.clone(), present)), Refusal::Precondition);
+    let absent = Some(Precondition::Absent);
+    assert_eq!(world.administer(2, create(&["Admin"]), absent), Outcome::Done);
+    assert_eq!(refusal(world.administer(3, create(&[]), absent)), Refusal::Precondition);
+    let object = Object::User("z".into());
+    let read = world.site().revision(&object).unwrap();
+    assert_eq!(
+        world.administer(4, update.clone(), Some(Precondition::Revision(read))),
+        Outcome::Done
+    );
+    // Somebody was faster.
+    let late = world.administer(5, update.clone(), Some(Precondition::Revision(read)));
+    assert_eq!(refusal(late), Refusal::Precondition);
+    // But a repeat of what was done is told so, although the object has changed by it.
+    assert_eq!(world.administer(4, update, Some(Precondition::Revision(read))), Outcome::Done);
+}
+
+#[test]
+fn counts_are_bounded_by_quotas() {
+    let mut world = World::multi(usual());
+    world.quotas(Quotas {
+        services: Some(2),
+        clients: Some(2),
+        subscriptions: Some(3),
+        client_subscriptions: Some(2),
+        ..Quotas::default()
+    });
+    let exceeded = |quota, most| Refusal::QuotaExceeded { quota, most };
+    let clients = world.site().clients().count();
+    assert_eq!(clients, 1);
+    world.create_client("d", None);
+    let more = AdminAction::CreateClient { id: "e".into(), user: None };
+    assert_eq!(world.refused(more), exceeded(Quota::Clients, 2));
+    let more = AdminAction::CreateService { id: "x".into() };
+    assert_eq!(world.refused(more), exceeded(Quota::Services, 2));
+    world.subscribe("c", &["r", "q"]);
+    let put = |client: &str, event: &str| AdminAction::PutSubscription {
+        client: client.into(),
+        item: item(event),
+    };
+    assert_eq!(world.refused(put("c", "p")), exceeded(Quota::ClientSubscriptions, 2));
+    world.done(put("d", "r"));
+    assert_eq!(world.refused(put("d", "q")), exceeded(Quota::Subscriptions, 3));
+    // What is there may be changed all the same.
+    world.done(put("d", "r"));
+    let huge = Quotas { clients: Some(u64::MAX), ..Quotas::default() };
+    assert!(matches!(
+        world.refused(AdminAction::SetQuotas { quotas: huge }),
+        Refusal::Invalid(invalid) if invalid.field == "clients"
+    ));
+}
+
+#[test]
+fn a_rate_is_one_over_all_services_and_each_has_its_own() {
+    let mut world = World::multi(usual());
+    world.quotas(Quotas {
+        events_per_s: Some(40),
+        service_events_per_s: Some(24),
+        ..Quotas::default()
+    });
+    // A quarter of a second's worth at once: 10 of the site, 6 of a service.
+    let mut raised = [0u64; 2];
+    let mut refused = Vec::new();
+    for (index, service) in ["v", "w"].into_iter().enumerate() {
+        loop {
+            let number = raised[index] + 1;
+            match world.raise_as(service, 1, number, event("q", "1")) {
+                Outcome::Raised(_) => raised[index] += 1,
+                other => break refused.push(refusal(other)),
+            }
+        }
+    }
+    assert_eq!(raised, [6, 4]);
+    let limited = |quota, most, retry_ms| Refusal::RateLimited { quota, most, retry_ms };
+    assert_eq!(
+        refused,
+        [limited(Quota::ServiceEventsPerSecond, 24, 42), limited(Quota::EventsPerSecond, 40, 25)]
+    );
+    // The number was not used up, and a duplicate costs nothing.
+    assert!(matches!(world.raise_as("v", 1, 6, event("q", "1")), Outcome::Raised(_)));
+    world.now += 42;
+    assert!(matches!(world.raise_as("v", 1, 7, event("q", "1")), Outcome::Raised(_)));
+    // Without quotas nothing is left of the buckets.
+    world.quotas(Quotas::default());
+    assert!(!world.state.rows().any(|row| matches!(row, Row::Rate(_) | Row::Quota(_))));
+}
+
+#[test]
+fn queues_are_bounded_in_bytes_but_may_turn_over() {
+    let mut world = World::with(usual());
+    world.attach("v", 1);
+    // "application/json" counts too: 16 bytes.
+    world.quotas(Quotas { queue_bytes: Some(60), ..Quotas::default() });
+    let mut number = 0;
+    let mut raise = |world: &mut World, event: NewEvent| {
+        number += 1;
+        let outcome = world.raise_as("v", 1, number, event);
+        if matches!(outcome, Outcome::Refused(_)) {
+            number -= 1;
+        }
+        outcome
+    };
+    for _ in 0..3 {
+        assert!(matches!(raise(&mut world, event("q", "1234")), Outcome::Raised(_)));
+    }
+    assert_eq!(world.site().queued_bytes(), 60);
+    let exceeded = Refusal::QuotaExceeded { quota: Quota::QueueBytes, most: 60 };
+    assert_eq!(refusal(raise(&mut world, event("r", "1"))), exceeded);
+    // The full queue of three gives up as much as it gets.
+    assert!(matches!(raise(&mut world, event("q", "5678")), Outcome::Raised(_)));
+    assert_eq!(refusal(raise(&mut world, event("q", "56789"))), exceeded);
+    assert!(matches!(raise(&mut world, event("q", "1")), Outcome::Raised(_)));
+}
+
+#[test]
+fn a_kicked_session_is_told_so_and_a_new_one_may_come() {
+    let mut world = World::with(usual());
+    let epoch = world.attach_client("c");
+    world.subscribe("c", &["q"]);
+    assert!(matches!(world.raise_as("v", 1, 1, event("q", "1")), Outcome::Raised(_)));
+    let kick = AdminAction::KickClient { client: "c".into() };
+    world.done(kick.clone());
+    let advance = Command::Advance(Advance {
+        site: SITE.into(),
+        client: "c".into(),
+        event: world.site().event_named("q").unwrap().key,
+        epoch,
+        incarnation: world.site().incarnation(),
+        generation: Generation(0),
+        instance: InstanceId(1),
+    });
+    assert_eq!(refusal(world.run(advance)), Refusal::Kicked);
+    // Again: there is no session to end.
+    let before = world.state.clone();
+    world.done(kick);
+    assert_eq!(world.site().client("c"), before.site(SITE).unwrap().client("c"));
+    assert!(world.attach_client("c") > epoch.next());
+    let old = world.site().service("v").unwrap().epoch;
+    world.done(AdminAction::KickService { service: "v".into() });
+    assert!(!world.site().service("v").unwrap().online());
+    let raise = Command::Raise(Raise {
+        site: SITE.into(),
+        service: "v".into(),
+        epoch: old,
+        uid: uid(1),
+        sequence: Sequence(2),
+        event: event("q", "2"),
+    });
+    assert_eq!(refusal(world.run(raise)), Refusal::Kicked);
+    world.attach("v", 1);
+    assert!(matches!(world.raise_as("v", 1, 2, event("q", "2")), Outcome::Raised(_)));
+}
+
+#[test]
+fn a_paused_subscription_gets_nothing_until_it_is_resumed() {
+    let mut world = World::with(usual());
+    world.subscribe("c", &["q"]);
+    let (client, event) = (ClientId::from("c"), EventName::from("q"));
+    let key = world.site().event_named("q").unwrap().key;
+    let receiver = Receiver::Client(client.clone());
+    world.done(AdminAction::Pause { client: client.clone(), event: event.clone() });
+    assert!(!world.site().may_receive(key, &receiver));
+    // A client that lists it again does not get round it.
+    world.subscribe("c", &["q"]);
+    assert!(world.site().is_paused(key, &receiver));
+    world.done(AdminAction::Resume { client: client.clone(), event });
+    assert!(world.site().may_receive(key, &receiver));
+    let unknown = AdminAction::Pause { client, event: "r".into() };
+    assert_eq!(world.refused(unknown), Refusal::UnknownSubscription);
+}
+
+#[test]
+fn a_token_ends_by_itself_and_wakes_its_sessions() {
+    let mut world = World::with(usual());
+    let issue = |lifetime_ms, note: &str| AdminAction::IssueToken {
+        id: "t".into(),
+        hash: Digest([1; 32]),
+        principal: Principal::Operator,
+        lifetime_ms,
+        note: note.to_owned(),
+    };
+    assert!(matches!(world.refused(issue(Some(0), "")), Refusal::Invalid(_)));
+    assert!(matches!(world.refused(issue(None, "a\nb")), Refusal::Invalid(_)));
+    world.done(issue(Some(5000), "the panel in the hall"));
+    let end = Stamp(world.now + 5000);
+    assert!(world.site().valid_token("t", Stamp(end.0 - 1)).is_some());
+    assert!(world.site().valid_token("t", end).is_none(), "before any tick");
+    assert_eq!(world.state.next_due(), Some(end));
+    world.now += 5000;
+    world.effects.clear();
+    assert_eq!(world.run(Command::Tick { limit: 10 }), Outcome::Ticked { removed: 1 });
+    assert!(world.site().token("t").is_none());
+    assert_eq!(world.effects, [Effect::Site { site: SITE.into() }]);
+}
+
+#[test]
+fn a_ticket_is_good_once_and_not_for_long() {
+    let mut world = World::with(usual());
+    let token = AdminAction::CreateToken {
+        id: "t".into(),
+        hash: Digest([9; 32]),
+        principal: Principal::Client("c".into()),
+    };
+    world.done(token);
+    let issue = |id: &str, lifetime_ms| {
+        Command::IssueTicket(IssueTicket {
+            site: SITE.into(),
+            id: id.into(),
+            hash: Digest([1; 32]),
+            principal: Principal::Client("c".into()),
+            token: Some("t".into()),
+            lifetime_ms,
+        })
+    };
+    let redeem = |id: &str, hash: u8, attempt| {
+        Command::RedeemTicket(RedeemTicket {
+            site: SITE.into(),
+            id: id.into(),
+            hash: Digest([hash; 32]),
+            attempt,
+        })
+    };
+    for lifetime in [0, 300_001] {
+        assert!(matches!(refusal(world.run(issue("k", lifetime))), Refusal::Invalid(_)));
+    }
+    assert_eq!(world.run(issue("k", 60_000)), Outcome::Done);
+    assert_eq!(world.run(issue("k", 60_000)), Outcome::Done, "the same again");
+    assert_eq!(refusal(world.run(redeem("k", 2, 1))), Refusal::UnknownToken, "wrong secret");
+    let good =
+        Outcome::Redeemed { principal: Principal::Client("c".into()), token: Some("t".into()) };
+    assert_eq!(world.run(redeem("k", 1, 1)), good);
+    assert_eq!(world.run(redeem("k", 1, 1)), good, "the same attempt gets its answer");
+    assert_eq!(refusal(world.run(redeem("k", 1, 2))), Refusal::UnknownToken, "used");
+    world.run(issue("late", 1000));
+    world.now += 1000;
+    assert_eq!(refusal(world.run(redeem("late", 1, 1))), Refusal::UnknownToken, "expired");
+    world.run(issue("orphan", 60_000));
+    world.done(AdminAction::RevokeToken { id: "t".into() });
+    assert_eq!(refusal(world.run(redeem("orphan", 1, 1))), Refusal::UnknownToken, "revoked");
+}
