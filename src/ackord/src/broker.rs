@@ -71,6 +71,8 @@ impl Running {
         let broker = Broker::new(node.clone(), BrokerOptions::default());
         let ending = broker.clone();
         tokio::spawn(async move { ending.end_left_behind().await });
+        let recording = broker.clone();
+        tokio::spawn(async move { recording.keep_record().await });
         let options = GatewayOptions {
             listeners: vec![listener],
             admin_hash,

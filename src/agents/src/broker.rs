@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
+use ackord_machine::site::audit::COMMON;
 use ackord_machine::site::{
-    AdminAction, Administer, Command, Digest, IssueTicket, NewEvent, Outcome, Place, Principal,
-    RaiseKeyed, Receiver, RedeemTicket, RequestId, Restore, Row, ServiceId, SessionId, Site,
-    SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Administer, AuditRow, Command, Digest, IssueTicket, NewEvent, Note, Outcome,
+    Place, Principal, Quotas, RaiseKeyed, Receiver, RedeemTicket, RequestId, Restore, Row,
+    ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -28,8 +29,10 @@ use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
 use crate::proposals;
+use crate::record::{self, Recorder};
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
+use crate::usage::{Full, Usage};
 use crate::{token, translate};
 
 /// Reads that are confirmed at a time on behalf of those who are not known here.
@@ -66,6 +69,10 @@ pub(crate) struct Inner {
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
     shutdown: watch::Sender<bool>,
+    /// What is to be recorded of refused attempts.
+    record: Recorder,
+    /// The connections of each site.
+    usage: Arc<Usage>,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -115,6 +122,8 @@ impl Broker {
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
             shutdown: watch::Sender::new(false),
+            record: Recorder::default(),
+            usage: Arc::default(),
             leaving: AtomicUsize::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -140,6 +149,53 @@ impl Broker {
         tokio::select! {
             _done = work => {}
             _stop = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+
+    /// Has something recorded, soon: see [`Broker::keep_record`].
+    pub fn note(&self, site: SiteName, note: Note) {
+        // Nobody can fill the record of a site that is not there.
+        let known = self.read_site(site.as_str(), |_, _| ()).is_some();
+        let site = if known { site } else { SiteName::from(COMMON) };
+        self.inner.record.note(site, note);
+    }
+
+    /// Writes what was noted into the record, every [`record::INTERVAL`], until this broker stops.
+    pub async fn keep_record(&self) {
+        let mut stopping = self.inner.shutdown.subscribe();
+        let mut ticks = tokio::time::interval(record::INTERVAL);
+        loop {
+            let stop = tokio::select! {
+                _tick = ticks.tick() => false,
+                _stop = stopping.wait_for(|stopping| *stopping) => true,
+            };
+            for (site, notes) in self.inner.record.take() {
+                let command = Command::Record { site: site.clone(), notes: notes.clone() };
+                let patience = self.inner.options.admin_deadline;
+                let told =
+                    proposals::propose_until(&self.partition(&site), command, patience).await;
+                if let Err((code, _)) = told {
+                    let lost: u64 = notes.iter().map(|note| u64::from(note.count)).sum();
+                    tracing::warn!(%site, %code, lost, "refused attempts were not recorded");
+                }
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// The acts kept under a name in all partitions, the newest first.
+    pub fn read_common_record(&self, mut look: impl FnMut(u32, &AuditRow) -> bool) {
+        for partition in self.inner.node.partitions() {
+            let number = partition.number();
+            partition.read(|state| {
+                for row in state.audit_before(COMMON, u64::MAX) {
+                    if !look(number, row) {
+                        break;
+                    }
+                }
+            });
         }
     }
 
@@ -436,7 +492,7 @@ impl Broker {
             let detail = "the token is not a service's";
             return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
         };
-        let Some(counted) = self.place(&connection.outbox, "service", encode) else { return };
+        let Some(counted) = self.place(&connection, "service", encode) else { return };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
         let session = ServiceSession::new(site, service.clone(), credential, session_id());
         ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
@@ -464,11 +520,37 @@ impl Broker {
                 return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
             }
         };
-        let Some(counted) = self.place(&connection.outbox, kind, encode) else { return };
+        let Some(counted) = self.place(&connection, kind, encode) else { return };
         let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
         let session = ClientSession::new(site, receiver, credential, session_id(), options);
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
+    }
+
+    /// What a site may use, as applied on this node.
+    pub fn quotas(&self, site: &str) -> Quotas {
+        self.read_site(site, |site, _| site.quotas().clone()).unwrap_or_default()
+    }
+
+    /// Connections of a site on this node.
+    pub fn connections(&self, site: &str) -> u64 {
+        self.inner.usage.connections(site)
+    }
+
+    /// Whether the site's quotas leave room for a connection of this account; `None` is a guest.
+    ///
+    /// # Errors
+    /// The quota that is used up.
+    pub fn has_room(&self, site: &str, principal: &Option<Principal>) -> Result<(), Full> {
+        self.inner.usage.has_room(&SiteName::from(site), principal, &self.quotas(site))
+    }
+
+    /// The nodes that vote in the partition of a site, as this node sees it.
+    pub fn replicas(&self, site: &str) -> Vec<u64> {
+        let number = self.partition(&SiteName::from(site)).number();
+        let cluster = self.inner.node.cluster();
+        let group = cluster.groups.into_iter().find(|group| group.group == number);
+        group.map(|group| group.voters).unwrap_or_default()
     }
 
     /// Sessions that are open on this node.
@@ -511,15 +593,25 @@ impl Broker {
 
     fn place(
         &self,
-        outbox: &Outbox,
+        connection: &Connection,
         kind: &'static str,
         encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
     ) -> Option<Counted> {
+        let outbox = &connection.outbox;
         if *self.inner.shutdown.borrow() {
             refuse(outbox, CloseReason::ShuttingDown, "the node is shutting down", encode);
             return None;
         }
-        let counted = Counted::take(&self.inner, kind);
+        let (site, owner) = (&connection.site, connection.principal.clone());
+        let seat = match self.inner.usage.take(site, owner, &self.quotas(site.as_str())) {
+            Ok(seat) => seat,
+            Err(full) => {
+                let detail = format!("quota {}: at most {}", full.quota, full.most);
+                refuse(outbox, CloseReason::LimitReached, &detail, encode);
+                return None;
+            }
+        };
+        let counted = Counted::take(&self.inner, kind, seat);
         if counted.is_none() {
             refuse(outbox, CloseReason::LimitReached, "the node has all its sessions", encode);
         }

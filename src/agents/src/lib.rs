@@ -21,16 +21,19 @@ mod options;
 mod outbox;
 mod outcomes;
 mod proposals;
+mod record;
 mod service;
 mod shell;
 mod timers;
 pub mod token;
 pub mod translate;
+mod usage;
 
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
+pub use usage::Full;
 
 pub use ackord_machine::site::Principal;

@@ -21,22 +21,24 @@ use crate::notice::Notice;
 use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
 use crate::translate::Terms;
+use crate::usage::Seat;
 
 /// Counts a session as long as it lives.
 pub(crate) struct Counted {
     broker: Arc<Inner>,
     kind: &'static str,
+    _seat: Seat,
 }
 
 impl Counted {
-    /// Takes a place for a session; `None` when there is none left.
-    pub fn take(broker: &Arc<Inner>, kind: &'static str) -> Option<Self> {
+    /// Takes a place for a session that has its seat; `None` when there is none left.
+    pub fn take(broker: &Arc<Inner>, kind: &'static str, seat: Seat) -> Option<Self> {
         let max = broker.options.sessions_max;
         let take = |count: usize| (count < max).then_some(count + 1);
         broker.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         broker.metrics.sessions.with_label_values(&[kind]).inc();
         broker.metrics.opened.with_label_values(&[kind]).inc();
-        Some(Self { broker: broker.clone(), kind })
+        Some(Self { broker: broker.clone(), kind, _seat: seat })
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::options::GatewayLimits;
+use crate::rates::Rates;
 
 /// Shared by all workers.
 pub struct Context {
@@ -17,6 +18,7 @@ pub struct Context {
     pub origins: Vec<String>,
     pub limits: GatewayLimits,
     pub metrics: Metrics,
+    pub rates: Rates,
     /// Cancelled when the front stops: not ready any more, sockets are closed.
     pub stopping: CancellationToken,
     /// The tasks of the open WebSockets.
@@ -37,6 +39,7 @@ impl Context {
             origins,
             limits,
             metrics: Metrics::new(),
+            rates: Rates::default(),
             stopping: CancellationToken::new(),
             sockets: TaskTracker::new(),
             connections: AtomicUsize::new(0),

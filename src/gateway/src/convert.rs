@@ -25,6 +25,14 @@ pub fn start_out(start: machine::Start) -> Start {
     }
 }
 
+/// Where a subscription starts, as the machine knows it.
+pub fn start_in(start: Start) -> machine::Start {
+    match start {
+        Start::Earliest => machine::Start::Earliest,
+        Start::Latest => machine::Start::Latest,
+    }
+}
+
 /// Settings as the machine knows them.
 pub fn settings_in(settings: &SiteSettings) -> machine::SiteSettings {
     machine::SiteSettings {

@@ -16,6 +16,7 @@ mod convert;
 mod http;
 mod metrics;
 mod options;
+mod rates;
 mod route;
 mod server;
 mod waiting;

@@ -24,6 +24,13 @@ pub enum NodeAct {
     Remove,
 }
 
+/// Whether a subscription's deliveries are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Pause,
+    Resume,
+}
+
 /// Which endpoint a WebSocket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -64,6 +71,15 @@ pub enum Route {
     ClientSubscriptions { site: String, client: String },
     Subscription { site: String, client: String, event: String },
     Seek { site: String, client: String, event: String },
+    Flow { site: String, client: String, event: String, flow: Flow },
+    KickClient { site: String, id: String },
+    KickService { site: String, id: String },
+    Quotas { site: String },
+    Tickets { site: String },
+    Audit { site: String },
+    ClusterAudit,
+    Why { site: String },
+    CanI { site: String },
     Raise { site: String, event: String },
     Socket { site: String, endpoint: Endpoint },
 }
@@ -100,6 +116,7 @@ impl Route {
                 };
                 Self::NodeState { id: own(id), act }
             }
+            ["v1", "audit"] => Self::ClusterAudit,
             ["v1", "sites"] => Self::Sites,
             ["v1", "sites", site] => Self::Site { site: own(site) },
             ["v1", "sites", site, rest @ ..] => Self::of_site(own(site), rest)?,
@@ -129,6 +146,17 @@ impl Route {
             ["clients", id, "subscriptions", event, "seek"] => {
                 Self::Seek { site, client: own(id), event: own(event) }
             }
+            ["clients", id, "subscriptions", event, act @ ("pause" | "resume")] => {
+                let flow = if *act == "pause" { Flow::Pause } else { Flow::Resume };
+                Self::Flow { site, client: own(id), event: own(event), flow }
+            }
+            ["clients", id, "kick"] => Self::KickClient { site, id: own(id) },
+            ["services", id, "kick"] => Self::KickService { site, id: own(id) },
+            ["quotas"] => Self::Quotas { site },
+            ["tickets"] => Self::Tickets { site },
+            ["audit"] => Self::Audit { site },
+            ["why"] => Self::Why { site },
+            ["can-i"] => Self::CanI { site },
             ["users", id] => Self::User { site, id: own(id) },
             ["tokens", id] => Self::Token { site, id: own(id) },
             ["queues", event] => Self::Queue { site, event: own(event) },
@@ -146,6 +174,10 @@ impl Route {
             | Self::Cluster
             | Self::Backup { .. }
             | Self::Sites
+            | Self::Audit { .. }
+            | Self::ClusterAudit
+            | Self::Why { .. }
+            | Self::CanI { .. }
             | Self::Queue { .. } => &["GET", "HEAD"],
             Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
@@ -153,7 +185,7 @@ impl Route {
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
                 &["GET", "HEAD", "PUT", "DELETE"]
             }
-            Self::Structure { .. } => &["GET", "HEAD", "PUT"],
+            Self::Quotas { .. } | Self::Structure { .. } => &["GET", "HEAD", "PUT"],
             Self::List { list, .. } => match list {
                 List::Tokens => &["GET", "HEAD", "POST"],
                 List::Services
@@ -162,7 +194,12 @@ impl Route {
                 | List::Queues
                 | List::Subscriptions => &["GET", "HEAD"],
             },
-            Self::Token { .. } | Self::Subscription { .. } => &["GET", "HEAD", "DELETE"],
+            Self::Subscription { .. } => &["GET", "HEAD", "PUT", "DELETE"],
+            Self::Token { .. } => &["GET", "HEAD", "DELETE"],
+            Self::Flow { .. }
+            | Self::KickClient { .. }
+            | Self::KickService { .. }
+            | Self::Tickets { .. } => &["POST"],
             Self::ApplyDeclared { .. } | Self::Seek { .. } | Self::Raise { .. } => &["POST"],
         }
     }
@@ -198,6 +235,16 @@ impl Route {
             Self::ClientSubscriptions { .. } => "client-subscriptions",
             Self::Subscription { .. } => "subscription",
             Self::Seek { .. } => "seek",
+            Self::Flow { flow: Flow::Pause, .. } => "pause",
+            Self::Flow { flow: Flow::Resume, .. } => "resume",
+            Self::KickClient { .. } => "kick-client",
+            Self::KickService { .. } => "kick-service",
+            Self::Quotas { .. } => "quotas",
+            Self::Tickets { .. } => "tickets",
+            Self::Audit { .. } => "audit",
+            Self::ClusterAudit => "cluster-audit",
+            Self::Why { .. } => "why",
+            Self::CanI { .. } => "can-i",
             Self::Raise { .. } => "raise",
             Self::Socket { endpoint, .. } => match endpoint {
                 Endpoint::Service => "service-socket",

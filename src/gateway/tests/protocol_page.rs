@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use ackord_wire::code::CLOSE_CODES;
 use ackord_wire::codec::set_hash;
 use ackord_wire::frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
+use ackord_wire::govern;
 use ackord_wire::problem::Problem;
 use ackord_wire::resource;
 use ackord_wire::{Code, Codec};
@@ -62,6 +63,11 @@ fn every_example_is_what_its_type_says() {
             "Subscription" => check::<resource::Subscription>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
             "Cluster" => check::<resource::Cluster>(text),
+            "NewTicket" => check::<govern::NewTicket>(text),
+            "SiteQuotas" => check::<govern::SiteQuotas>(text),
+            "AuditEntry" => check::<govern::AuditEntry>(text),
+            "Why" => check::<govern::Why>(text),
+            "CanI" => check::<govern::CanI>(text),
             "Problem" => check::<Problem>(text),
             other => panic!("an example of an unknown type {other:?}"),
         }

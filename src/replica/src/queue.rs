@@ -180,6 +180,36 @@ fn structure_bytes(structure: &Structure) -> usize {
     structure.service_type.len() + structure.contract_author.len() + 2 * roles + events
 }
 
+fn action_bytes(action: &AdminAction) -> usize {
+    match action {
+        AdminAction::ApplyStructure { structure, .. } => structure_bytes(structure),
+        AdminAction::CreateUser { roles, .. } | AdminAction::UpdateUser { roles, .. } => {
+            roles.iter().map(|role| 16 + role.as_str().len()).sum()
+        }
+        AdminAction::CreateSite { .. }
+        | AdminAction::UpdateSite { .. }
+        | AdminAction::DeleteSite
+        | AdminAction::ApplyDeclared { .. }
+        | AdminAction::CreateService { .. }
+        | AdminAction::DeleteService { .. }
+        | AdminAction::CreateClient { .. }
+        | AdminAction::UpdateClient { .. }
+        | AdminAction::DeleteClient { .. }
+        | AdminAction::DeleteUser { .. }
+        | AdminAction::CreateToken { .. }
+        | AdminAction::RevokeToken { .. }
+        | AdminAction::Seek { .. }
+        | AdminAction::Unsubscribe { .. }
+        | AdminAction::SetQuotas { .. }
+        | AdminAction::Pause { .. }
+        | AdminAction::Resume { .. }
+        | AdminAction::KickClient { .. }
+        | AdminAction::KickService { .. } => 0,
+        AdminAction::IssueToken { note, .. } => note.len(),
+        AdminAction::PutSubscription { item, .. } => item.event.as_str().len(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,35 +251,5 @@ mod tests {
         assert!(!queue.finished());
         assert_eq!(queue.take(2, usize::MAX).len(), 1);
         assert!(queue.finished());
-    }
-}
-
-fn action_bytes(action: &AdminAction) -> usize {
-    match action {
-        AdminAction::ApplyStructure { structure, .. } => structure_bytes(structure),
-        AdminAction::CreateUser { roles, .. } | AdminAction::UpdateUser { roles, .. } => {
-            roles.iter().map(|role| 16 + role.as_str().len()).sum()
-        }
-        AdminAction::CreateSite { .. }
-        | AdminAction::UpdateSite { .. }
-        | AdminAction::DeleteSite
-        | AdminAction::ApplyDeclared { .. }
-        | AdminAction::CreateService { .. }
-        | AdminAction::DeleteService { .. }
-        | AdminAction::CreateClient { .. }
-        | AdminAction::UpdateClient { .. }
-        | AdminAction::DeleteClient { .. }
-        | AdminAction::DeleteUser { .. }
-        | AdminAction::CreateToken { .. }
-        | AdminAction::RevokeToken { .. }
-        | AdminAction::Seek { .. }
-        | AdminAction::Unsubscribe { .. }
-        | AdminAction::SetQuotas { .. }
-        | AdminAction::Pause { .. }
-        | AdminAction::Resume { .. }
-        | AdminAction::KickClient { .. }
-        | AdminAction::KickService { .. } => 0,
-        AdminAction::IssueToken { note, .. } => note.len(),
-        AdminAction::PutSubscription { item, .. } => item.event.as_str().len(),
     }
 }

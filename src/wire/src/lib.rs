@@ -9,6 +9,7 @@
 pub mod code;
 pub mod codec;
 pub mod frame;
+pub mod govern;
 pub mod limits;
 pub mod payload;
 pub mod problem;

@@ -220,6 +220,12 @@ pub enum Principal {
 pub struct TokenBody {
     /// What its bearer may do.
     pub principal: Principal,
+    /// Seconds until it ends by itself; absent is until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// What it is for, at most 128 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// A token that was just made: the only time its secret is shown.
@@ -231,6 +237,9 @@ pub struct NewToken {
     pub token: String,
     /// What its bearer may do.
     pub principal: Principal,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// A token, without its secret.
@@ -242,6 +251,12 @@ pub struct Token {
     pub principal: Principal,
     /// When it was created.
     pub created_ms: u64,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// The queues of an event: one for each service of a multi-service site, seen as one.
@@ -314,6 +329,9 @@ pub struct Subscription {
     pub max_attempts: Option<u32>,
     /// Whether the client may receive it at the moment.
     pub granted: bool,
+    /// Since when an administrator holds its deliveries back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_ms: Option<u64>,
 }
 
 /// Where a subscription is to go on.

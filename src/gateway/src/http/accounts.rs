@@ -1,7 +1,7 @@
 //! Services, clients and users: the accounts of a site.
 
 use ackord_agents::translate;
-use ackord_machine::site::{self as machine, AdminAction, Site};
+use ackord_machine::site::{self as machine, AdminAction, Object, Site};
 use ackord_wire::resource::{self, ClientBody, ServiceBody, UserBody};
 use ackord_wire::{Code, Problem};
 use actix_web::http::Method;
@@ -158,7 +158,7 @@ async fn delete(
     Ok(Answer::no_content())
 }
 
-async fn answer_service(
+pub async fn answer_service(
     allowed: &Allowed<'_>,
     site: &str,
     id: &str,
@@ -167,19 +167,26 @@ async fn answer_service(
     let found = allowed.look(site, |site, _| {
         let mut service = service_out(site, site.service(id)?);
         service.declared = site.declared(id).map(|declared| translate::structure_to_wire(declared));
-        Some(service)
+        Some((service, site.revision(&Object::Service(id.into()))))
     });
-    found.await?.map(|service| put_answer(&service, known)).ok_or_else(|| not_found("service", id))
+    let found =
+        found.await?.map(|(service, revision)| put_answer(&service, known).tagged(revision));
+    found.ok_or_else(|| not_found("service", id))
 }
 
-async fn answer_client(
+pub async fn answer_client(
     allowed: &Allowed<'_>,
     site: &str,
     id: &str,
     known: bool,
 ) -> Result<Answer, Problem> {
-    let found = allowed.look(site, |site, _| site.client(id).map(client_out)).await?;
-    found.map(|client| put_answer(&client, known)).ok_or_else(|| not_found("client", id))
+    let look = |site: &Site, _| {
+        let client = client_out(site.client(id)?);
+        Some((client, site.revision(&Object::Client(id.into()))))
+    };
+    let found = allowed.look(site, look).await?;
+    let found = found.map(|(client, revision)| put_answer(&client, known).tagged(revision));
+    found.ok_or_else(|| not_found("client", id))
 }
 
 async fn answer_user(
@@ -188,8 +195,13 @@ async fn answer_user(
     id: &str,
     known: bool,
 ) -> Result<Answer, Problem> {
-    let found = allowed.look(site, |site, _| site.user(id).map(user_out)).await?;
-    found.map(|user| put_answer(&user, known)).ok_or_else(|| not_found("user", id))
+    let look = |site: &Site, _| {
+        let user = user_out(site.user(id)?);
+        Some((user, site.revision(&Object::User(id.into()))))
+    };
+    let found = allowed.look(site, look).await?;
+    let found = found.map(|(user, revision)| put_answer(&user, known).tagged(revision));
+    found.ok_or_else(|| not_found("user", id))
 }
 
 fn put_answer(resource: &impl serde::Serialize, known: bool) -> Answer {

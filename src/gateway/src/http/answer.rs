@@ -11,11 +11,15 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
 use serde::Serialize;
 
+use super::exchange::tag_of;
+
 /// An answer that is no problem.
 pub struct Answer {
     status: u16,
     content_type: &'static str,
     body: Body,
+    /// The entity tag.
+    tag: Option<String>,
 }
 
 enum Body {
@@ -37,25 +41,34 @@ impl Answer {
 
     /// 204.
     pub fn no_content() -> Self {
-        Self { status: 204, content_type: "", body: Body::Text(String::new()) }
+        Self::new(204, "", Body::Text(String::new()))
     }
 
     /// 200 with metrics in Prometheus text format.
     pub fn metrics(body: String) -> Self {
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
-        Self { status: 200, content_type, body: Body::Text(body) }
+        Self::new(200, content_type, Body::Text(body))
     }
 
     /// 200 with bytes that are made piece by piece.
     pub fn pieces(pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
-        let body = Body::Pieces(Box::new(pieces));
-        Self { status: 200, content_type: "application/octet-stream", body }
+        Self::new(200, "application/octet-stream", Body::Pieces(Box::new(pieces)))
     }
 
     fn json(status: u16, resource: &impl Serialize) -> Self {
         // Resources are maps of plain values with string keys, which the encoder cannot refuse.
         let body = serde_json::to_string(resource).expect("a resource is encodable");
-        Self { status, content_type: "application/json", body: Body::Text(body) }
+        Self::new(status, "application/json", Body::Text(body))
+    }
+
+    fn new(status: u16, content_type: &'static str, body: Body) -> Self {
+        Self { status, content_type, body, tag: None }
+    }
+
+    /// The same with the entity tag of this revision.
+    pub fn tagged(mut self, revision: Option<u64>) -> Self {
+        self.tag = revision.map(tag_of);
+        self
     }
 
     pub fn into_response(self) -> HttpResponse {
@@ -66,6 +79,9 @@ impl Answer {
         response
             .insert_header((header::CONTENT_TYPE, self.content_type))
             .insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(tag) = self.tag {
+            response.insert_header((header::ETAG, tag));
+        }
         match self.body {
             Body::Text(text) => response.body(text),
             Body::Pieces(pieces) => {

@@ -3,7 +3,8 @@
 //! A token of another site, a revoked one and a site that does not exist are told apart by nobody
 //! but the node's administrator: all are `bad-credentials`.
 
-use ackord_machine::site::{Principal, ServiceId};
+use ackord_agents::Broker;
+use ackord_machine::site::{Principal, ServiceId, TokenId};
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,17 @@ pub enum Caller {
     Site(Principal),
 }
 
+/// Somebody who has shown a credential that is good here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Who they are.
+    pub caller: Caller,
+    /// How the record of acts calls them.
+    pub who: String,
+    /// The token that they have shown: sessions end with it.
+    pub token: Option<TokenId>,
+}
+
 /// What an act takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Need<'a> {
@@ -28,6 +40,8 @@ pub enum Need<'a> {
     Node,
     /// To administer the site.
     Admin,
+    /// To keep the site running.
+    Operate,
     /// To read everything of the site.
     Read,
     /// To be anybody of the site.
@@ -38,25 +52,61 @@ pub enum Need<'a> {
     ReadClient(&'a str),
 }
 
-impl Caller {
+impl Bearer {
     /// Who the bearer of the request's token is, for an address of this site.
     pub async fn of(context: &Context, headers: &HeaderMap, site: &str) -> Result<Self, Problem> {
         let token = bearer(headers)?.ok_or_else(missing)?;
         if is_node_admin(context, token) {
-            return Ok(Self::Node);
+            return Ok(Self::node());
         }
-        context.broker.authenticate(site, token).await.map(Self::Site).map_err(unknown)
+        let principal = context.broker.authenticate(site, token).await.map_err(unknown)?;
+        let token = Broker::token_id(token);
+        Ok(Self { caller: Caller::Site(principal), who: claimed(headers), token })
     }
 
     /// Who the bearer is, for an address above the sites.
     pub fn of_node(context: &Context, headers: &HeaderMap) -> Result<Self, Problem> {
         let token = bearer(headers)?.ok_or_else(missing)?;
         if is_node_admin(context, token) {
-            return Ok(Self::Node);
+            return Ok(Self::node());
         }
         Err(unknown(Code::BadCredentials))
     }
 
+    fn node() -> Self {
+        Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None }
+    }
+}
+
+/// Uses a ticket up: who its bearer is, and the token that it was drawn with.
+pub async fn redeem(
+    context: &Context,
+    site: &str,
+    ticket: &str,
+) -> Result<(Principal, Option<TokenId>), Problem> {
+    context.broker.redeem_ticket(site, ticket).await.map_err(|code| match code {
+        Code::BadCredentials => {
+            let detail = "the ticket is unknown here, used, expired or revoked: draw another one";
+            Problem::new(code, detail).field("?ticket")
+        }
+        code => unknown(code),
+    })
+}
+
+/// How the record calls whoever sends this request, good credential or not: by what they claim,
+/// never by a secret.
+pub fn claimed(headers: &HeaderMap) -> String {
+    match bearer(headers) {
+        Ok(None) => "anonymous".to_owned(),
+        Ok(Some(token)) => match Broker::token_id(token) {
+            Some(id) => format!("token:{id}"),
+            None => "unknown".to_owned(),
+        },
+        Err(_) => "unreadable".to_owned(),
+    }
+}
+
+impl Caller {
     /// Whether they may.
     pub fn may(&self, need: Need<'_>) -> Result<(), Problem> {
         let allowed = match (need, self) {
@@ -69,6 +119,10 @@ impl Caller {
                 | Principal::Observer
                 | Principal::Service(_)
                 | Principal::Client(_) => false,
+            },
+            (Need::Operate, Self::Site(principal)) => match principal {
+                Principal::Admin | Principal::Operator => true,
+                Principal::Observer | Principal::Service(_) | Principal::Client(_) => false,
             },
             (
                 Need::Read | Need::ReadService(_) | Need::ReadClient(_),
@@ -145,6 +199,7 @@ fn denied(need: Need<'_>) -> Problem {
     let detail = match need {
         Need::Node => "takes the node's administration token",
         Need::Admin => "takes a token that administers the site",
+        Need::Operate => "takes a token that administers or operates the site",
         Need::Read | Need::Member => "takes a token that may read the site",
         Need::ReadService(_) => "takes the service's own token, or one that may read the site",
         Need::ReadClient(_) => "takes the client's own token, or one that may read the site",

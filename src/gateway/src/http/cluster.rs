@@ -54,6 +54,12 @@ pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result
     };
     let command = Command::Directory(DirectoryCommand::SetState { id, state });
     broker.change_group(0, command).await.map_err(refused)?;
+    let act = match act {
+        NodeAct::Drain => "node.drain",
+        NodeAct::Undrain => "node.undrain",
+        NodeAct::Remove => "node.remove",
+    };
+    allowed.record(act, format!("nodes/{id}"));
     Ok(Answer::ok(&cluster(&broker.node().cluster())))
 }
 

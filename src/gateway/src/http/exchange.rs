@@ -6,20 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ackord_machine::site::audit::COMMON;
 use ackord_machine::site::limits::KEY_BYTES_MAX;
-use ackord_machine::site::{AdminAction, Incarnation, Outcome, RequestId, Site, SiteName, Stamp};
+use ackord_machine::site::{
+    AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, RequestId, Site,
+    SiteName, Stamp,
+};
 use ackord_wire::resource::{Page, SiteSettings};
 use ackord_wire::{Code, Problem};
+use actix_web::dev::RequestHead;
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, web};
 use sha2::{Digest as _, Sha256};
 
 use super::RETRY_AFTER_S;
-use super::authority::{Caller, Need};
+use super::authority::{self, Bearer, Caller, Need};
 use super::body::{self, BodyLimits};
 use super::query::{Consistency, Query, Window};
 use crate::context::Context;
 use crate::convert;
+use crate::route::Route;
 
 /// Until an unconfirmed read is tried again.
 const CONFIRM_RETRY: Duration = Duration::from_millis(20);
@@ -34,7 +40,7 @@ pub struct Exchange<'a> {
 /// A request whose sender may do what it asks for.
 pub struct Allowed<'a> {
     pub context: &'a Arc<Context>,
-    pub caller: Caller,
+    pub bearer: Bearer,
     pub query: Query,
     request: &'a HttpRequest,
     payload: &'a mut web::Payload,
@@ -66,21 +72,33 @@ impl<'a> Exchange<'a> {
         need: Need<'_>,
         known: &[&str],
     ) -> Result<Allowed<'a>, Problem> {
-        let caller = Caller::of(self.context, self.request.headers(), site).await?;
-        self.allow(caller, need, known)
+        let bearer = Bearer::of(self.context, self.request.headers(), site).await;
+        let bearer = bearer.map_err(|problem| self.turned_away(site, problem))?;
+        slow_down(self.context, site, &bearer.caller)?;
+        bearer.caller.may(need).map_err(|problem| self.turned_away(site, problem))?;
+        self.allow(bearer, known)
     }
 
     /// A request about the node.
     pub fn authorize_node(self, known: &[&str]) -> Result<Allowed<'a>, Problem> {
-        let caller = Caller::of_node(self.context, self.request.headers())?;
-        self.allow(caller, Need::Node, known)
+        let bearer = Bearer::of_node(self.context, self.request.headers());
+        let bearer = bearer.map_err(|problem| self.turned_away(COMMON, problem))?;
+        self.allow(bearer, known)
     }
 
-    fn allow(self, caller: Caller, need: Need<'_>, known: &[&str]) -> Result<Allowed<'a>, Problem> {
-        caller.may(need)?;
+    /// Has it recorded that somebody is turned away.
+    fn turned_away(&self, site: &str, problem: Problem) -> Problem {
+        if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
+            let who = authority::claimed(self.request.headers());
+            turned_away(self.context, self.request.head(), site, who, problem.code);
+        }
+        problem
+    }
+
+    fn allow(self, bearer: Bearer, known: &[&str]) -> Result<Allowed<'a>, Problem> {
         Ok(Allowed {
             context: self.context,
-            caller,
+            bearer,
             query: Query::parse(self.request.query_string(), known)?,
             request: self.request,
             payload: self.payload,
@@ -153,8 +171,39 @@ impl Allowed<'_> {
         request: RequestId,
         action: AdminAction,
     ) -> Result<Outcome, Problem> {
-        let site = SiteName::from(site);
-        self.context.broker.admin_as(&site, request, action).await.map_err(refused)
+        let (site, by, expected) = (SiteName::from(site), self.by(), self.precondition()?);
+        let asked = Administer { request, site, action, by, expected };
+        self.context.broker.administer(asked).await.map_err(refused)
+    }
+
+    /// On whose behalf the request acts.
+    pub fn by(&self) -> By {
+        By { who: self.bearer.who.clone(), address: address(self.request.head()) }
+    }
+
+    /// Has an act recorded that is none of a site's own.
+    pub fn record(&self, act: &str, target: String) {
+        let (by, act, result) = (self.by(), act.to_owned(), "done".to_owned());
+        let note = Note { by, act, target, result, count: 1 };
+        self.context.broker.note(SiteName::from(COMMON), note);
+    }
+
+    /// How the object of the request must be: `If-Match` with a revision or `*`, or
+    /// `If-None-Match: *`.
+    fn precondition(&self) -> Result<Option<Precondition>, Problem> {
+        let wrong = |field: &str, detail: &str| Problem::new(Code::Invalid, detail).field(field);
+        match (self.header("If-Match")?, self.header("If-None-Match")?) {
+            (None, None) => Ok(None),
+            (Some("*"), None) => Ok(Some(Precondition::Present)),
+            (Some(tag), None) => revision_of(tag)
+                .map(|it| Some(Precondition::Revision(it)))
+                .ok_or_else(|| wrong("If-Match", "`*`, or one `ETag` as it was answered")),
+            (None, Some("*")) => Ok(Some(Precondition::Absent)),
+            (None, Some(_)) => {
+                Err(wrong("If-None-Match", "only `*` in a request that changes something"))
+            }
+            (Some(_), Some(_)) => Err(wrong("If-None-Match", "not together with `If-Match`")),
+        }
     }
 
     /// Asks whether the site would take an act, and does not do it.
@@ -186,6 +235,48 @@ impl Allowed<'_> {
         let broker = &self.context.broker;
         confirm(self.context, || broker.read_all_linearizable(|_| ())).await
     }
+}
+
+/// Judges a request by the site's quotas. The node's administrator is bounded by none.
+fn slow_down(context: &Context, site: &str, caller: &Caller) -> Result<(), Problem> {
+    let Caller::Site(principal) = caller else { return Ok(()) };
+    let quotas = context.broker.quotas(site);
+    context.rates.take(site, &Some(principal.clone()), &quotas).map_err(|too_fast| {
+        let detail = format!("quota {}: at most {}", too_fast.quota, too_fast.most);
+        let wait_s = too_fast.wait.as_secs_f64().ceil().clamp(1.0, 60.0);
+        Problem::new(Code::RateLimited, detail).retry_after(wait_s as u32)
+    })
+}
+
+/// A revision as an entity tag.
+pub fn tag_of(revision: u64) -> String {
+    format!("\"{revision:016x}\"")
+}
+
+/// The revision of an entity tag that [`tag_of`] made.
+fn revision_of(tag: &str) -> Option<u64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let hex = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Where a request comes from, for the record.
+pub fn address(head: &RequestHead) -> String {
+    head.peer_addr.map(|peer| peer.ip().to_string()).unwrap_or_default()
+}
+
+/// Has it recorded that somebody is turned away: at which address of the front, and why.
+pub fn turned_away(context: &Context, head: &RequestHead, site: &str, who: String, code: Code) {
+    let route = Route::parse(head.uri.path());
+    let act = format!("{} {}", head.method, route.as_ref().map_or("none", Route::label));
+    let note = Note {
+        by: By { who, address: address(head) },
+        act,
+        target: String::new(),
+        result: code.as_str().to_owned(),
+        count: 1,
+    };
+    context.broker.note(SiteName::from(site), note);
 }
 
 /// Repeats a linearizing read until it is confirmed: a change of leader takes a moment.

@@ -4,19 +4,23 @@
 
 mod accounts;
 pub mod answer;
+mod audit;
 pub mod authority;
 mod backup;
 mod body;
 mod cluster;
-mod exchange;
+pub mod exchange;
+mod govern;
 mod health;
-mod query;
+pub mod query;
 mod queues;
 mod raise;
 mod sites;
 mod subscriptions;
 mod suggest;
+mod tickets;
 mod tokens;
+mod why;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -134,6 +138,17 @@ async fn answer(
         Route::Seek { site, client, event } => {
             subscriptions::seek(exchange, site, client, event).await
         }
+        Route::Flow { site, client, event, flow } => {
+            govern::flow(exchange, site, client, event, *flow).await
+        }
+        Route::KickClient { site, id } => govern::kick_client(exchange, site, id).await,
+        Route::KickService { site, id } => govern::kick_service(exchange, site, id).await,
+        Route::Quotas { site } => govern::quotas(exchange, site).await,
+        Route::Tickets { site } => tickets::issue(exchange, site).await,
+        Route::Audit { site } => audit::of_site(exchange, site).await,
+        Route::ClusterAudit => audit::of_cluster(exchange).await,
+        Route::Why { site } => why::why(exchange, site).await,
+        Route::CanI { site } => why::can_i(exchange, site).await,
         Route::Raise { site, event } => raise::raise(exchange, site, event).await,
         Route::Socket { endpoint, .. } => {
             let detail = format!("a WebSocket endpoint for a {}", endpoint.as_str());

@@ -20,7 +20,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 pub async fn raise(exchange: Exchange<'_>, site: &str, event: &str) -> Result<Answer, Problem> {
     let mut allowed =
         exchange.authorize(site, Need::Member, &["null", "client", "lifetime_s"]).await?;
-    let service = allowed.caller.service()?.clone();
+    let service = allowed.bearer.caller.service()?.clone();
     let key = allowed.key()?.map(str::to_owned);
     let keyed = key.is_some();
     let is_null = allowed.query.flag("null")?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ackord_agents::{Broker, translate};
-use ackord_machine::site::{self as machine, AdminAction};
+use ackord_machine::site::{self as machine, AdminAction, Object};
 use ackord_wire::resource::{self, Page, SiteBody, SiteSettings};
 use ackord_wire::structure::Structure;
 use ackord_wire::{Code, Problem};
@@ -59,7 +59,8 @@ pub async fn one(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
         }
         _ => {
             let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
-            Ok(Answer::ok(&shown(&allowed, site).await?))
+            let (shown, revision) = shown(&allowed, site).await?;
+            Ok(Answer::ok(&shown).tagged(revision))
         }
     }
 }
@@ -76,12 +77,14 @@ async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
         let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
         let request = allowed.request_id("create", &bytes)?;
         allowed.act(name, request, create).await?;
-        return Ok(Answer::created(&shown(&allowed, name).await?));
+        let (shown, revision) = shown(&allowed, name).await?;
+        return Ok(Answer::created(&shown).tagged(revision));
     };
     let settings = convert::settings_in(&body.apply_to(&settings));
     let request = allowed.request_id("update", &bytes)?;
     allowed.act(name, request, AdminAction::UpdateSite { settings }).await?;
-    Ok(Answer::ok(&shown(&allowed, name).await?))
+    let (shown, revision) = shown(&allowed, name).await?;
+    Ok(Answer::ok(&shown).tagged(revision))
 }
 
 /// `/v1/sites/{site}/structure`.
@@ -123,21 +126,28 @@ pub async fn apply_declared(
 async fn answer_structure(allowed: &Allowed<'_>, name: &str) -> Result<Answer, Problem> {
     let found = allowed.look(name, |site, _| {
         let structure = site.structure()?;
-        Some(resource::SiteStructure {
+        let revision = site.revision(&Object::Structure);
+        let structure = resource::SiteStructure {
             hash: site.structure_hash().map(|hash| convert::hex(&hash.0)).unwrap_or_default(),
             incarnation: site.incarnation().0,
             structure: translate::structure_to_wire(structure),
-        })
+        };
+        Some((structure, revision))
     });
     match found.await? {
-        Some(structure) => Ok(Answer::ok(&structure)),
+        Some((structure, revision)) => Ok(Answer::ok(&structure).tagged(revision)),
         None => Err(Problem::new(Code::NotFound, format!("the site {name:?} is blank"))),
     }
 }
 
-async fn shown(allowed: &Allowed<'_>, name: &str) -> Result<resource::Site, Problem> {
+async fn shown(
+    allowed: &Allowed<'_>,
+    name: &str,
+) -> Result<(resource::Site, Option<u64>), Problem> {
     let broker = allowed.context.broker.clone();
-    allowed.look(name, move |site, _| site_out(&broker, site)).await
+    let look =
+        move |site: &machine::Site, _| (site_out(&broker, site), site.revision(&Object::Site));
+    allowed.look(name, look).await
 }
 
 fn site_out(broker: &Broker, site: &machine::Site) -> resource::Site {

@@ -2,7 +2,7 @@
 
 use ackord_agents::translate;
 use ackord_machine::site::{
-    self as machine, AdminAction, ClientId, EventKey, InstanceId, Receiver, Site,
+    self as machine, AdminAction, ClientId, EventKey, InstanceId, Object, Receiver, Site,
 };
 use ackord_wire::Problem;
 use ackord_wire::resource::{self, Page, SeekBody};
@@ -72,8 +72,11 @@ pub async fn one(
     client: &str,
     event: &str,
 ) -> Result<Answer, Problem> {
+    if *exchange.method() == Method::PUT {
+        return super::govern::put_subscription(exchange, site, client, event).await;
+    }
     if *exchange.method() == Method::DELETE {
-        let allowed = exchange.authorize(site, Need::Admin, &[]).await?;
+        let allowed = exchange.authorize(site, Need::Operate, &[]).await?;
         let action = AdminAction::Unsubscribe { client: client.into(), event: event.into() };
         allowed.act(site, allowed.request_id("delete", b"")?, action).await?;
         return Ok(Answer::no_content());
@@ -89,7 +92,7 @@ pub async fn seek(
     client: &str,
     event: &str,
 ) -> Result<Answer, Problem> {
-    let mut allowed = exchange.authorize(site, Need::Admin, &[]).await?;
+    let mut allowed = exchange.authorize(site, Need::Operate, &[]).await?;
     let bytes = allowed.bytes().await?;
     let body: SeekBody = super::body::decode(&bytes)?;
     let action = AdminAction::Seek {
@@ -101,7 +104,7 @@ pub async fn seek(
     answer_one(&allowed, site, client, event).await
 }
 
-async fn answer_one(
+pub async fn answer_one(
     allowed: &Allowed<'_>,
     site: &str,
     client: &str,
@@ -109,12 +112,14 @@ async fn answer_one(
 ) -> Result<Answer, Problem> {
     let look = |site: &Site, _| {
         let row = site.client(client)?;
-        let event = site.event_named(event)?.key;
-        site.subscription(&row.id, event).map(|row| subscription_out(site, row))
+        let event = site.event_named(event)?;
+        let object = Object::Subscription(row.id.clone(), event.definition.name.clone());
+        let row = site.subscription(&row.id, event.key)?;
+        Some((subscription_out(site, row), site.revision(&object)))
     };
     let found = allowed.look(site, look).await?;
     found
-        .map(|subscription| Answer::ok(&subscription))
+        .map(|(subscription, revision)| Answer::ok(&subscription).tagged(revision))
         .ok_or_else(|| not_found("subscription", &format!("{client}/{event}")))
 }
 
@@ -154,6 +159,7 @@ fn subscription_out(site: &Site, row: &machine::SubscriptionRow) -> resource::Su
         ack_timeout_ms: row.ack_timeout_ms,
         max_attempts: row.max_attempts,
         granted: may_receive(site, row.event, &row.client),
+        paused_ms: row.paused.map(|stamp| stamp.0),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens: made here, shown once, known to the state only by their hash.
 
-use ackord_machine::site::{self as machine, AdminAction, Digest, Site, TokenId};
+use ackord_machine::site::{self as machine, AdminAction, Digest, Object, Site, TokenId};
 use ackord_wire::resource::{self, NewToken, TokenBody};
 use ackord_wire::{Code, Problem};
 use actix_web::http::Method;
@@ -31,18 +31,25 @@ async fn create(mut allowed: Allowed<'_>, site: &str) -> Result<Answer, Problem>
     let request = allowed.request_id("create", &bytes)?;
     let id = TokenId::from(format!("t{}", convert::hex(&request.0[..8])));
     let minted = ackord_agents::token::mint(&id);
-    let action = AdminAction::CreateToken {
+    let lifetime_ms = body.expires_in_s.map(|seconds| seconds.saturating_mul(1000));
+    let action = AdminAction::IssueToken {
         id: id.clone(),
         hash: minted.hash,
         principal: convert::principal_in(&body.principal),
+        lifetime_ms,
+        note: body.note,
     };
-    allowed.act(site, request, action).await?;
-    let kept = |site: &Site, _| site.token(id.as_str()).map(|row| row.hash);
+    allowed.act(site, request, action).await.map_err(|problem| match problem.field.as_deref() {
+        Some("lifetime") => problem.field("expires_in_s"),
+        Some(_) | None => problem,
+    })?;
+    let kept = |site: &Site, _| site.token(id.as_str()).map(|row| (row.hash, row.expires));
     match allowed.look(site, kept).await? {
-        Some(hash) if same(&hash, &minted.hash) => Ok(Answer::created(&NewToken {
+        Some((hash, expires)) if same(&hash, &minted.hash) => Ok(Answer::created(&NewToken {
             id: id.to_string(),
             token: minted.text,
             principal: body.principal,
+            expires_ms: expires.map(|stamp| stamp.0),
         })),
         // A repeat under one key: the secret of the first answer is known to nobody here.
         Some(_) => {
@@ -65,8 +72,13 @@ pub async fn one(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer,
         return Ok(Answer::no_content());
     }
     let allowed = exchange.authorize(site, Need::Read, &["consistency"]).await?;
-    let found = allowed.look(site, |site, _| site.token(id).map(token_out)).await?;
-    found.map(|token| Answer::ok(&token)).ok_or_else(|| not_found("token", id))
+    let look = |site: &Site, _| {
+        let token = token_out(site.token(id)?);
+        Some((token, site.revision(&Object::Token(id.into()))))
+    };
+    let found = allowed.look(site, look).await?;
+    let found = found.map(|(token, revision)| Answer::ok(&token).tagged(revision));
+    found.ok_or_else(|| not_found("token", id))
 }
 
 fn token_out(row: &machine::TokenRow) -> resource::Token {
@@ -74,6 +86,8 @@ fn token_out(row: &machine::TokenRow) -> resource::Token {
         id: row.id.to_string(),
         principal: convert::principal_out(&row.principal),
         created_ms: row.created.0,
+        expires_ms: row.expires.map(|stamp| stamp.0),
+        note: row.note.clone(),
     }
 }
 

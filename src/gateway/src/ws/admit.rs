@@ -7,8 +7,9 @@ use actix_http::header::{self, HeaderMap};
 use actix_http::ws::{HandshakeError, hash_key, verify_handshake};
 
 use crate::context::Context;
-use crate::http::authority;
+use crate::http::query::Query;
 use crate::http::{RETRY_AFTER_S, method_problem, nothing_here};
+use crate::http::{authority, exchange};
 use crate::route::{Endpoint, Route};
 
 /// Whoever was let in.
@@ -37,10 +38,23 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
     origin(context, &head.headers)?;
-    let (principal, token) = identify(context, &head.headers, &site, endpoint).await?;
+    let (principal, token) = match identify(context, head, &site, endpoint).await {
+        Ok(known) => known,
+        Err(problem) => {
+            if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
+                let who = authority::claimed(&head.headers);
+                exchange::turned_away(context, head, &site, who, problem.code);
+            }
+            return Err(problem);
+        }
+    };
     let codec = subprotocol(&head.headers)?;
     verify_handshake(head).map_err(|error| handshake_problem(&error))?;
     context.broker.accepts().map_err(full)?;
+    context.broker.has_room(&site, &principal).map_err(|full| {
+        let detail = format!("quota {}: at most {}", full.quota, full.most);
+        Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
+    })?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
@@ -61,11 +75,24 @@ fn origin(context: &Context, headers: &HeaderMap) -> Result<(), Problem> {
 
 async fn identify(
     context: &Context,
-    headers: &HeaderMap,
+    head: &RequestHead,
     site: &str,
     endpoint: Endpoint,
 ) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
+    let headers = &head.headers;
     let denied = |detail: &str| Problem::new(Code::AccessDenied, detail).field("Authorization");
+    let query = Query::parse(head.uri.query().unwrap_or_default(), &["ticket"])?;
+    if let Some(ticket) = query.get("ticket") {
+        if headers.contains_key(header::AUTHORIZATION) {
+            let detail = "either a ticket or a token, not both";
+            return Err(Problem::new(Code::Invalid, detail).field("?ticket"));
+        }
+        let (principal, token) = authority::redeem(context, site, ticket).await?;
+        return match (&principal, endpoint) {
+            (Principal::Client(_), Endpoint::Client) => Ok((Some(principal), token)),
+            _ => Err(denied(&format!("the ticket is not that of a {}", endpoint.as_str()))),
+        };
+    }
     let Some(text) = bearer(headers)? else {
         return match endpoint {
             Endpoint::Service => Err(Problem::new(

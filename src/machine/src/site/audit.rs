@@ -18,7 +18,7 @@ pub const AUDIT_RECORDS_MAX: usize = 256;
 pub const COMMON: &str = "";
 
 /// On whose behalf something is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct By {
     /// The credential: `node-admin`, `token:<id>`, `jwt:<issuer>#<subject>`, `anonymous`.
     pub who: String,
@@ -27,7 +27,7 @@ pub struct By {
 }
 
 /// What somebody did or tried, as a node saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Note {
     /// Who.
     pub by: By,

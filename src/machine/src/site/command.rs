@@ -311,7 +311,7 @@ pub struct Advance {
 }
 
 /// What a token lets its bearer do, inside one site.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Principal {
     /// Administers the site.
     Admin,

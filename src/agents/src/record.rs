@@ -1,0 +1,94 @@
+//! What a node has seen of refused attempts, until it is in the record.
+//!
+//! Attempts that are alike are one note with a count, so that somebody who tries a million times
+//! costs an entry per interval. The number of notes is bounded; beyond it they are counted together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ackord_machine::site::audit::AUDIT_RECORDS_MAX;
+use ackord_machine::site::{By, Note, SiteName};
+use parking_lot::Mutex;
+
+/// How often notes go into the record.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Notes of one interval; what is beyond is counted without its particulars.
+const NOTES_MAX: usize = 1024;
+/// Notes of one site and interval: nobody takes up all of [`NOTES_MAX`].
+const NOTES_PER_SITE_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pending: Mutex<BTreeMap<SiteName, BTreeMap<Note, u32>>>,
+}
+
+impl Recorder {
+    /// Takes a note; its count is added to those that are alike.
+    pub fn note(&self, site: SiteName, note: Note) {
+        let mut pending = self.pending.lock();
+        let all: usize = pending.values().map(BTreeMap::len).sum();
+        let of_site = pending.entry(site).or_default();
+        let count = note.count;
+        let mut key = Note { count: 0, ..note };
+        if !of_site.contains_key(&key) && (all >= NOTES_MAX || of_site.len() >= NOTES_PER_SITE_MAX)
+        {
+            let who = "many".to_owned();
+            key.by = By { who, address: String::new() };
+            key.act = "many".to_owned();
+            key.target = String::new();
+        }
+        let counted = of_site.entry(key).or_default();
+        *counted = counted.saturating_add(count);
+    }
+
+    /// Takes what has come together, in pieces that fit a command.
+    pub fn take(&self) -> Vec<(SiteName, Vec<Note>)> {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        let mut pieces = Vec::new();
+        for (site, notes) in pending {
+            let notes: Vec<_> =
+                notes.into_iter().map(|(note, count)| Note { count, ..note }).collect();
+            for piece in notes.chunks(AUDIT_RECORDS_MAX) {
+                pieces.push((site.clone(), piece.to_vec()));
+            }
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(who: usize) -> Note {
+        Note {
+            by: By { who: format!("token:{who}"), address: String::new() },
+            act: "GET site".to_owned(),
+            target: String::new(),
+            result: "bad-credentials".to_owned(),
+            count: 1,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_attempts_is_few_entries_and_none_is_uncounted() {
+        let recorder = Recorder::default();
+        for round in 0..3000 {
+            recorder.note("loud".into(), note(round % 500));
+        }
+        for site in 0..100 {
+            recorder.note(format!("s{site}").as_str().into(), note(0));
+        }
+        let pieces = recorder.take();
+        let of = |name: &str| {
+            let notes = pieces.iter().filter(|(site, _)| site.as_str() == name);
+            notes.flat_map(|(_, notes)| notes.clone()).collect::<Vec<_>>()
+        };
+        let loud = of("loud");
+        assert_eq!(loud.len(), NOTES_PER_SITE_MAX + 1);
+        assert_eq!(loud.iter().map(|note| note.count).sum::<u32>(), 3000);
+        assert_eq!(of("s99").len(), 1, "others are not pushed out");
+        assert!(recorder.take().is_empty());
+    }
+}

@@ -1,0 +1,284 @@
+//! Why a client got an instance or did not, and why somebody may do something or may not.
+
+use ackord_machine::site::{
+    self as machine, ClientId, Denial, Departed, Fate, Gone, InstanceId, Principal, Receiver,
+    Ruling, Site, Stamp, WhyNot,
+};
+use ackord_wire::govern::{CanI, InstanceFate, Why, WhySubscription};
+use ackord_wire::{Code, Problem};
+
+use super::answer::Answer;
+use super::authority::{Caller, Need};
+use super::exchange::Exchange;
+use super::query;
+use crate::convert;
+
+fn required<'q>(query: &'q query::Query, name: &str) -> Result<&'q str, Problem> {
+    query.get(name).ok_or_else(|| query::invalid(name, "is needed here"))
+}
+
+/// `GET /v1/sites/{site}/why?client=&event=&instance_id=`.
+pub async fn why(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    let known = &["client", "event", "instance_id", "consistency"];
+    let allowed = exchange.authorize(site, Need::Member, known).await?;
+    let (client, event) = (required(&allowed.query, "client")?, required(&allowed.query, "event")?);
+    allowed.bearer.caller.may(Need::ReadClient(client))?;
+    let id = allowed.query.number("instance_id")?;
+    let id = id.ok_or_else(|| query::invalid("instance_id", "is needed here"))?;
+    let replicas = allowed.context.broker.replicas(site);
+    let look =
+        |site: &Site, now| explain(site, now, &client.into(), event, InstanceId(id), &replicas);
+    Ok(Answer::ok(&allowed.look(site, look).await?))
+}
+
+fn explain(
+    site: &Site,
+    now: Stamp,
+    client: &ClientId,
+    event: &str,
+    id: InstanceId,
+    replicas: &[u64],
+) -> Why {
+    let why = site.why(now, client, event, id);
+    let (verdict, because) = words(&why, id);
+    let subscription = why.subscription.as_ref().map(|row| WhySubscription {
+        position: convert::position_out(site.incarnation(), row),
+        granted: site.may_receive(row.event, &Receiver::Client(client.clone())),
+        paused_ms: row.paused.map(|stamp| stamp.0),
+    });
+    Why {
+        instance_id: id.0,
+        event: event.to_owned(),
+        client: client.to_string(),
+        verdict: verdict.to_owned(),
+        because,
+        instance: fate(&why.fate, replicas),
+        subscription,
+    }
+}
+
+fn words(why: &machine::Why, id: InstanceId) -> (&'static str, String) {
+    match &why.verdict {
+        WhyNot::UnknownClient => ("unknown-client", "no such client is registered".to_owned()),
+        WhyNot::UnknownEvent => ("unknown-event", "the site has no event of this name".to_owned()),
+        WhyNot::NotRaised => ("not-raised", "no instance of this id was raised yet".to_owned()),
+        WhyNot::OtherEvent => ("other-event", "the instance is one of another event".to_owned()),
+        WhyNot::NotSubscribed => {
+            ("not-subscribed", "the client has no subscription to the event".to_owned())
+        }
+        WhyNot::NotAddressed => {
+            ("not-addressed", "the private event is for another client".to_owned())
+        }
+        WhyNot::Passed { cursor } => passed(&why.fate, *cursor, id),
+        WhyNot::Departed => match &why.fate {
+            Fate::Departed(departed) => gone(departed),
+            Fate::NotRaised { .. } | Fate::Retained { .. } | Fate::Forgotten { .. } => {
+                ("removed", "it is retained no more".to_owned())
+            }
+        },
+        WhyNot::Forgotten => {
+            let because = "it was raised and is retained no more: superseded, evicted, expired or \
+                           removed; which of them is not remembered";
+            ("forgotten", because.to_owned())
+        }
+        WhyNot::Expired => ("expired", "its lifetime is over".to_owned()),
+        WhyNot::Unauthorised(Denial::Paused) => {
+            ("paused", "an administrator holds the subscription's deliveries back".to_owned())
+        }
+        WhyNot::Unauthorised(denial) => ("unauthorised", denied(denial).1),
+        WhyNot::Waits { next } => {
+            ("waiting", format!("instance {next} comes first: it is not acknowledged yet"))
+        }
+        WhyNot::Next => (
+            "next",
+            "it is the next one: in flight, or sent when the client is connected".to_owned(),
+        ),
+    }
+}
+
+fn passed(fate: &Fate, cursor: InstanceId, id: InstanceId) -> (&'static str, String) {
+    match fate {
+        Fate::Departed(Departed { gone: Gone::Acknowledged, .. }) => {
+            ("acknowledged", "the client acknowledged it".to_owned())
+        }
+        _ if cursor == id => ("acknowledged", "the cursor stands at it".to_owned()),
+        _ => {
+            let because = format!(
+                "the cursor stands at {cursor}, above it: it was acknowledged, or skipped by a \
+                 seek, by where the subscription started, or after its last attempt"
+            );
+            ("passed", because)
+        }
+    }
+}
+
+fn gone(departed: &Departed) -> (&'static str, String) {
+    match departed.gone {
+        Gone::Superseded { by } => ("superseded", format!("instance {by} took its place")),
+        Gone::Evicted { by } => {
+            ("evicted", format!("its queue was full, and it was the oldest; {by} was the newest"))
+        }
+        Gone::Expired => ("expired", "its lifetime was over".to_owned()),
+        Gone::Acknowledged => ("acknowledged", "its addressee acknowledged it".to_owned()),
+        Gone::Removed => {
+            ("removed", "its service, addressee, event or queue was removed".to_owned())
+        }
+    }
+}
+
+fn fate(fate: &Fate, replicas: &[u64]) -> InstanceFate {
+    match fate {
+        Fate::NotRaised { .. } => {
+            InstanceFate { fate: "not-raised".to_owned(), ..InstanceFate::default() }
+        }
+        Fate::Retained { service, created, expires, .. } => InstanceFate {
+            fate: "retained".to_owned(),
+            service: Some(service.to_string()),
+            accepted_ms: Some(created.0),
+            replicas: replicas.to_vec(),
+            expires_ms: expires.map(|stamp| stamp.0),
+            ..InstanceFate::default()
+        },
+        Fate::Departed(departed) => InstanceFate {
+            fate: gone(departed).0.to_owned(),
+            service: Some(departed.service.to_string()),
+            accepted_ms: Some(departed.created.0),
+            gone_ms: Some(departed.at.0),
+            by: match departed.gone {
+                Gone::Superseded { by } | Gone::Evicted { by } => Some(by.0),
+                Gone::Expired | Gone::Acknowledged | Gone::Removed => None,
+            },
+            ..InstanceFate::default()
+        },
+        Fate::Forgotten { remembered_above } => InstanceFate {
+            fate: "forgotten".to_owned(),
+            remembered_above: Some(remembered_above.0),
+            ..InstanceFate::default()
+        },
+    }
+}
+
+/// `GET /v1/sites/{site}/can-i?act=&event=&client=&service=`: what the bearer may, or for those who
+/// may read the site, what others may.
+pub async fn can_i(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    let known = &["act", "event", "client", "service", "consistency"];
+    let allowed = exchange.authorize(site, Need::Member, known).await?;
+    let query = &allowed.query;
+    let act = required(query, "act")?.to_owned();
+    let caller = &allowed.bearer.caller;
+    let receiver = match (query.get("client"), caller) {
+        (Some("guest"), _) => Some(Receiver::Stateless),
+        (Some(client), caller) => {
+            if act != "raise" {
+                caller.may(Need::ReadClient(client))?;
+            }
+            Some(Receiver::Client(client.into()))
+        }
+        (None, Caller::Site(Principal::Client(own))) => Some(Receiver::Client(own.clone())),
+        (None, _) => None,
+    };
+    let service = match (query.get("service"), caller) {
+        (Some(service), caller) => {
+            caller.may(Need::ReadService(service))?;
+            Some(service.to_owned())
+        }
+        (None, Caller::Site(Principal::Service(own))) => Some(own.to_string()),
+        (None, _) => None,
+    };
+    let ruling = match act.as_str() {
+        "administer" => role(caller, Need::Admin),
+        "operate" => role(caller, Need::Operate),
+        "read" => role(caller, Need::Read),
+        "connect" | "receive" => {
+            let receiver = receiver.ok_or_else(|| {
+                query::invalid("client", "a client, or `guest` for one without account")
+            })?;
+            if act == "connect" {
+                allowed.look(site, |site, _| ruled(site.ruling_enter(&receiver))).await?
+            } else {
+                let event = required(query, "event")?;
+                allowed.look(site, |site, _| ruled(site.ruling_receive(event, &receiver))).await?
+            }
+        }
+        "raise" => {
+            let service = service.ok_or_else(|| query::invalid("service", "is needed here"))?;
+            let event = required(query, "event")?;
+            let client = query.get("client").map(ClientId::from);
+            let look = |site: &Site, _| ruled(site.ruling_raise(&service, event, client.as_ref()));
+            allowed.look(site, look).await?
+        }
+        other => {
+            let rule = format!(
+                "`administer`, `operate`, `read`, `connect`, `receive` or `raise`, was {other:?}"
+            );
+            return Err(query::invalid("act", &rule));
+        }
+    };
+    let (allowed, because, reason) = ruling;
+    Ok(Answer::ok(&CanI { act, allowed, because, reason }))
+}
+
+type Ruled = (bool, String, Option<String>);
+
+fn role(caller: &Caller, need: Need<'_>) -> Ruled {
+    let who = match caller {
+        Caller::Node => "the node's administrator".to_owned(),
+        Caller::Site(Principal::Admin) => "an administrator of the site".to_owned(),
+        Caller::Site(Principal::Operator) => "an operator of the site".to_owned(),
+        Caller::Site(Principal::Observer) => "an observer of the site".to_owned(),
+        Caller::Site(Principal::Service(id)) => format!("service {id}"),
+        Caller::Site(Principal::Client(id)) => format!("client {id}"),
+    };
+    match caller.may(need) {
+        Ok(()) => (true, format!("the bearer is {who}"), None),
+        Err(problem) => {
+            let because = format!("the bearer is {who}; it {}", problem.detail);
+            (false, because, Some(Code::AccessDenied.to_string()))
+        }
+    }
+}
+
+fn ruled(ruling: Ruling) -> Ruled {
+    match ruling {
+        Ruling::Allowed(because) => (true, because, None),
+        Ruling::Denied(denial) => {
+            let (reason, because) = denied(&denial);
+            (false, because, Some(reason.to_owned()))
+        }
+    }
+}
+
+fn denied(denial: &Denial) -> (&'static str, String) {
+    let (reason, because) = match denial {
+        Denial::SiteBlank => ("site-blank", "the site has no structure yet"),
+        Denial::UnknownEvent => ("unknown-event", "the site has no event of this name"),
+        Denial::UnknownClient => ("unknown-client", "no such client is registered"),
+        Denial::UnknownService => ("unknown-service", "no such service is registered"),
+        Denial::GuestsShutOut => ("guests-shut-out", "the site's setting guests_allowed is off"),
+        Denial::StatelessShutOut => {
+            ("stateless-shut-out", "the site's setting stateless_guests_allowed is off")
+        }
+        Denial::GuestsUnsupported => {
+            ("guests-unsupported", "the structure supports no clients without a user")
+        }
+        Denial::StatelessUnsupported => {
+            ("stateless-unsupported", "the structure supports no clients without an account")
+        }
+        Denial::EventDeniesGuests => {
+            ("event-denies-guests", "the event is not for clients without a user")
+        }
+        Denial::EventDeniesStateless => {
+            ("event-denies-stateless", "the event is not for clients without an account")
+        }
+        Denial::RoleMissing { needed } => {
+            let needed: Vec<&str> = needed.iter().map(machine::RoleName::as_str).collect();
+            let because = format!("the client's user holds none of: {}", needed.join(", "));
+            return ("role-missing", because);
+        }
+        Denial::Paused => ("paused", "an administrator holds the deliveries back"),
+        Denial::Parked(_) => ("parked", "the service is parked: its structure is not the site's"),
+        Denial::ClientRequired => ("client-required", "a private event needs an addressee"),
+        Denial::ClientNotAllowed => ("client-not-allowed", "only a private event has an addressee"),
+    };
+    (reason, because.to_owned())
+}
