@@ -27,7 +27,7 @@ pub async fn quotas(exchange: Exchange<'_>, site: &str) -> Result<Answer, Proble
 }
 
 async fn answer_quotas(allowed: &Allowed<'_>, name: &str) -> Result<Answer, Problem> {
-    let connections = allowed.context.broker.connections(name) as u64;
+    let connections = allowed.context.broker.connections(name);
     let look = |site: &Site, _| {
         let used = Usage {
             services: site.services().count() as u64,
