@@ -33,7 +33,7 @@ impl ServiceRows {
 
 impl ClientRows {
     fn is_empty(&self) -> bool {
-        self.row.is_none() && self.subscriptions.is_empty()
+        self.row.is_none() && self.subscriptions.is_empty() && self.polling.is_none()
     }
 }
 
@@ -146,6 +146,10 @@ impl Site {
                 weight_of(old)
             }
             Row::Attempt(row) => self.attempt.replace(row.clone()).map_or(0, |_| weight::ATTEMPT),
+            Row::Polling(row) => {
+                let old = self.client_rows(&row.client).polling.replace(row.clone());
+                old.map_or(0, |_| weight::POLLING)
+            }
         };
         self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
@@ -230,6 +234,8 @@ impl Site {
                 weight_of(old)
             }
             RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
+            RowKey::Polling(_, client) => self
+                .of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING)),
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
@@ -320,6 +326,7 @@ impl Site {
             RowKey::Token(_, id) => self.token(id.as_str()).cloned().map(Row::Token),
             RowKey::Request(_, id) => self.request(*id).cloned().map(Row::Request),
             RowKey::Attempt(_) => self.attempt.clone().map(Row::Attempt),
+            RowKey::Polling(_, client) => self.polling(client).cloned().map(Row::Polling),
         }
     }
 
@@ -334,6 +341,7 @@ impl Site {
             .chain(self.clients.values().flat_map(|rows| {
                 let own = rows.row.clone().map(Row::Client).into_iter();
                 own.chain(rows.subscriptions.values().cloned().map(Row::Subscription))
+                    .chain(rows.polling.clone().map(Row::Polling))
             }))
             .chain(self.tokens.values().cloned().map(Row::Token))
             .chain(self.requests.values().cloned().map(Row::Request))

@@ -79,6 +79,8 @@ pub enum RowKey {
     Node(u64),
     /// [`AttemptRow`].
     Attempt(SiteName),
+    /// [`PollingRow`].
+    Polling(SiteName, ClientId),
 }
 
 /// One fact of the state.
@@ -122,6 +124,8 @@ pub enum Row {
     Node(NodeRow),
     /// See [`AttemptRow`].
     Attempt(AttemptRow),
+    /// See [`PollingRow`].
+    Polling(PollingRow),
 }
 
 impl RowKey {
@@ -143,7 +147,8 @@ impl RowKey {
             | Self::Subscription(site, _, _)
             | Self::Token(site, _)
             | Self::Request(site, _)
-            | Self::Attempt(site) => Some(site),
+            | Self::Attempt(site)
+            | Self::Polling(site, _) => Some(site),
         }
     }
 }
@@ -168,6 +173,7 @@ impl Row {
             Self::Token(row) => Some(&row.site),
             Self::Request(row) => Some(&row.site),
             Self::Attempt(row) => Some(&row.site),
+            Self::Polling(row) => Some(&row.site),
         }
     }
 
@@ -197,6 +203,7 @@ impl Row {
             Self::Cluster(_) => RowKey::Cluster,
             Self::Node(row) => RowKey::Node(row.id),
             Self::Attempt(row) => RowKey::Attempt(row.site.clone()),
+            Self::Polling(row) => RowKey::Polling(row.site.clone(), row.client.clone()),
         }
     }
 }
@@ -459,4 +466,18 @@ pub struct AttemptRow {
     pub id: AttemptId,
     /// The part that comes next; those below have been put.
     pub next: u32,
+}
+
+/// The newest session of a stateful client that has no connection: it asks for each event, at
+/// whatever node. It is over once the client's epoch is higher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PollingRow {
+    /// The site.
+    pub site: SiteName,
+    /// The client.
+    pub client: ClientId,
+    /// The session's epoch.
+    pub epoch: Epoch,
+    /// Until when the next question goes on with it; a later one attaches anew.
+    pub until: Stamp,
 }

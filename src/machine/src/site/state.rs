@@ -175,7 +175,8 @@ impl State {
             | RowKey::Subscription(name, _, _)
             | RowKey::Token(name, _)
             | RowKey::Request(name, _)
-            | RowKey::Attempt(name) => self.sites.get(name)?.row(key),
+            | RowKey::Attempt(name)
+            | RowKey::Polling(name, _) => self.sites.get(name)?.row(key),
         }
     }
 

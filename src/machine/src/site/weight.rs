@@ -144,6 +144,9 @@ pub(super) const STORE: u64 = 2 * ROW;
 /// The head of a site.
 pub(super) const HEAD: u64 = ROW;
 
+/// The session of a client without connection.
+pub(super) const POLLING: u64 = ROW;
+
 /// An attempt to restore a site.
 pub(super) const ATTEMPT: u64 = ROW;
 
@@ -166,6 +169,7 @@ impl Weight for Row {
             Self::Token(row) => row.weight(),
             Self::Request(row) => row.weight(),
             Self::Attempt(_) => ATTEMPT,
+            Self::Polling(_) => POLLING,
         }
     }
 }

@@ -8,6 +8,7 @@ mod clients;
 mod coalescing;
 mod directory;
 mod encoding;
+mod polling;
 mod properties;
 mod raising;
 mod restoring;

@@ -9,6 +9,7 @@ mod accounts;
 mod admin;
 mod client;
 mod directory;
+mod polling;
 mod raise;
 mod restore;
 mod service;
@@ -95,6 +96,8 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Directory(command) => directory::change(state.directory(), command).into(),
         Command::Restore(restore) => restore::restore(state, restore).into(),
         Command::Compare => Verdict::new(Outcome::Done),
+        Command::Acknowledge(advance) => polling::acknowledge(state, advance).into(),
+        Command::AttachPolling(attach) => polling::attach(state, now, attach).into(),
         Command::Renew { seed } => renew(state, *seed),
     }
 }
