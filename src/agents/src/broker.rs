@@ -1,13 +1,15 @@
 //! The facade that the front uses: open sessions, authenticate, administer, read.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, Command, Digest, NewEvent, Outcome, Place, Principal, RaiseKeyed, Receiver,
-    RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place, Principal,
+    RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName,
+    SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -26,6 +28,7 @@ use crate::hub::Who;
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
+use crate::polling::Polls;
 use crate::proposals;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
@@ -64,7 +67,9 @@ pub(crate) struct Inner {
     pub session_ended: Notify,
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
-    shutdown: watch::Sender<bool>,
+    pub shutdown: watch::Sender<bool>,
+    /// Questions for a next event that wait.
+    pub polls: Polls,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -113,6 +118,7 @@ impl Broker {
             sessions: AtomicUsize::new(0),
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
+            polls: Polls::default(),
             shutdown: watch::Sender::new(false),
             leaving: AtomicUsize::new(0),
         };
@@ -316,6 +322,23 @@ impl Broker {
         result
     }
 
+    /// Moves a cursor for a client that acknowledges past its session, wherever that is; where the
+    /// cursor stands then. Retried until its fate is known: a repeat is harmless.
+    ///
+    /// # Errors
+    /// `replaced` for an older session's, `conflict` for another life or generation's, what else the
+    /// site's rules refuse, or `busy`, `unavailable`, `unknown-outcome`.
+    pub async fn acknowledge(&self, advance: Advance) -> Result<InstanceId, Refused> {
+        self.inner.metrics.acks.inc();
+        let partition = self.partition(&advance.site);
+        let patience = self.inner.options.admin_deadline;
+        let command = Command::Acknowledge(advance);
+        match proposals::propose_until(&partition, command, patience).await? {
+            Outcome::Advanced { cursor } => Ok(cursor),
+            other => Err((Code::Internal, format!("unexpected answer to an ack: {other:?}"))),
+        }
+    }
+
     /// Looks at a site as applied on this node; `None` when there is none of this name.
     pub fn read_site<R>(&self, site: &str, look: impl FnOnce(&Site, Stamp) -> R) -> Option<R> {
         let partition = self.partition(&SiteName::from(site));
@@ -374,9 +397,20 @@ impl Broker {
         ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
     }
 
-    /// Starts the session of a client on this arbiter, see [`Broker::open_service`].
+    /// Starts the session of a client on this arbiter, see [`Broker::open_service`]; its identity.
     pub fn open_client(
         &self,
+        connection: Connection,
+        frames: impl Stream<Item = Inbound> + 'static,
+    ) -> SessionId {
+        let id = session_id();
+        self.open_client_as(id, connection, frames);
+        id
+    }
+
+    fn open_client_as(
+        &self,
+        id: SessionId,
         connection: Connection,
         frames: impl Stream<Item = Inbound> + 'static,
     ) {
@@ -394,7 +428,7 @@ impl Broker {
         let Some(counted) = self.place(&connection.outbox, kind, encode) else { return };
         let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ClientSession::new(site, receiver, credential, session_id(), options);
+        let session = ClientSession::new(site, receiver, credential, id, options);
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
     }
 
@@ -432,7 +466,7 @@ impl Broker {
         self.inner.metrics.registry()
     }
 
-    fn partition(&self, site: &SiteName) -> PartitionHandle {
+    pub(crate) fn partition(&self, site: &SiteName) -> PartitionHandle {
         self.inner.node.partition_of(site)
     }
 
@@ -453,11 +487,21 @@ impl Broker {
         counted
     }
 
+    /// What the sessions of this thread share.
+    pub(crate) fn arbiter(&self) -> Rc<Arbiter> {
+        let inner = &self.inner;
+        Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe())
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     fn setup(&self, connection: Connection, who: Who, counted: Counted) -> AgentSetup {
         let inner = &self.inner;
         AgentSetup {
             broker: inner.clone(),
-            arbiter: Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe()),
+            arbiter: self.arbiter(),
             partition: self.partition(&connection.site),
             connection,
             who,
@@ -467,7 +511,7 @@ impl Broker {
 }
 
 /// The identity of a new session, which no other has.
-fn session_id() -> SessionId {
+pub(crate) fn session_id() -> SessionId {
     SessionId(u64::from_le_bytes(token::random()))
 }
 

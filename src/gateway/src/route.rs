@@ -64,6 +64,9 @@ pub enum Route {
     ClientSubscriptions { site: String, client: String },
     Subscription { site: String, client: String, event: String },
     Seek { site: String, client: String, event: String },
+    Events { site: String },
+    Next { site: String },
+    Ack { site: String },
     Raise { site: String, event: String },
     Socket { site: String, endpoint: Endpoint },
 }
@@ -132,6 +135,9 @@ impl Route {
             ["users", id] => Self::User { site, id: own(id) },
             ["tokens", id] => Self::Token { site, id: own(id) },
             ["queues", event] => Self::Queue { site, event: own(event) },
+            ["events"] => Self::Events { site },
+            ["next"] => Self::Next { site },
+            ["ack"] => Self::Ack { site },
             ["events", event] => Self::Raise { site, event: own(event) },
             _ => return None,
         })
@@ -149,7 +155,7 @@ impl Route {
             | Self::Queue { .. } => &["GET", "HEAD"],
             Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
-            Self::Socket { .. } => &["GET"],
+            Self::Socket { .. } | Self::Events { .. } | Self::Next { .. } => &["GET"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
                 &["GET", "HEAD", "PUT", "DELETE"]
             }
@@ -163,7 +169,10 @@ impl Route {
                 | List::Subscriptions => &["GET", "HEAD"],
             },
             Self::Token { .. } | Self::Subscription { .. } => &["GET", "HEAD", "DELETE"],
-            Self::ApplyDeclared { .. } | Self::Seek { .. } | Self::Raise { .. } => &["POST"],
+            Self::ApplyDeclared { .. }
+            | Self::Seek { .. }
+            | Self::Ack { .. }
+            | Self::Raise { .. } => &["POST"],
         }
     }
 
@@ -198,6 +207,9 @@ impl Route {
             Self::ClientSubscriptions { .. } => "client-subscriptions",
             Self::Subscription { .. } => "subscription",
             Self::Seek { .. } => "seek",
+            Self::Events { .. } => "events",
+            Self::Next { .. } => "next",
+            Self::Ack { .. } => "ack",
             Self::Raise { .. } => "raise",
             Self::Socket { endpoint, .. } => match endpoint {
                 Endpoint::Service => "service-socket",
@@ -219,6 +231,9 @@ mod tests {
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
         check("/v1/sites", Some(Route::Sites));
+        check("/v1/sites/s/events", Some(Route::Events { site: site() }));
+        check("/v1/sites/s/next", Some(Route::Next { site: site() }));
+        check("/v1/sites/s/ack", Some(Route::Ack { site: site() }));
         check("/v1/sites/s", Some(Route::Site { site: site() }));
         check("/v1/sites/s/tokens", Some(Route::List { site: site(), list: List::Tokens }));
         check(

@@ -5,7 +5,9 @@ use std::io::Write as _;
 
 use ackord_wire::Code;
 use ackord_wire::problem::{self, Problem};
-use actix_web::http::{StatusCode, header};
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
@@ -15,6 +17,7 @@ use serde::Serialize;
 pub struct Answer {
     status: u16,
     content_type: &'static str,
+    headers: Vec<(&'static str, String)>,
     body: Body,
 }
 
@@ -22,6 +25,8 @@ enum Body {
     Text(String),
     /// Made piece by piece, as fast as it is taken.
     Pieces(Box<dyn Iterator<Item = Bytes>>),
+    /// Goes on until one of the two sides ends it.
+    Stream(BoxBody),
 }
 
 impl Answer {
@@ -37,29 +42,54 @@ impl Answer {
 
     /// 204.
     pub fn no_content() -> Self {
-        Self { status: 204, content_type: "", body: Body::Text(String::new()) }
+        Self::new(204, "", Body::Text(String::new()))
+    }
+
+    /// 200 with this text.
+    pub fn text(content_type: &'static str, text: String) -> Self {
+        Self::new(200, content_type, Body::Text(text))
+    }
+
+    /// 200 with a body that goes on.
+    pub fn stream(content_type: &'static str, body: BoxBody) -> Self {
+        Self::new(200, content_type, Body::Stream(body))
+    }
+
+    /// The same with a header. A value that cannot be one is left out.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    fn new(status: u16, content_type: &'static str, body: Body) -> Self {
+        Self { status, content_type, headers: Vec::new(), body }
     }
 
     /// 200 with metrics in Prometheus text format.
     pub fn metrics(body: String) -> Self {
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
-        Self { status: 200, content_type, body: Body::Text(body) }
+        Self::text(content_type, body)
     }
 
     /// 200 with bytes that are made piece by piece.
     pub fn pieces(pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
         let body = Body::Pieces(Box::new(pieces));
-        Self { status: 200, content_type: "application/octet-stream", body }
+        Self::new(200, "application/octet-stream", body)
     }
 
     fn json(status: u16, resource: &impl Serialize) -> Self {
         // Resources are maps of plain values with string keys, which the encoder cannot refuse.
         let body = serde_json::to_string(resource).expect("a resource is encodable");
-        Self { status, content_type: "application/json", body: Body::Text(body) }
+        Self::new(status, "application/json", Body::Text(body))
     }
 
     pub fn into_response(self) -> HttpResponse {
         let mut response = builder(self.status);
+        for (name, value) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.insert_header((*name, value));
+            }
+        }
         if self.status == 204 {
             return response.finish();
         }
@@ -68,6 +98,7 @@ impl Answer {
             .insert_header((header::CACHE_CONTROL, "no-store"));
         match self.body {
             Body::Text(text) => response.body(text),
+            Body::Stream(body) => response.body(body),
             Body::Pieces(pieces) => {
                 response.streaming(stream::iter(pieces.map(Ok::<_, Infallible>)))
             }

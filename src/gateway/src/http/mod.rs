@@ -14,6 +14,7 @@ mod query;
 mod queues;
 mod raise;
 mod sites;
+mod stream;
 mod subscriptions;
 mod suggest;
 mod tokens;
@@ -134,6 +135,9 @@ async fn answer(
         Route::Seek { site, client, event } => {
             subscriptions::seek(exchange, site, client, event).await
         }
+        Route::Events { site } => stream::stream(exchange, site).await,
+        Route::Next { site } => stream::next(exchange, site).await,
+        Route::Ack { site } => stream::acknowledge(exchange, site).await,
         Route::Raise { site, event } => raise::raise(exchange, site, event).await,
         Route::Socket { endpoint, .. } => {
             let detail = format!("a WebSocket endpoint for a {}", endpoint.as_str());

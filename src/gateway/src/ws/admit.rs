@@ -59,7 +59,8 @@ fn origin(context: &Context, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Code::AccessDenied, "pages of this origin may not connect").field("Origin"))
 }
 
-async fn identify(
+/// Who the bearer of the request's token is, as the peer of this endpoint; `None` is a guest.
+pub async fn identify(
     context: &Context,
     headers: &HeaderMap,
     site: &str,
@@ -161,7 +162,7 @@ fn handshake_problem(error: &HandshakeError) -> Problem {
 }
 
 /// The node takes no more sessions. As a connection that does not come about, that is `busy`.
-fn full(code: Code) -> Problem {
+pub fn full(code: Code) -> Problem {
     let code = if code == Code::LimitReached { Code::Busy } else { code };
     Problem::new(code, "this node takes no more sessions").retry_after(RETRY_AFTER_S)
 }

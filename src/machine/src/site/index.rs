@@ -234,8 +234,9 @@ impl Site {
                 weight_of(old)
             }
             RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
-            RowKey::Polling(_, client) => self
-                .of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING)),
+            RowKey::Polling(_, client) => {
+                self.of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING))
+            }
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
