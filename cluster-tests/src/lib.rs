@@ -19,6 +19,7 @@ pub mod listener;
 pub mod mesh;
 pub mod node;
 pub mod oracle;
+pub mod plain;
 pub mod process;
 pub mod proxy;
 pub mod raiser;

@@ -320,7 +320,10 @@ impl Broker {
                 Command::AttachService(attach) => (attach.service.to_string(), None),
                 Command::AttachClient { client, .. } => (client.to_string(), None),
                 Command::Raise(raise) => (raise.service.to_string(), Some(raise.epoch)),
-                Command::Advance(advance) => (advance.client.to_string(), Some(advance.epoch)),
+                Command::AttachPolling(attach) => (attach.client.to_string(), None),
+                Command::Advance(advance) | Command::Acknowledge(advance) => {
+                    (advance.client.to_string(), Some(advance.epoch))
+                }
                 Command::Subscribe(list) => (list.client.to_string(), Some(list.epoch)),
                 Command::DetachService { .. }
                 | Command::RaiseKeyed(_)

@@ -29,7 +29,7 @@ use crate::arbiter::Arbiter;
 use crate::broker::Inner;
 use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
-use crate::notice::{Notice, Notified};
+use crate::notice::{Bell, Notice, Notified};
 use crate::outbox::Room;
 use crate::outcomes::Answer;
 use crate::shell::{Counted, Shell};
@@ -100,7 +100,7 @@ impl<S: Serve> Agent<S> {
     /// Starts the actor on this arbiter.
     pub fn open(session: S, setup: AgentSetup, frames: impl Stream<Item = Inbound> + 'static) {
         Self::create(|context| {
-            let notice = Rc::new(Notice::new(context.address().recipient()));
+            let notice = Rc::new(Notice::new(Bell::Actor(context.address().recipient())));
             let shell = Shell::new(setup, notice);
             shell.arm(None);
             <Self as StreamHandler<Inbound>>::add_stream(frames, context);

@@ -1,5 +1,6 @@
 //! The facade that the front uses: open sessions, authenticate, administer, read.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::audit::COMMON;
 use ackord_machine::site::{
-    AdminAction, Administer, AuditRow, Command, Digest, IssueTicket, NewEvent, Note, Outcome,
-    Place, Principal, Quotas, RaiseKeyed, Receiver, RedeemTicket, RequestId, Restore, Row,
-    ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Administer, Advance, AuditRow, Command, Digest, InstanceId, IssueTicket, NewEvent,
+    Note, Outcome, Place, Principal, Quotas, RaiseKeyed, Receiver, RedeemTicket, RequestId,
+    Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -28,6 +29,7 @@ use crate::hub::Who;
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
+use crate::polling::Polls;
 use crate::proposals;
 use crate::record::{self, Recorder};
 use crate::service::ServiceAgent;
@@ -68,11 +70,13 @@ pub(crate) struct Inner {
     pub session_ended: Notify,
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
-    shutdown: watch::Sender<bool>,
     /// What is to be recorded of refused attempts.
     record: Recorder,
     /// The connections of each site.
-    usage: Arc<Usage>,
+    pub usage: Arc<Usage>,
+    pub shutdown: watch::Sender<bool>,
+    /// Questions for a next event that wait.
+    pub polls: Polls,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -121,6 +125,7 @@ impl Broker {
             sessions: AtomicUsize::new(0),
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
+            polls: Polls::default(),
             shutdown: watch::Sender::new(false),
             record: Recorder::default(),
             usage: Arc::default(),
@@ -440,6 +445,23 @@ impl Broker {
         result
     }
 
+    /// Moves a cursor for a client that acknowledges past its session, wherever that is; where the
+    /// cursor stands then. Retried until its fate is known: a repeat is harmless.
+    ///
+    /// # Errors
+    /// `replaced` for an older session's, `conflict` for another life or generation's, what else the
+    /// site's rules refuse, or `busy`, `unavailable`, `unknown-outcome`.
+    pub async fn acknowledge(&self, advance: Advance) -> Result<InstanceId, Refused> {
+        self.inner.metrics.acks.inc();
+        let partition = self.partition(&advance.site);
+        let patience = self.inner.options.admin_deadline;
+        let command = Command::Acknowledge(advance);
+        match proposals::propose_until(&partition, command, patience).await? {
+            Outcome::Advanced { cursor } => Ok(cursor),
+            other => Err((Code::Internal, format!("unexpected answer to an ack: {other:?}"))),
+        }
+    }
+
     /// Looks at a site as applied on this node; `None` when there is none of this name.
     pub fn read_site<R>(&self, site: &str, look: impl FnOnce(&Site, Stamp) -> R) -> Option<R> {
         let partition = self.partition(&SiteName::from(site));
@@ -498,9 +520,20 @@ impl Broker {
         ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
     }
 
-    /// Starts the session of a client on this arbiter, see [`Broker::open_service`].
+    /// Starts the session of a client on this arbiter, see [`Broker::open_service`]; its identity.
     pub fn open_client(
         &self,
+        connection: Connection,
+        frames: impl Stream<Item = Inbound> + 'static,
+    ) -> SessionId {
+        let id = session_id();
+        self.open_client_as(id, connection, frames);
+        id
+    }
+
+    fn open_client_as(
+        &self,
+        id: SessionId,
         connection: Connection,
         frames: impl Stream<Item = Inbound> + 'static,
     ) {
@@ -523,7 +556,7 @@ impl Broker {
         let Some(counted) = self.place(&connection, kind, encode) else { return };
         let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ClientSession::new(site, receiver, credential, session_id(), options);
+        let session = ClientSession::new(site, receiver, credential, id, options);
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
     }
 
@@ -587,7 +620,7 @@ impl Broker {
         self.inner.metrics.registry()
     }
 
-    fn partition(&self, site: &SiteName) -> PartitionHandle {
+    pub(crate) fn partition(&self, site: &SiteName) -> PartitionHandle {
         self.inner.node.partition_of(site)
     }
 
@@ -618,11 +651,21 @@ impl Broker {
         counted
     }
 
+    /// What the sessions of this thread share.
+    pub(crate) fn arbiter(&self) -> Rc<Arbiter> {
+        let inner = &self.inner;
+        Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe())
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     fn setup(&self, connection: Connection, who: Who, counted: Counted) -> AgentSetup {
         let inner = &self.inner;
         AgentSetup {
             broker: inner.clone(),
-            arbiter: Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe()),
+            arbiter: self.arbiter(),
             partition: self.partition(&connection.site),
             connection,
             who,
@@ -632,7 +675,7 @@ impl Broker {
 }
 
 /// The identity of a new session, which no other has.
-fn session_id() -> SessionId {
+pub(crate) fn session_id() -> SessionId {
     SessionId(u64::from_le_bytes(token::random()))
 }
 

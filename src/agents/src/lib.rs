@@ -1,6 +1,7 @@
 //! Who serves each session: thin actors around the pure machines of `ackord_machine::session`.
 //!
 //! `frames ─▶ ClientAgent | ServiceAgent ─▶ session machine ─▶ propose ─▶ partition ─▶ outcome ─▶ frames`
+//! `question ─▶ attach unless attached ─▶ look, wait for a wake, look ─▶ the next event` (long poll)
 //! `partition ─▶ EffectWatch ─▶ SiteHub ─▶ only the interested agents`
 //!
 //! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
@@ -20,6 +21,7 @@ mod notice;
 mod options;
 mod outbox;
 mod outcomes;
+mod polling;
 mod proposals;
 mod record;
 mod service;
@@ -34,6 +36,7 @@ pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
+pub use polling::{Ask, Asker, Handed, Turn};
 pub use usage::Full;
 
 pub use ackord_machine::site::Principal;

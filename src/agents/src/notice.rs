@@ -4,10 +4,12 @@
 //! session); any number of marks cost one message; marks carry no payload. All on one arbiter.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use ackord_machine::session::Wake;
 use ackord_machine::site::{EventKey, ServiceId};
 use actix::prelude::{Message, Recipient};
+use tokio::sync::Notify;
 
 use crate::timers::Timer;
 
@@ -21,11 +23,34 @@ const EVENTS_MAX: usize = 32;
 #[rtype(result = "()")]
 pub(crate) struct Notified;
 
+/// Whom a notice tells that it has marks.
+pub(crate) enum Bell {
+    /// The actor of a session.
+    Actor(Recipient<Notified>),
+    /// A task that waits.
+    Task(Rc<Notify>),
+}
+
+impl Bell {
+    /// Whether somebody will come for the marks.
+    fn ring(&self) -> bool {
+        match self {
+            // A full mailbox cannot be: this is its only message. A closed one belongs to a
+            // session that has ended.
+            Self::Actor(recipient) => recipient.try_send(Notified).is_ok(),
+            Self::Task(task) => {
+                task.notify_one();
+                true
+            }
+        }
+    }
+}
+
 /// The marks of one session. Shared by the session, the hub's index and the timer queue.
 pub(crate) struct Notice {
     /// The session's entry in the timer queue.
     pub timer: Timer,
-    recipient: Recipient<Notified>,
+    bell: Bell,
     /// A message is in the mailbox.
     queued: Cell<bool>,
     all: Cell<bool>,
@@ -48,10 +73,10 @@ pub(crate) struct Marks {
 }
 
 impl Notice {
-    pub fn new(recipient: Recipient<Notified>) -> Self {
+    pub fn new(bell: Bell) -> Self {
         Self {
             timer: Timer::default(),
-            recipient,
+            bell,
             queued: Cell::new(false),
             all: Cell::new(false),
             client: Cell::new(false),
@@ -104,9 +129,7 @@ impl Notice {
 
     fn notify(&self) {
         if !self.queued.get() {
-            // A full mailbox cannot be: this is its only message. A closed one belongs to a
-            // session that has ended.
-            self.queued.set(self.recipient.try_send(Notified).is_ok());
+            self.queued.set(self.bell.ring());
         }
     }
 

@@ -11,6 +11,10 @@ pub struct BrokerOptions {
     pub addresses: Vec<String>,
     /// Sessions of this node; more are refused `limit-reached`.
     pub sessions_max: usize,
+    /// Questions for a next event that wait at a time; more are refused `busy`.
+    pub polls_max: usize,
+    /// How long the session of a client without connection lasts after its last question.
+    pub polling_session: Duration,
     /// Raises in flight per service session when it asks for no number.
     pub window_default: u32,
     /// Raises in flight per service session at most.
@@ -40,6 +44,8 @@ impl Default for BrokerOptions {
         Self {
             addresses: Vec::new(),
             sessions_max: 100_000,
+            polls_max: 10_000,
+            polling_session: Duration::from_secs(300),
             window_default: limits::WINDOW_DEFAULT,
             window_max: limits::WINDOW_MAX,
             keepalive_s_default: limits::KEEPALIVE_S_DEFAULT,

@@ -86,6 +86,11 @@ impl Said {
         self.receiver.next().await
     }
 
+    /// As [`Said::next`], for a writer that is polled itself.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Outbound>> {
+        self.receiver.poll_next_unpin(context)
+    }
+
     /// The next message if it is there.
     pub fn try_next(&mut self) -> Option<Outbound> {
         self.receiver.try_recv().ok()

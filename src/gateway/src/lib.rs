@@ -2,10 +2,11 @@
 //! and clients, authentication, limits, health and metrics.
 //!
 //! `socket ─▶ head ─▶ route ─▶ authority ─▶ body ─▶ Broker ─▶ answer | problem`
+//! `socket ─▶ head ─▶ route ─▶ authority ─▶ session ─▶ outbox ─▶ Events (a body) ─▶ socket`
 //! `socket ─▶ head ─▶ route ─▶ authority ─▶ upgrade ─▶ Frames ─▶ session ─▶ outbox ─▶ Writer ─▶ socket`
 //!
 //! Invariants: nothing of a body or frame is parsed before its sender is known to be allowed to
-//! send it; every refusal is a problem document or a `closing` frame with a stable code; every
+//! send it, but for acknowledgements, whose body is small and itself the proof; every refusal is a problem document or a `closing` frame with a stable code; every
 //! wait for a peer has a deadline and every buffer a bound.
 //!
 //! Deliberately absent: decisions about sites (`ackord_machine`), sessions (`ackord_agents`), and
@@ -14,6 +15,7 @@
 mod context;
 mod convert;
 mod http;
+mod meter;
 mod metrics;
 mod options;
 mod rates;

@@ -16,6 +16,10 @@ pub struct Metrics {
     pub sockets: IntGaugeVec,
     pub sockets_opened: IntCounterVec,
     pub sockets_closed: IntCounterVec,
+    /// Open streams of Server-Sent Events, by kind of client.
+    pub streams: IntGaugeVec,
+    pub streams_opened: IntCounterVec,
+    pub streams_closed: IntCounterVec,
     pub received_bytes: IntCounter,
     pub sent_bytes: IntCounter,
     pub received_messages: IntCounter,
@@ -58,6 +62,23 @@ impl Metrics {
                 "ackord_websockets_closed_total",
                 "WebSockets closed, by the code of the close; peer is a close or loss by the peer.",
                 &["endpoint", "code"],
+            ),
+            streams: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("ackord_event_streams", "Open streams of Server-Sent Events."),
+                    &["kind"],
+                ),
+            ),
+            streams_opened: counters(
+                "ackord_event_streams_opened_total",
+                "Streams of Server-Sent Events opened.",
+                &["kind"],
+            ),
+            streams_closed: counters(
+                "ackord_event_streams_closed_total",
+                "Streams closed, by the code of the close; peer is a close or loss by the peer.",
+                &["kind", "code"],
             ),
             received_bytes: counter(
                 "ackord_websocket_received_bytes_total",

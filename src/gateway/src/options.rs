@@ -32,6 +32,11 @@ pub struct GatewayLimits {
     pub frame_bytes_max: usize,
     /// Largest body of a request, bytes.
     pub body_bytes_max: usize,
+    /// Seconds between the heartbeats of an idle stream; brought into the broker's bounds for
+    /// pings.
+    pub heartbeat_s: u32,
+    /// How long a request may wait for its next event.
+    pub poll_wait_max: Duration,
     /// Messages that a session may have queued towards its socket.
     pub outbox_messages: usize,
     /// Until the head of a connection's first request has arrived; at least
@@ -44,7 +49,7 @@ pub struct GatewayLimits {
     /// Until an idle connection without a session is closed; at least
     /// [`GatewayLimits::COARSE_MIN`].
     pub keep_alive: Duration,
-    /// Until what is written to a WebSocket has left for the peer.
+    /// Until what is written to a WebSocket or a stream has left for the peer.
     pub write_deadline: Duration,
     /// Until the peer of a closing connection has closed its half; at least
     /// [`GatewayLimits::COARSE_MIN`].
@@ -74,6 +79,8 @@ impl Default for GatewayLimits {
             connections_max: 100_000,
             frame_bytes_max: FRAME_BYTES_MAX,
             body_bytes_max: 1 << 20,
+            heartbeat_s: 15,
+            poll_wait_max: Duration::from_secs(60),
             outbox_messages: 8,
             head_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(20),

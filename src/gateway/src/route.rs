@@ -80,6 +80,9 @@ pub enum Route {
     ClusterAudit,
     Why { site: String },
     CanI { site: String },
+    Events { site: String },
+    Next { site: String },
+    Ack { site: String },
     Raise { site: String, event: String },
     Socket { site: String, endpoint: Endpoint },
 }
@@ -160,6 +163,9 @@ impl Route {
             ["users", id] => Self::User { site, id: own(id) },
             ["tokens", id] => Self::Token { site, id: own(id) },
             ["queues", event] => Self::Queue { site, event: own(event) },
+            ["events"] => Self::Events { site },
+            ["next"] => Self::Next { site },
+            ["ack"] => Self::Ack { site },
             ["events", event] => Self::Raise { site, event: own(event) },
             _ => return None,
         })
@@ -181,7 +187,7 @@ impl Route {
             | Self::Queue { .. } => &["GET", "HEAD"],
             Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
-            Self::Socket { .. } => &["GET"],
+            Self::Socket { .. } | Self::Events { .. } | Self::Next { .. } => &["GET"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
                 &["GET", "HEAD", "PUT", "DELETE"]
             }
@@ -200,7 +206,10 @@ impl Route {
             | Self::KickClient { .. }
             | Self::KickService { .. }
             | Self::Tickets { .. } => &["POST"],
-            Self::ApplyDeclared { .. } | Self::Seek { .. } | Self::Raise { .. } => &["POST"],
+            Self::ApplyDeclared { .. }
+            | Self::Seek { .. }
+            | Self::Ack { .. }
+            | Self::Raise { .. } => &["POST"],
         }
     }
 
@@ -245,6 +254,9 @@ impl Route {
             Self::ClusterAudit => "cluster-audit",
             Self::Why { .. } => "why",
             Self::CanI { .. } => "can-i",
+            Self::Events { .. } => "events",
+            Self::Next { .. } => "next",
+            Self::Ack { .. } => "ack",
             Self::Raise { .. } => "raise",
             Self::Socket { endpoint, .. } => match endpoint {
                 Endpoint::Service => "service-socket",
@@ -266,6 +278,9 @@ mod tests {
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
         check("/v1/sites", Some(Route::Sites));
+        check("/v1/sites/s/events", Some(Route::Events { site: site() }));
+        check("/v1/sites/s/next", Some(Route::Next { site: site() }));
+        check("/v1/sites/s/ack", Some(Route::Ack { site: site() }));
         check("/v1/sites/s", Some(Route::Site { site: site() }));
         check("/v1/sites/s/tokens", Some(Route::List { site: site(), list: List::Tokens }));
         check(

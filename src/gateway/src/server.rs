@@ -7,15 +7,17 @@ use std::thread::JoinHandle;
 
 use ackord_agents::Broker;
 use actix_codec::Framed;
-use actix_http::{HttpService, Request, h1};
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol, Request, h1};
 use actix_rt::net::TcpStream;
 use actix_server::{Server, ServerHandle};
-use actix_service::{fn_service, map_config};
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{App, HttpRequest, dev::AppConfig, web};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::context::Context;
+use crate::meter::Metered;
 use crate::options::{Error, GatewayOptions};
 use crate::{http, ws};
 
@@ -141,7 +143,7 @@ fn server(
                     http::handle(on_request.clone(), request, payload)
                 },
             ));
-            HttpService::build()
+            let http = HttpService::build()
                 .keep_alive(limits.keep_alive)
                 .client_request_timeout(limits.head_deadline)
                 .client_disconnect_timeout(limits.close_deadline)
@@ -150,11 +152,12 @@ fn server(
                     async move { shutdown.notified().await }
                 })
                 .local_addr(address)
-                .on_connect_ext(move |_: &TcpStream, extensions| {
+                .on_connect_ext(move |io: &Metered<TcpStream>, extensions| {
                     extensions.insert(on_connect.connected());
+                    extensions.insert(io.meter());
                 })
                 .upgrade(fn_service(
-                    move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                    move |(request, framed): (Request, Framed<Metered<TcpStream>, h1::Codec>)| {
                         let context = on_upgrade.clone();
                         // Boxed: every connection's task would otherwise have room for it.
                         Box::pin(async move {
@@ -163,8 +166,16 @@ fn server(
                         })
                     },
                 ))
-                .finish(map_config(app, |()| AppConfig::default()))
-                .tcp()
+                .finish(map_config(app, |()| AppConfig::default()));
+            fn_service(|io: TcpStream| async move {
+                // What is written is written as a whole: nothing is gained by waiting for more.
+                if let Err(error) = io.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot switch off coalescing");
+                }
+                let peer = io.peer_addr().ok();
+                Ok::<_, DispatchError>((Metered::new(io), Protocol::Http1, peer))
+            })
+            .and_then(http)
         })?;
     }
     Ok(builder.run())

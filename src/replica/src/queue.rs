@@ -114,6 +114,8 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::AttachClient { .. }
         | Command::Subscribe(_)
         | Command::Advance(_)
+        | Command::Acknowledge(_)
+        | Command::AttachPolling(_)
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
@@ -154,6 +156,8 @@ fn command_bytes(command: &Command) -> usize {
         Command::DetachService { .. }
         | Command::AttachClient { .. }
         | Command::Advance(_)
+        | Command::Acknowledge(_)
+        | Command::AttachPolling(_)
         | Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }

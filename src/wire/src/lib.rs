@@ -15,6 +15,7 @@ pub mod payload;
 pub mod problem;
 pub mod resource;
 pub mod shared;
+pub mod stream;
 pub mod structure;
 
 pub use code::{CloseCode, Code};

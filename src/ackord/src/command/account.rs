@@ -55,7 +55,7 @@ impl Accounts {
 
     async fn token(&self, principal: Principal) -> Outcome {
         let path = format!("{}/tokens", site_path(&self.site));
-        let body = value(&TokenBody { principal })?;
+        let body = value(&TokenBody { principal, expires_in_s: None, note: String::new() })?;
         let made = self.admin.post(&path, &body).await?;
         match (self.format, made.get("token").and_then(Value::as_str)) {
             (Format::Text, Some(token)) => {

@@ -5,7 +5,9 @@ use std::io::Write as _;
 
 use ackord_wire::Code;
 use ackord_wire::problem::{self, Problem};
-use actix_web::http::{StatusCode, header};
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
@@ -17,15 +19,16 @@ use super::exchange::tag_of;
 pub struct Answer {
     status: u16,
     content_type: &'static str,
+    headers: Vec<(&'static str, String)>,
     body: Body,
-    /// The entity tag.
-    tag: Option<String>,
 }
 
 enum Body {
     Text(String),
     /// Made piece by piece, as fast as it is taken.
     Pieces(Box<dyn Iterator<Item = Bytes>>),
+    /// Goes on until one of the two sides ends it.
+    Stream(BoxBody),
 }
 
 impl Answer {
@@ -44,15 +47,38 @@ impl Answer {
         Self::new(204, "", Body::Text(String::new()))
     }
 
+    /// 200 with this text.
+    pub fn text(content_type: &'static str, text: String) -> Self {
+        Self::new(200, content_type, Body::Text(text))
+    }
+
+    /// 200 with a body that goes on.
+    pub fn stream(content_type: &'static str, body: BoxBody) -> Self {
+        Self::new(200, content_type, Body::Stream(body))
+    }
+
     /// 200 with metrics in Prometheus text format.
     pub fn metrics(body: String) -> Self {
-        let content_type = "text/plain; version=0.0.4; charset=utf-8";
-        Self::new(200, content_type, Body::Text(body))
+        Self::text("text/plain; version=0.0.4; charset=utf-8", body)
     }
 
     /// 200 with bytes that are made piece by piece.
     pub fn pieces(pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
         Self::new(200, "application/octet-stream", Body::Pieces(Box::new(pieces)))
+    }
+
+    /// The same with a header. A value that cannot be one is left out.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// The same with the entity tag of this revision.
+    pub fn tagged(self, revision: Option<u64>) -> Self {
+        match revision {
+            Some(revision) => self.header("etag", &tag_of(revision)),
+            None => self,
+        }
     }
 
     fn json(status: u16, resource: &impl Serialize) -> Self {
@@ -62,28 +88,25 @@ impl Answer {
     }
 
     fn new(status: u16, content_type: &'static str, body: Body) -> Self {
-        Self { status, content_type, body, tag: None }
-    }
-
-    /// The same with the entity tag of this revision.
-    pub fn tagged(mut self, revision: Option<u64>) -> Self {
-        self.tag = revision.map(tag_of);
-        self
+        Self { status, content_type, headers: Vec::new(), body }
     }
 
     pub fn into_response(self) -> HttpResponse {
         let mut response = builder(self.status);
+        for (name, value) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.insert_header((*name, value));
+            }
+        }
         if self.status == 204 {
             return response.finish();
         }
         response
             .insert_header((header::CONTENT_TYPE, self.content_type))
             .insert_header((header::CACHE_CONTROL, "no-store"));
-        if let Some(tag) = self.tag {
-            response.insert_header((header::ETAG, tag));
-        }
         match self.body {
             Body::Text(text) => response.body(text),
+            Body::Stream(body) => response.body(body),
             Body::Pieces(pieces) => {
                 response.streaming(stream::iter(pieces.map(Ok::<_, Infallible>)))
             }

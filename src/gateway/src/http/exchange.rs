@@ -9,8 +9,8 @@ use std::time::Duration;
 use ackord_machine::site::audit::COMMON;
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{
-    AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, RequestId, Site,
-    SiteName, Stamp,
+    AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, Principal, RequestId,
+    Site, SiteName, Stamp,
 };
 use ackord_wire::resource::{Page, SiteSettings};
 use ackord_wire::{Code, Problem};
@@ -65,6 +65,19 @@ impl<'a> Exchange<'a> {
         self.request.method()
     }
 
+    /// The request itself.
+    pub fn request(&self) -> &'a HttpRequest {
+        self.request
+    }
+
+    /// The body of a request whose sender shows by it who they are, at most so many bytes.
+    pub async fn bytes(self, bytes_max: usize) -> Result<web::Bytes, Problem> {
+        let limits = BodyLimits { bytes_max, deadline: self.context.limits.body_deadline };
+        let announced = self.request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+        body::read(self.payload, announced, limits).await
+    }
+
     /// A request about this site by somebody who may; `known` are the query's parameters.
     pub async fn authorize(
         self,
@@ -74,7 +87,9 @@ impl<'a> Exchange<'a> {
     ) -> Result<Allowed<'a>, Problem> {
         let bearer = Bearer::of(self.context, self.request.headers(), site).await;
         let bearer = bearer.map_err(|problem| self.turned_away(site, problem))?;
-        slow_down(self.context, site, &bearer.caller)?;
+        if let Caller::Site(principal) = &bearer.caller {
+            slow_down(self.context, site, &Some(principal.clone()))?;
+        }
         bearer.caller.may(need).map_err(|problem| self.turned_away(site, problem))?;
         self.allow(bearer, known)
     }
@@ -237,11 +252,15 @@ impl Allowed<'_> {
     }
 }
 
-/// Judges a request by the site's quotas. The node's administrator is bounded by none.
-fn slow_down(context: &Context, site: &str, caller: &Caller) -> Result<(), Problem> {
-    let Caller::Site(principal) = caller else { return Ok(()) };
+/// Judges a request by the site's quotas; `None` is a guest. The node's administrator is bounded by
+/// none.
+pub fn slow_down(
+    context: &Context,
+    site: &str,
+    account: &Option<Principal>,
+) -> Result<(), Problem> {
     let quotas = context.broker.quotas(site);
-    context.rates.take(site, &Some(principal.clone()), &quotas).map_err(|too_fast| {
+    context.rates.take(site, account, &quotas).map_err(|too_fast| {
         let detail = format!("quota {}: at most {}", too_fast.quota, too_fast.most);
         let wait_s = too_fast.wait.as_secs_f64().ceil().clamp(1.0, 60.0);
         Problem::new(Code::RateLimited, detail).retry_after(wait_s as u32)

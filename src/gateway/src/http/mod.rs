@@ -16,6 +16,7 @@ pub mod query;
 mod queues;
 mod raise;
 mod sites;
+mod stream;
 mod subscriptions;
 mod suggest;
 mod tickets;
@@ -149,6 +150,9 @@ async fn answer(
         Route::ClusterAudit => audit::of_cluster(exchange).await,
         Route::Why { site } => why::why(exchange, site).await,
         Route::CanI { site } => why::can_i(exchange, site).await,
+        Route::Events { site } => stream::stream(exchange, site).await,
+        Route::Next { site } => stream::next(exchange, site).await,
+        Route::Ack { site } => stream::acknowledge(exchange, site).await,
         Route::Raise { site, event } => raise::raise(exchange, site, event).await,
         Route::Socket { endpoint, .. } => {
             let detail = format!("a WebSocket endpoint for a {}", endpoint.as_str());

@@ -41,6 +41,11 @@ impl Window {
 impl Query {
     /// Parses a query; only these parameters may occur, each once.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, Problem> {
+        Self::parse_repeated(text, known, &[])
+    }
+
+    /// As [`Query::parse`], where some may be given repeatedly.
+    pub fn parse_repeated(text: &str, known: &[&str], repeated: &[&str]) -> Result<Self, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for part in text.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -48,7 +53,8 @@ impl Query {
             if !known.contains(&name.as_str()) {
                 return Err(unknown(&name, known));
             }
-            if pairs.iter().any(|(other, _)| *other == name) {
+            let again = pairs.iter().any(|(other, _)| *other == name);
+            if again && !repeated.contains(&name.as_str()) {
                 return Err(invalid(&name, "may be given once"));
             }
             pairs.push((name, value));
@@ -59,6 +65,11 @@ impl Query {
     /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// `true`, `false`, or present without a value, which is true.

@@ -38,23 +38,17 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
     origin(context, &head.headers)?;
-    let (principal, token) = match identify(context, head, &site, endpoint).await {
-        Ok(known) => known,
-        Err(problem) => {
-            if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
-                let who = authority::claimed(&head.headers);
-                exchange::turned_away(context, head, &site, who, problem.code);
-            }
-            return Err(problem);
-        }
-    };
-    let codec = subprotocol(&head.headers)?;
-    verify_handshake(head).map_err(|error| handshake_problem(&error))?;
-    context.broker.accepts().map_err(full)?;
-    context.broker.has_room(&site, &principal).map_err(|full| {
-        let detail = format!("quota {}: at most {}", full.quota, full.most);
-        Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
-    })?;
+    let query = Query::parse(head.uri.query().unwrap_or_default(), &["ticket"])?;
+    let handshake = subprotocol(&head.headers).and_then(|codec| {
+        verify_handshake(head).map(|()| codec).map_err(|error| handshake_problem(&error))
+    });
+    let ticket = query.get("ticket");
+    if ticket.is_some() {
+        // A ticket is not used up by a handshake that cannot succeed.
+        handshake.as_ref().map_err(Clone::clone)?;
+    }
+    let (principal, token) = enter(context, head, &site, endpoint, ticket).await?;
+    let codec = handshake?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
@@ -73,16 +67,41 @@ fn origin(context: &Context, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Code::AccessDenied, "pages of this origin may not connect").field("Origin"))
 }
 
+/// Lets somebody open a session here, if there is room for it: who they are, `None` for a guest, and
+/// the token that they have shown. Whoever is turned away is recorded.
+pub async fn enter(
+    context: &Context,
+    head: &RequestHead,
+    site: &str,
+    endpoint: Endpoint,
+    ticket: Option<&str>,
+) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
+    let known = identify(context, head, site, endpoint, ticket).await;
+    let (principal, token) = known.inspect_err(|problem| {
+        if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
+            let who = authority::claimed(&head.headers);
+            exchange::turned_away(context, head, site, who, problem.code);
+        }
+    })?;
+    context.broker.accepts().map_err(full)?;
+    context.broker.has_room(site, &principal).map_err(|full| {
+        let detail = format!("quota {}: at most {}", full.quota, full.most);
+        Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
+    })?;
+    Ok((principal, token))
+}
+
+/// Who the bearer of the request's ticket or token is, as the peer of this endpoint.
 async fn identify(
     context: &Context,
     head: &RequestHead,
     site: &str,
     endpoint: Endpoint,
+    ticket: Option<&str>,
 ) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
     let headers = &head.headers;
     let denied = |detail: &str| Problem::new(Code::AccessDenied, detail).field("Authorization");
-    let query = Query::parse(head.uri.query().unwrap_or_default(), &["ticket"])?;
-    if let Some(ticket) = query.get("ticket") {
+    if let Some(ticket) = ticket {
         if headers.contains_key(header::AUTHORIZATION) {
             let detail = "either a ticket or a token, not both";
             return Err(Problem::new(Code::Invalid, detail).field("?ticket"));

@@ -18,6 +18,7 @@ use super::writer::Writer;
 use crate::context::{ConnectionGuard, Context};
 use crate::http::answer::refuse_raw;
 use crate::http::too_many_connections;
+use crate::meter::Metered;
 use crate::metrics::close_label;
 use crate::route::{Endpoint, Route};
 
@@ -26,7 +27,7 @@ use crate::route::{Endpoint, Route};
 pub async fn upgrade(
     context: Arc<Context>,
     request: Request,
-    framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<Metered<TcpStream>, h1::Codec>,
 ) {
     let mut request = request;
     // Counts the connection for as long as it is served here.
@@ -71,9 +72,9 @@ pub async fn upgrade(
 
 /// The socket, what was read from it behind the request, and what is still to be written. The
 /// buffers of the HTTP connection, several KiB each, end here.
-fn unframe(framed: Framed<TcpStream, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>) {
+fn unframe(framed: Framed<Metered<TcpStream>, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>) {
     let parts = framed.into_parts();
-    (parts.io, parts.read_buf.to_vec(), parts.write_buf.to_vec())
+    (parts.io.into_inner(), parts.read_buf.to_vec(), parts.write_buf.to_vec())
 }
 
 /// Starts the session and carries its words until the connection ends.
@@ -103,7 +104,9 @@ fn serve(
     };
     match endpoint {
         Endpoint::Service => context.broker.open_service(connection, frames),
-        Endpoint::Client => context.broker.open_client(connection, frames),
+        Endpoint::Client => {
+            context.broker.open_client(connection, frames);
+        }
     }
     let role = endpoint.as_str();
     let codec_label = match codec {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod events;
+
 use std::sync::Arc;
 
 use ackord_agents::{Broker, BrokerOptions};

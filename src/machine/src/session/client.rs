@@ -333,6 +333,7 @@ impl ClientSession {
             Stage::Open | Stage::AwaitingSet => {
                 if self.holds(view, out) {
                     self.retry_request(view, out);
+                    self.heed_acknowledgements(view, out);
                     self.pump_all(view, out);
                 }
             }

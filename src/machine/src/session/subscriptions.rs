@@ -380,6 +380,17 @@ impl ClientSession {
         removed
     }
 
+    /// Looks, before anything is sent again, whether it was acknowledged past this session: the wake
+    /// for that may still be on its way.
+    pub(super) fn heed_acknowledgements(&mut self, view: View<'_>, out: &mut Out) {
+        let (Some(site), Some(client)) = (view.site, self.client().cloned()) else { return };
+        let due = |lane: &&Lane| lane.deadline().is_some_and(|at| at <= view.now_ms);
+        let due: Vec<EventKey> = self.lanes.iter().filter(due).map(Lane::event).collect();
+        for row in due.into_iter().filter_map(|event| site.subscription(&client, event)) {
+            self.sync_lane(site, row, out);
+        }
+    }
+
     fn sync_lane(&mut self, site: &Site, row: &SubscriptionRow, out: &mut Out) {
         let Some(definition) = site.event(row.event).map(|event| &event.definition) else { return };
         let ack_timeout_ms = row.ack_timeout_ms.unwrap_or(self.options.ack_timeout_ms);

@@ -20,7 +20,11 @@ enum Barrier<'a> {
 
 fn barrier(command: &Command) -> Barrier<'_> {
     match command {
-        Command::Advance(_) | Command::Raise(_) | Command::RaiseKeyed(_) => Barrier::None,
+        Command::Advance(_)
+        | Command::Acknowledge(_)
+        | Command::Raise(_)
+        | Command::RaiseKeyed(_) => Barrier::None,
+        Command::AttachPolling(attach) => Barrier::Site(&attach.site),
         Command::AttachService(attach) => Barrier::Site(&attach.site),
         Command::Subscribe(subscribe) => Barrier::Site(&subscribe.site),
         Command::Restore(restore) => Barrier::Site(&restore.site),

@@ -106,6 +106,12 @@ pub enum Command {
     IssueTicket(IssueTicket),
     /// Uses a ticket up.
     RedeemTicket(RedeemTicket),
+    /// As [`Command::Advance`], for an acknowledgement that did not come through the session that
+    /// delivered: it is woken, wherever it is.
+    Acknowledge(Advance),
+    /// A stateful client asks for its next event: attaches, unless its newest session is one of
+    /// this kind and not over; that one then lasts longer.
+    AttachPolling(AttachPolling),
 }
 
 /// See [`Command::Administer`].
@@ -132,6 +138,19 @@ pub enum Precondition {
     Present,
     /// There is one of this revision.
     Revision(u64),
+}
+
+/// See [`Command::AttachPolling`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachPolling {
+    /// The site.
+    pub site: SiteName,
+    /// The client.
+    pub client: ClientId,
+    /// As for any attach, if it comes to one.
+    pub claim: Claim,
+    /// How long the session lasts from now, milliseconds of log time.
+    pub lasts_ms: u32,
 }
 
 /// What an attach takes over from. Proposed again it stays the same, so that it takes over once,

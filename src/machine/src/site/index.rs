@@ -35,7 +35,7 @@ impl ServiceRows {
 
 impl ClientRows {
     fn is_empty(&self) -> bool {
-        self.row.is_none() && self.subscriptions.is_empty()
+        self.row.is_none() && self.subscriptions.is_empty() && self.polling.is_none()
     }
 }
 
@@ -167,6 +167,10 @@ impl Site {
                 self.rates.insert(row.service.clone(), row.clone()).map_or(0, |_| weight::RATE)
             }
             Row::Audit(row) => weight_of(self.audit.insert(row.number, row.clone())),
+            Row::Polling(row) => {
+                let old = self.client_rows(&row.client).polling.replace(row.clone());
+                old.map_or(0, |_| weight::POLLING)
+            }
         };
         self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
@@ -295,6 +299,9 @@ impl Site {
             RowKey::Quota(_) => self.quotas.take().map_or(0, |_| weight::QUOTA),
             RowKey::Rate(_, service) => self.rates.remove(service).map_or(0, |_| weight::RATE),
             RowKey::Audit(_, number) => weight_of(self.audit.remove(number)),
+            RowKey::Polling(_, client) => {
+                self.of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING))
+            }
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
@@ -426,6 +433,7 @@ impl Site {
             RowKey::Quota(_) => self.quotas.clone().map(Row::Quota),
             RowKey::Rate(_, service) => self.rates.get(service).cloned().map(Row::Rate),
             RowKey::Audit(_, number) => self.audit.get(number).cloned().map(Row::Audit),
+            RowKey::Polling(_, client) => self.polling(client).cloned().map(Row::Polling),
         }
     }
 
@@ -440,6 +448,7 @@ impl Site {
             .chain(self.clients.values().flat_map(|rows| {
                 let own = rows.row.clone().map(Row::Client).into_iter();
                 own.chain(rows.subscriptions.values().cloned().map(Row::Subscription))
+                    .chain(rows.polling.clone().map(Row::Polling))
             }))
             .chain(self.tokens.values().cloned().map(Row::Token))
             .chain(self.requests.values().cloned().map(Row::Request))

@@ -90,6 +90,8 @@ pub enum RowKey {
     Rate(SiteName, Option<ServiceId>),
     /// [`AuditRow`].
     Audit(SiteName, u64),
+    /// [`PollingRow`].
+    Polling(SiteName, ClientId),
 }
 
 /// One fact of the state.
@@ -141,6 +143,8 @@ pub enum Row {
     Rate(RateRow),
     /// See [`AuditRow`].
     Audit(AuditRow),
+    /// See [`PollingRow`].
+    Polling(PollingRow),
 }
 
 impl RowKey {
@@ -166,7 +170,8 @@ impl RowKey {
             | Self::Ticket(site, _)
             | Self::Quota(site)
             | Self::Rate(site, _)
-            | Self::Audit(site, _) => Some(site),
+            | Self::Audit(site, _)
+            | Self::Polling(site, _) => Some(site),
         }
     }
 }
@@ -195,6 +200,7 @@ impl Row {
             Self::Quota(row) => Some(&row.site),
             Self::Rate(row) => Some(&row.site),
             Self::Audit(row) => Some(&row.site),
+            Self::Polling(row) => Some(&row.site),
         }
     }
 
@@ -228,6 +234,7 @@ impl Row {
             Self::Quota(row) => RowKey::Quota(row.site.clone()),
             Self::Rate(row) => RowKey::Rate(row.site.clone(), row.service.clone()),
             Self::Audit(row) => RowKey::Audit(row.site.clone(), row.number),
+            Self::Polling(row) => RowKey::Polling(row.site.clone(), row.client.clone()),
         }
     }
 }
@@ -501,4 +508,18 @@ pub struct AttemptRow {
     pub id: AttemptId,
     /// The part that comes next; those below have been put.
     pub next: u32,
+}
+
+/// The newest session of a stateful client that has no connection: it asks for each event, at
+/// whatever node. It is over once the client's epoch is higher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PollingRow {
+    /// The site.
+    pub site: SiteName,
+    /// The client.
+    pub client: ClientId,
+    /// The session's epoch.
+    pub epoch: Epoch,
+    /// Until when the next question goes on with it; a later one attaches anew.
+    pub until: Stamp,
 }

@@ -18,8 +18,8 @@ use super::ids::{
 use super::outcome::{Decision, Parked, Refusal};
 use super::quota::{QuotaRow, Quotas, RateRow};
 use super::row::{
-    AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, RequestRow,
-    ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
+    AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, PollingRow,
+    RequestRow, ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
 };
 use super::structure::{Access, Category, GuestSupport, Kind, Structure};
 
@@ -86,6 +86,7 @@ pub(super) struct ServiceRows {
 pub(super) struct ClientRows {
     pub(super) row: Option<ClientRow>,
     pub(super) subscriptions: BTreeMap<EventKey, SubscriptionRow>,
+    pub(super) polling: Option<PollingRow>,
 }
 
 /// One event broker: queues, services, clients, users. See the module.
@@ -379,6 +380,12 @@ impl Site {
         self.clients.get(client).into_iter().flat_map(|rows| rows.subscriptions.values())
     }
 
+    /// The newest session without connection that a client had; over once its epoch is not the
+    /// client's any more.
+    pub fn polling(&self, client: &ClientId) -> Option<&PollingRow> {
+        self.clients.get(client)?.polling.as_ref()
+    }
+
     /// The retained instance of this id.
     pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.instances.get(&id)
@@ -441,6 +448,19 @@ impl Site {
         };
         let mut above = queue.range((Bound::Excluded(after), Bound::Unbounded));
         above.find(|(_, instance)| !instance.expired(now)).map(|(_, instance)| instance)
+    }
+
+    /// Of what is next behind each of these cursors and may be received, the first by id: the one
+    /// thing that a receiver without connection is handed.
+    pub fn next_of(
+        &self,
+        cursors: impl IntoIterator<Item = (EventKey, InstanceId)>,
+        receiver: &Receiver,
+        now: Stamp,
+    ) -> Option<&Arc<Instance>> {
+        let open = cursors.into_iter().filter(|(event, _)| self.may_receive(*event, receiver));
+        let next = |(event, after)| self.next_instance(event, after, receiver, now);
+        open.filter_map(next).min_by_key(|instance| instance.id)
     }
 
     /// Whether this receiver may enter at all. Guests need both the structure's support and the

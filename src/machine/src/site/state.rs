@@ -198,7 +198,8 @@ impl State {
             | RowKey::Ticket(name, _)
             | RowKey::Quota(name)
             | RowKey::Rate(name, _)
-            | RowKey::Audit(name, _) => self.sites.get(name)?.row(key),
+            | RowKey::Audit(name, _)
+            | RowKey::Polling(name, _) => self.sites.get(name)?.row(key),
         }
     }
 

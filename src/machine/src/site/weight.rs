@@ -164,6 +164,8 @@ pub(super) const HEAD: u64 = ROW;
 pub(super) const QUOTA: u64 = 3 * ROW;
 /// What is left of a rate.
 pub(super) const RATE: u64 = 2 * ROW;
+/// The session of a client without connection.
+pub(super) const POLLING: u64 = ROW;
 
 /// An attempt to restore a site.
 pub(super) const ATTEMPT: u64 = ROW;
@@ -191,6 +193,7 @@ impl Weight for Row {
             Self::Quota(_) => QUOTA,
             Self::Rate(_) => RATE,
             Self::Audit(row) => row.weight(),
+            Self::Polling(_) => POLLING,
         }
     }
 }

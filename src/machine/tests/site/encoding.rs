@@ -13,6 +13,7 @@ fn every_row_and_key_survives_its_encoding() {
     world.store(null("r"));
     world.store(to_client("p", "c", "y"));
     world.raise_keyed("k", event("q", "x"));
+    world.poll("c", 1000);
     world.attach_with("v", Some(structure(vec![])), 2, Some(1));
     let (hash, principal) = (Digest([3; 32]), Principal::Client("c".into()));
     world.done(AdminAction::CreateToken { id: "t".into(), hash, principal });
@@ -24,7 +25,7 @@ fn every_row_and_key_survives_its_encoding() {
     }
     // One of each kind was among them.
     let kinds: std::collections::BTreeSet<_> = rows.iter().map(|row| encode_row(row)[1]).collect();
-    assert_eq!(kinds.len(), 16);
+    assert_eq!(kinds.len(), 17);
 }
 
 #[test]
@@ -37,7 +38,8 @@ fn a_row_that_is_not_there_is_none() {
         RowKey::Event(site.clone(), EventKey(99)),
         RowKey::Site("other".into()),
         RowKey::Request(site.clone(), request(77_777)),
-        RowKey::Attempt(site),
+        RowKey::Attempt(site.clone()),
+        RowKey::Polling(site, "c".into()),
     ] {
         assert_eq!(world.state.row(&key), None, "{key:?}");
     }

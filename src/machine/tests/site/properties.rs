@@ -229,8 +229,15 @@ fn command() -> impl Strategy<Value = Command> {
         3 => keyed,
         3 => (site(), client(), claim())
             .prop_map(|(site, client, claim)| Command::AttachClient { site, client, claim }),
+        2 => (site(), client(), claim(), any::<u16>()).prop_map(|(site, client, claim, lasts)| {
+            let lasts_ms = u32::from(lasts);
+            Command::AttachPolling(AttachPolling { site, client, claim, lasts_ms })
+        }),
         5 => subscribe,
-        8 => advance,
+        10 => (advance, 0u8..5).prop_map(|(command, way)| match command {
+            Command::Advance(advance) if way == 0 => Command::Acknowledge(advance),
+            other => other,
+        }),
         12 => (0u64..60, site(), action()).prop_map(|(number, site, action)| Command::Admin {
             request: request(number), site, action
         }),
@@ -285,7 +292,7 @@ fn guide(state: &State, command: &mut Command) {
                 subscribe.number = row.listed + u64::from(subscribe.number > 0);
             }
         }
-        Command::Advance(advance) => {
+        Command::Advance(advance) | Command::Acknowledge(advance) => {
             let Some(site) = state.site(advance.site.as_str()) else { return };
             advance.incarnation = site.incarnation();
             if let Some(row) = site.client(advance.client.as_str()) {
@@ -306,7 +313,8 @@ fn guide(state: &State, command: &mut Command) {
                 attach.claim.above = row.epoch;
             }
         }
-        Command::AttachClient { site, client, claim } => {
+        Command::AttachClient { site, client, claim }
+        | Command::AttachPolling(AttachPolling { site, client, claim, .. }) => {
             let site = state.site(site.as_str());
             if let Some(row) = site.and_then(|site| site.client(client.as_str())) {
                 claim.above = row.epoch;

@@ -251,6 +251,14 @@ impl World {
         }
     }
 
+    /// Asks for a client's next event, as one that knows of the client's newest session.
+    pub fn poll(&mut self, client: &str, lasts_ms: u32) -> Outcome {
+        let above = self.site().client(client).map_or(Epoch(0), |row| row.epoch);
+        let claim = self.claim(above);
+        let (site, client) = (SITE.into(), client.into());
+        self.run(Command::AttachPolling(AttachPolling { site, client, claim, lasts_ms }))
+    }
+
     /// Raises under the service's present epoch.
     pub fn raise_as(&mut self, service: &str, store: u8, number: u64, event: NewEvent) -> Outcome {
         let epoch = self.site().service(service).map_or(Epoch(0), |row| row.epoch);

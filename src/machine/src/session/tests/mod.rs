@@ -2,6 +2,7 @@
 
 mod access;
 mod delivery;
+mod elsewhere;
 mod failover;
 mod publishing;
 mod subscriptions;

@@ -175,6 +175,9 @@ pub(super) fn delete_client(site: &Site, id: &ClientId) -> Result<Verdict, Refus
         verdict.delete(RowKey::Subscription(site.name().clone(), id.clone(), row.event));
     }
     delete_tokens(site, &Principal::Client(id.clone()), &mut verdict);
+    if site.polling(id).is_some() {
+        verdict.delete(RowKey::Polling(site.name().clone(), id.clone()));
+    }
     verdict.delete(RowKey::Client(site.name().clone(), id.clone()));
     raise_epoch_floor(site, client.epoch, &mut verdict);
     wake_client(site, id, &mut verdict);

@@ -19,11 +19,11 @@ use super::super::validate::invalid;
 use super::govern::check_quota;
 use super::{Verdict, check_epoch, find, next_epoch, take_over};
 
-fn find_client<'a>(site: &'a Site, client: &ClientId) -> Result<&'a ClientRow, Refusal> {
+pub(super) fn find_client<'a>(site: &'a Site, client: &ClientId) -> Result<&'a ClientRow, Refusal> {
     site.client(client.as_str()).ok_or(Refusal::UnknownClient)
 }
 
-fn wake(site: &Site, client: &ClientId, verdict: &mut Verdict) {
+pub(super) fn wake(site: &Site, client: &ClientId, verdict: &mut Verdict) {
     verdict.effects.push(Effect::Client { site: site.name().clone(), client: client.clone() });
 }
 
@@ -43,6 +43,9 @@ pub(super) fn attach(
     let epoch = next_epoch(site, client.epoch);
     let mut verdict = Verdict::new(Outcome::ClientAttached { epoch, incarnation });
     verdict.put(Row::Client(ClientRow { epoch, sessions, listed: 0, ..client.clone() }));
+    if site.polling(&client.id).is_some() {
+        verdict.delete(RowKey::Polling(site.name().clone(), client.id.clone()));
+    }
     wake(site, &client.id, &mut verdict);
     Ok(verdict)
 }

@@ -10,6 +10,7 @@ mod admin;
 mod client;
 mod directory;
 mod govern;
+mod polling;
 mod raise;
 mod restore;
 mod service;
@@ -100,6 +101,8 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Record { site, notes } => govern::record(state, now, site, notes).into(),
         Command::IssueTicket(ticket) => govern::issue_ticket(state, now, ticket).into(),
         Command::RedeemTicket(redeem) => govern::redeem_ticket(state, now, redeem).into(),
+        Command::Acknowledge(advance) => polling::acknowledge(state, advance).into(),
+        Command::AttachPolling(attach) => polling::attach(state, now, attach).into(),
         Command::Renew { seed } => renew(state, *seed),
     }
 }

@@ -1,0 +1,137 @@
+//! Acknowledgements by request: any node takes them, and answers once they are committed.
+//!
+//! The token is the credential: it proves that its delivery was made, and to whom. So the body is
+//! read before its sender is known, and bounded the more.
+
+use ackord_machine::site::{Advance, Principal, Site, SiteName};
+use ackord_wire::frame::Ack;
+use ackord_wire::stream::{ACK_TOKENS_MAX, AckBody, AckResult, AckResults};
+use ackord_wire::{Code, Problem};
+use futures_util::future::join_all;
+
+use super::super::answer::Answer;
+use super::super::authority::{self, Bearer, Caller};
+use super::super::exchange::{Exchange, refused, slow_down};
+use super::super::query::Query;
+use super::super::{RETRY_AFTER_S, body};
+use super::proof::{AckToken, Claimed};
+use crate::context::Context;
+
+/// Bytes of a body: as many tokens as it may have, with room.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// `POST /v1/sites/{site}/ack`.
+pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    let (context, request) = (exchange.context, exchange.request());
+    let caller = match authority::bearer(request.headers())? {
+        Some(_) => Some(Bearer::of(context, request.headers(), site).await?.caller),
+        None => None,
+    };
+    Query::parse(request.query_string(), &[])?;
+    slow_down(context, site, &None)?;
+    let bytes = exchange.bytes(BODY_BYTES_MAX).await?;
+    let body: AckBody = body::decode(&bytes)?;
+    let site = SiteName::from(site);
+    match (body.token, body.tokens) {
+        (Some(token), None) => {
+            let committed = one(context, &site, caller.as_ref(), &token, "token").await?;
+            Ok(Answer::ok(&AckResult { committed: Some(committed), problem: None }))
+        }
+        (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => {
+            let each = tokens.iter().enumerate().map(|(index, token)| {
+                let (site, caller) = (&site, caller.as_ref());
+                async move {
+                    let field = format!("tokens[{index}]");
+                    match one(context, site, caller, token, &field).await {
+                        Ok(committed) => AckResult { committed: Some(committed), problem: None },
+                        Err(problem) => AckResult { committed: None, problem: Some(problem) },
+                    }
+                }
+            });
+            Ok(Answer::ok(&AckResults { results: join_all(each).await }))
+        }
+        (None, Some(tokens)) => {
+            let detail = format!("at most {ACK_TOKENS_MAX}, were {}", tokens.len());
+            Err(Problem::new(Code::Invalid, detail).field("tokens"))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            Err(Problem::new(Code::Invalid, "either `token` or `tokens`").field("token"))
+        }
+    }
+}
+
+async fn one(
+    context: &Context,
+    site: &SiteName,
+    caller: Option<&Caller>,
+    text: &str,
+    field: &str,
+) -> Result<Ack, Problem> {
+    let claimed = AckToken::read(text).ok_or_else(|| no_token(field))?;
+    match caller {
+        None => {}
+        Some(Caller::Site(Principal::Client(client))) if *client == claimed.token.client => {}
+        Some(_) => {
+            let detail = "acknowledges for another client than the one of the ack token";
+            return Err(Problem::new(Code::AccessDenied, detail).field("Authorization"));
+        }
+    }
+    let mut judged = judge(context, site, &claimed);
+    if judged == Judged::Unknown {
+        // A node that lags does not know of the session yet.
+        context.broker.confirm(site.as_str()).await.map_err(super::open::unconfirmed)?;
+        judged = judge(context, site, &claimed);
+    }
+    match judged {
+        Judged::Good => {}
+        Judged::Unknown => return Err(no_token(field)),
+        Judged::Revoked => {
+            let detail = "the token that the delivering session was opened with was revoked";
+            return Err(Problem::new(Code::BadCredentials, detail).field(field));
+        }
+    }
+    let AckToken { client, credential: _, epoch, incarnation, event, generation, instance } =
+        claimed.token;
+    let site = site.clone();
+    let advance = Advance { site, client, event, epoch, incarnation, generation, instance };
+    let cursor = context.broker.acknowledge(advance).await.map_err(|(code, detail)| {
+        let problem = refused((code, detail));
+        // Whoever repeats an acknowledgement moves nothing back.
+        let again = problem.code == Code::UnknownOutcome;
+        if again { problem.retryable(true).retry_after(RETRY_AFTER_S) } else { problem }
+    })?;
+    let generation = Some(generation.0);
+    Ok(Ack { subscription: event.0, instance_id: cursor.0, generation })
+}
+
+/// What is known here of the session that a token names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    /// It made the token; whether it is still the newest is the log's to say.
+    Good,
+    /// No session that is remembered here made it.
+    Unknown,
+    /// It did, but its own credential is gone.
+    Revoked,
+}
+
+fn judge(context: &Context, site: &SiteName, claimed: &Claimed) -> Judged {
+    let look = |site: &Site, now| {
+        let Some(client) = site.client(claimed.token.client.as_str()) else {
+            return Judged::Unknown;
+        };
+        let credential = claimed.token.credential.as_ref();
+        let holds = credential.is_none_or(|id| site.valid_token(id.as_str(), now).is_some());
+        match (claimed.is_genuine(site.name(), client), holds) {
+            (true, true) => Judged::Good,
+            (true, false) => Judged::Revoked,
+            (false, _) => Judged::Unknown,
+        }
+    };
+    context.broker.read_site(site.as_str(), look).unwrap_or(Judged::Unknown)
+}
+
+fn no_token(field: &str) -> Problem {
+    let detail = "not the ack token of a delivery that is remembered here";
+    Problem::new(Code::Invalid, detail).field(field)
+}
