@@ -186,7 +186,7 @@ impl Running {
     /// Waits until the metrics have a line that starts so.
     pub async fn until_metric(&self, line: &str) {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
-        for _ in 0..500 {
+        for _ in 0..5000 {
             let text = self.call(None, "GET", "/metrics", None).await.text;
             if text.lines().any(|found| found.starts_with(line)) {
                 return;
