@@ -249,7 +249,8 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::AlreadyExists
         | Refusal::OutOfSequence { .. }
         | Refusal::KeyReused
-        | Refusal::TooManyKeys => CloseReason::Internal,
+        | Refusal::TooManyKeys
+        | Refusal::NotYet => CloseReason::Internal,
     }
 }
 
@@ -281,5 +282,6 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::OverCapacity => "the partition holds as much as it may".to_owned(),
         Refusal::Invalid(invalid) => format!("{}: {}", invalid.field, invalid.detail),
         Refusal::Conflict { detail } => detail.clone(),
+        Refusal::NotYet => "the event before it is not decided".to_owned(),
     }
 }

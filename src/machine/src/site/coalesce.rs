@@ -20,7 +20,10 @@ enum Barrier<'a> {
 
 fn barrier(command: &Command) -> Barrier<'_> {
     match command {
-        Command::Advance(_) | Command::Raise(_) | Command::RaiseKeyed(_) => Barrier::None,
+        Command::Advance(_)
+        | Command::Raise(_)
+        | Command::RaiseKeyed(_)
+        | Command::RaiseAfter(_) => Barrier::None,
         Command::AttachService(attach) => Barrier::Site(&attach.site),
         Command::Subscribe(subscribe) => Barrier::Site(&subscribe.site),
         Command::Restore(restore) => Barrier::Site(&restore.site),

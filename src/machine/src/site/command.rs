@@ -90,6 +90,9 @@ pub enum Command {
     Restore(Restore),
     /// Changes nothing: every replica that applies it takes the hash of its state at this entry.
     Compare,
+    /// As [`Command::RaiseKeyed`], but only once another event was decided: so events that are
+    /// under way together are decided in their order or not at all.
+    RaiseAfter(RaiseAfter),
 }
 
 /// What an attach takes over from. Proposed again it stays the same, so that it takes over once,
@@ -194,6 +197,15 @@ pub struct RaiseKeyed {
     pub key: String,
     /// The event.
     pub event: NewEvent,
+}
+
+/// See [`Command::RaiseAfter`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RaiseAfter {
+    /// The event and its key.
+    pub raise: RaiseKeyed,
+    /// The key of the event before it, of the same service.
+    pub after: String,
 }
 
 /// Where a new subscription starts.

@@ -198,6 +198,8 @@ pub enum Refusal {
         /// What it contradicts, for a person.
         detail: String,
     },
+    /// The event before this one was not decided, so this one is not either.
+    NotYet,
 }
 
 /// A field that broke a rule: names the field and the limit.
