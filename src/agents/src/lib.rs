@@ -10,6 +10,7 @@
 
 mod agent;
 mod arbiter;
+mod batch;
 mod broker;
 mod cache;
 mod client;
@@ -28,6 +29,7 @@ pub mod token;
 pub mod translate;
 
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
+pub use batch::{Fate, KeyedEvent};
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;

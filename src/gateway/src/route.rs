@@ -64,6 +64,7 @@ pub enum Route {
     ClientSubscriptions { site: String, client: String },
     Subscription { site: String, client: String, event: String },
     Seek { site: String, client: String, event: String },
+    Events { site: String },
     Raise { site: String, event: String },
     Socket { site: String, endpoint: Endpoint },
 }
@@ -132,6 +133,7 @@ impl Route {
             ["users", id] => Self::User { site, id: own(id) },
             ["tokens", id] => Self::Token { site, id: own(id) },
             ["queues", event] => Self::Queue { site, event: own(event) },
+            ["events"] => Self::Events { site },
             ["events", event] => Self::Raise { site, event: own(event) },
             _ => return None,
         })
@@ -163,7 +165,10 @@ impl Route {
                 | List::Subscriptions => &["GET", "HEAD"],
             },
             Self::Token { .. } | Self::Subscription { .. } => &["GET", "HEAD", "DELETE"],
-            Self::ApplyDeclared { .. } | Self::Seek { .. } | Self::Raise { .. } => &["POST"],
+            Self::ApplyDeclared { .. }
+            | Self::Seek { .. }
+            | Self::Events { .. }
+            | Self::Raise { .. } => &["POST"],
         }
     }
 
@@ -198,6 +203,7 @@ impl Route {
             Self::ClientSubscriptions { .. } => "client-subscriptions",
             Self::Subscription { .. } => "subscription",
             Self::Seek { .. } => "seek",
+            Self::Events { .. } => "events",
             Self::Raise { .. } => "raise",
             Self::Socket { endpoint, .. } => match endpoint {
                 Endpoint::Service => "service-socket",

@@ -35,6 +35,17 @@ impl Answer {
         Self::json(201, resource)
     }
 
+    /// 200 with a line for each of these.
+    pub fn lines(resources: &[impl Serialize]) -> Self {
+        let mut text = String::new();
+        for resource in resources {
+            // As for one resource.
+            text += &serde_json::to_string(resource).expect("a resource is encodable");
+            text.push('\n');
+        }
+        Self { status: 200, content_type: "application/x-ndjson", body: Body::Text(text) }
+    }
+
     /// 204.
     pub fn no_content() -> Self {
         Self { status: 204, content_type: "", body: Body::Text(String::new()) }
