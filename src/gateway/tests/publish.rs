@@ -217,9 +217,13 @@ async fn what_is_refused_for_now_is_not_overtaken() {
     })
     .await;
     let demo = node.demo().await;
-    let key = [("Idempotency-Key", "b")];
-    let lines = format!("{}{{\n{}", numbered(0..2), numbered(2..5));
-    let results = batch(&node, &demo, &key, &lines).await;
+    let keyed = |n, key: &str| {
+        format!("{{\"event\":\"reading\",\"args\":{{\"n\":{n}}},\"key\":\"{key}\"}}\n")
+    };
+    // There would be room for what has no key.
+    let (room, full) = (keyed(0, "a") + &keyed(1, "b"), keyed(2, "c"));
+    let lines = format!("{room}{{\n{full}{}{}", numbered(3..4), keyed(4, "a"));
+    let results = batch(&node, &demo, &[], &lines).await;
     let codes: Vec<&Value> = results.iter().map(|result| &result["error"]["code"]).collect();
     let waiting = "too-many-idempotency-keys";
     assert_eq!(
