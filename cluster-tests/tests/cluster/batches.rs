@@ -44,7 +44,9 @@ impl Publisher {
                 continue;
             }
             let Ok(text) = answer.text().await else { continue };
-            let results = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let results = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
             let results: Vec<Value> = results.collect();
             assert_eq!(results.len() as u64, BATCH, "a line for each event");
             if let Some(ids) = decided(&results) {
@@ -61,7 +63,7 @@ fn decided(results: &[Value]) -> Option<Vec<u64>> {
     let first = results.iter().position(|result| result.get("error").is_some());
     let Some(first) = first else {
         return Some(
-            results.iter().map(|result| result["instance_id"].as_u64().unwrap()).collect(),
+            results.iter().map(|result| result["instance_id"].as_u64().expect("an id")).collect(),
         );
     };
     for result in &results[first..] {
@@ -77,8 +79,12 @@ async fn a_batch_is_committed_once_and_in_its_order_whoever_leads() {
     let structure = structure(&[queueing(EVENT, 50_000)]);
     let site = Site::new_at(cluster.admin(1), cluster.urls_from(1), "one", &structure).await;
     let token = site.service("service").await.token;
-    let row = cluster.admin(1).call("GET".parse().unwrap(), "/v1/sites/one", None).await.unwrap();
-    let group = row["partition"].as_u64().unwrap() as usize;
+    let row = cluster
+        .admin(1)
+        .call("GET".parse().expect("a method"), "/v1/sites/one", None)
+        .await
+        .expect("the site");
+    let group = row["partition"].as_u64().expect("a number") as usize;
 
     let partly = Arc::<AtomicU64>::default();
     let publisher = Publisher {
@@ -121,6 +127,7 @@ async fn a_batch_is_committed_once_and_in_its_order_whoever_leads() {
     })
     .await;
     let kept = cluster.admin(1).local(&queue).await.expect("the queue");
-    let numbers: Vec<u64> = kept.iter().map(|kept| kept["args"]["n"].as_u64().unwrap()).collect();
+    let numbers: Vec<u64> =
+        kept.iter().map(|kept| kept["args"]["n"].as_u64().expect("a number")).collect();
     assert!(numbers.iter().copied().eq(0..ids.len() as u64), "each once, in order");
 }

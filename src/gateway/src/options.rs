@@ -33,6 +33,10 @@ pub struct GatewayLimits {
     pub connections_max: usize,
     /// Largest message of a WebSocket, fragments added up, bytes.
     pub frame_bytes_max: usize,
+    /// Fragments of such a message, the empty ones too.
+    pub fragments_max: usize,
+    /// Pings and pongs of a WebSocket's peer within a second.
+    pub control_frames_per_s_max: u32,
     /// Largest body of a request, bytes.
     pub body_bytes_max: usize,
     /// Events in a batch; at most 100000.
@@ -46,6 +50,8 @@ pub struct GatewayLimits {
     pub head_deadline: Duration,
     /// Until its body has arrived, from the head on.
     pub body_deadline: Duration,
+    /// Until a message of a WebSocket has arrived, from its first byte on.
+    pub frame_deadline: Duration,
     /// Until a read has been confirmed to reflect everything acknowledged before it.
     pub read_deadline: Duration,
     /// Until an idle connection without a session is closed; at least
@@ -82,12 +88,15 @@ impl Default for GatewayLimits {
         Self {
             connections_max: 100_000,
             frame_bytes_max: FRAME_BYTES_MAX,
+            fragments_max: 1024,
+            control_frames_per_s_max: 50,
             body_bytes_max: 1 << 20,
             batch_items_max: 1000,
             batch_item_bytes_max: FRAME_BYTES_MAX,
             outbox_messages: 8,
             head_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(20),
+            frame_deadline: Duration::from_secs(20),
             read_deadline: Duration::from_secs(5),
             keep_alive: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),

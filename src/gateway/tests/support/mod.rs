@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod raw;
+
 use std::sync::Arc;
 
 use ackord_agents::{Broker, BrokerOptions};
