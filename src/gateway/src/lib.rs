@@ -13,6 +13,8 @@
 
 mod context;
 mod convert;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod metrics;
 mod options;

@@ -121,7 +121,7 @@ fn admits_guests(context: &Context, site: &str) -> Result<(), Code> {
 }
 
 /// The first subprotocol offered that is one of ours.
-fn subprotocol(headers: &HeaderMap) -> Result<Codec, Problem> {
+pub fn subprotocol(headers: &HeaderMap) -> Result<Codec, Problem> {
     let offered = || {
         headers
             .get_all(header::SEC_WEBSOCKET_PROTOCOL)
