@@ -327,6 +327,7 @@ impl Broker {
                 Command::Subscribe(list) => (list.client.to_string(), Some(list.epoch)),
                 Command::DetachService { .. }
                 | Command::RaiseKeyed(_)
+                | Command::RaiseAfter(_)
                 | Command::Admin { .. }
                 | Command::Tick { .. }
                 | Command::SetLimits(_)

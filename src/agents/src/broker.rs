@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
+use crate::batch::{self, Fate, KeyedEvent};
 use crate::client::ClientAgent;
 use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
@@ -436,13 +437,37 @@ impl Broker {
             Outcome::Raised(raised) => proposals::raised(&raised),
             other => Err((Code::Internal, format!("unexpected answer to raise: {other:?}"))),
         });
-        let label = match &result {
+        self.count_keyed(result.as_ref());
+        result
+    }
+
+    /// Raises events for an HTTP caller in their order, without a session: none is decided before
+    /// all that come before it are. The first that is refused for now stops the rest.
+    pub async fn raise_in_order(
+        &self,
+        site: &SiteName,
+        service: &ServiceId,
+        events: &[KeyedEvent],
+    ) -> Vec<Fate> {
+        let (partition, patience) = (self.partition(site), self.inner.options.admin_deadline);
+        let fates = batch::raise_in_order(&partition, site, service, events, patience).await;
+        for fate in &fates {
+            match fate {
+                Fate::Accepted(accepted) => self.count_keyed(Ok(accepted)),
+                Fate::Refused(refused) => self.count_keyed(Err(refused)),
+                Fate::NotAttempted { .. } => {}
+            }
+        }
+        fates
+    }
+
+    fn count_keyed(&self, result: Result<&Accepted, &Refused>) {
+        let label = match result {
             Ok(accepted) if accepted.duplicate => "duplicate",
             Ok(_) => "accepted",
             Err((code, _)) => code.as_str(),
         };
         self.inner.metrics.keyed_raises.with_label_values(&[label]).inc();
-        result
     }
 
     /// Moves a cursor for a client that acknowledges past its session, wherever that is; where the

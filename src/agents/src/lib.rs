@@ -11,6 +11,7 @@
 
 mod agent;
 mod arbiter;
+mod batch;
 mod broker;
 mod cache;
 mod client;
@@ -32,6 +33,7 @@ pub mod translate;
 mod usage;
 
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
+pub use batch::{Fate, KeyedEvent};
 pub use broker::{Broker, Refused};
 pub use connection::{Connection, Inbound, Outbound};
 pub use options::BrokerOptions;

@@ -17,9 +17,9 @@ use crate::token;
 use crate::translate::{propose_code, refusal_code, rejection_code, rejection_detail};
 
 /// Between the first two tries; doubled from try to try up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(10);
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(10);
 /// Between two tries at most.
-const RETRY_MAX: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long the end of a session is tried to be told.
 const LAST_WORD_DEADLINE: Duration = Duration::from_secs(10);
 

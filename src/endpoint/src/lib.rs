@@ -11,6 +11,8 @@
 
 pub mod cpl;
 pub mod entropy;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod publish;
 pub mod reconnect;
 pub mod spl;

@@ -196,7 +196,7 @@ fn free_name<F: Files>(files: &mut F, path: &Path, suffix: &str) -> std::io::Res
 /// What a record adds to its content, bytes.
 pub(crate) const FRAME_BYTES: u64 = HEAD_BYTES as u64;
 
-fn frame(content: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn frame(content: &[u8], out: &mut Vec<u8>) {
     // Batches are bounded by the stores' capacities, far below 4 GiB.
     let length = (content.len() as u32).to_le_bytes();
     out.extend_from_slice(&length);

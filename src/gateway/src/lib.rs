@@ -14,6 +14,8 @@
 
 mod context;
 mod convert;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod meter;
 mod metrics;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ackord_wire::limits::FRAME_BYTES_MAX;
 
+use crate::http::batch::BATCH_ITEMS_CEILING;
+
 /// How a [`crate::Gateway`] listens and whom it trusts.
 #[derive(Debug)]
 pub struct GatewayOptions {
@@ -16,8 +18,9 @@ pub struct GatewayOptions {
     pub admin_hash: [u8; 32],
     /// Threads that serve connections; at least 1.
     pub workers: usize,
-    /// Origins (`https://host[:port]`) whose pages may open WebSockets, beside the page's own
-    /// host. Requests without an `Origin` are not from a page.
+    /// Origins (`https://host[:port]`) whose pages may use this front, beside those of its own host;
+    /// `*` is every origin, for a broker that serves the public. Requests without an `Origin` are
+    /// not from a page.
     pub origins: Vec<String>,
     /// The bounds.
     pub limits: GatewayLimits,
@@ -30,6 +33,10 @@ pub struct GatewayLimits {
     pub connections_max: usize,
     /// Largest message of a WebSocket, fragments added up, bytes.
     pub frame_bytes_max: usize,
+    /// Fragments of such a message, the empty ones too.
+    pub fragments_max: usize,
+    /// Pings and pongs of a WebSocket's peer within a second.
+    pub control_frames_per_s_max: u32,
     /// Largest body of a request, bytes.
     pub body_bytes_max: usize,
     /// Seconds between the heartbeats of an idle stream; brought into the broker's bounds for
@@ -37,6 +44,10 @@ pub struct GatewayLimits {
     pub heartbeat_s: u32,
     /// How long a request may wait for its next event.
     pub poll_wait_max: Duration,
+    /// Events in a batch; at most 100000.
+    pub batch_items_max: usize,
+    /// Largest event of a batch as it is written, bytes.
+    pub batch_item_bytes_max: usize,
     /// Messages that a session may have queued towards its socket.
     pub outbox_messages: usize,
     /// Until the head of a connection's first request has arrived; at least
@@ -44,6 +55,8 @@ pub struct GatewayLimits {
     pub head_deadline: Duration,
     /// Until its body has arrived, from the head on.
     pub body_deadline: Duration,
+    /// Until a message of a WebSocket has arrived, from its first byte on.
+    pub frame_deadline: Duration,
     /// Until a read has been confirmed to reflect everything acknowledged before it.
     pub read_deadline: Duration,
     /// Until an idle connection without a session is closed; at least
@@ -63,8 +76,10 @@ impl GatewayLimits {
     /// second: a shorter one can be over before it begins, and then its timer never fires.
     pub const COARSE_MIN: Duration = Duration::from_secs(1);
 
-    /// These limits with every coarse deadline at least [`GatewayLimits::COARSE_MIN`].
+    /// These limits with every coarse deadline at least [`GatewayLimits::COARSE_MIN`] and every
+    /// other within its bounds.
     pub(crate) fn raised(mut self) -> Self {
+        self.batch_items_max = self.batch_items_max.clamp(1, BATCH_ITEMS_CEILING);
         let coarse = [&mut self.head_deadline, &mut self.keep_alive, &mut self.close_deadline];
         for deadline in coarse {
             *deadline = (*deadline).max(Self::COARSE_MIN);
@@ -78,12 +93,17 @@ impl Default for GatewayLimits {
         Self {
             connections_max: 100_000,
             frame_bytes_max: FRAME_BYTES_MAX,
+            fragments_max: 1024,
+            control_frames_per_s_max: 50,
             body_bytes_max: 1 << 20,
             heartbeat_s: 15,
             poll_wait_max: Duration::from_secs(60),
+            batch_items_max: 1000,
+            batch_item_bytes_max: FRAME_BYTES_MAX,
             outbox_messages: 8,
             head_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(20),
+            frame_deadline: Duration::from_secs(20),
             read_deadline: Duration::from_secs(5),
             keep_alive: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),

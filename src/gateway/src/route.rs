@@ -187,7 +187,8 @@ impl Route {
             | Self::Queue { .. } => &["GET", "HEAD"],
             Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
-            Self::Socket { .. } | Self::Events { .. } | Self::Next { .. } => &["GET"],
+            Self::Socket { .. } | Self::Next { .. } => &["GET"],
+            Self::Events { .. } => &["GET", "POST"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
                 &["GET", "HEAD", "PUT", "DELETE"]
             }

@@ -62,6 +62,8 @@ fn every_example_is_what_its_type_says() {
             "Instance" => check::<resource::Instance>(text),
             "Subscription" => check::<resource::Subscription>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
+            "BatchItem" => check::<resource::BatchItem>(text),
+            "BatchResult" => check::<resource::BatchResult>(text),
             "Cluster" => check::<resource::Cluster>(text),
             "NewTicket" => check::<govern::NewTicket>(text),
             "SiteQuotas" => check::<govern::SiteQuotas>(text),

@@ -9,13 +9,16 @@ use std::time::Duration;
 use ackord_agents::BrokerOptions;
 use ackord_gateway::GatewayLimits;
 use ackord_wire::Codec;
-use ackord_wire::frame::{ClientFrame, ClientHello, ClientMessage};
-use serde_json::json;
+use ackord_wire::frame::{
+    ClientFrame, ClientHello, ClientMessage, Raise, ServiceFrame, ServiceHello,
+};
+use ackord_wire::payload::Data;
+use serde_json::{Value, json};
 use support::{ADMIN, Running, connect};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data as DataFrame, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 const SERVICE: &str = "/v1/sites/demo/service";
@@ -144,6 +147,56 @@ async fn cbor_endpoints_speak_binary_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn arguments_are_bytes_in_cbor_and_base64_in_json() {
+    let node = Running::start().await;
+    let demo = node.demo().await;
+    let bytes = [0xff, 0x00, 0xfe];
+    let mut service = node.socket(SERVICE, Some(&demo.service), CBOR).await.unwrap();
+    let hello: ServiceHello = serde_json::from_value(json!({"store": "00".repeat(16)})).unwrap();
+    service.send(Message::binary(Codec::Cbor.encode(&ServiceFrame::Hello(hello)))).await;
+    let raise = Raise {
+        seq: 1,
+        event: "reading".to_owned(),
+        category: None,
+        content_type: Some("application/octet-stream".to_owned()),
+        args: None,
+        data: Some(Data(bytes.to_vec().into())),
+        client: None,
+        lifetime_s: None,
+    };
+    let raise = Codec::Cbor.encode(&ServiceFrame::Raise(raise));
+    assert!(raise.windows(4).any(|part| part == [0x43, 0xff, 0x00, 0xfe]), "a byte string");
+    let Some(Message::Binary(_welcome)) = service.next().await else { panic!("no welcome") };
+    service.send(Message::binary(raise)).await;
+
+    let (hello, set) =
+        (json!({"hello": {}}), json!({"subscriptions": {"items": [{"event": "reading"}]}}));
+    let mut json_guest = node.socket(CLIENT, None, JSON).await.unwrap();
+    json_guest.say(hello.clone()).await;
+    json_guest.hear_of("welcome").await;
+    json_guest.say(set.clone()).await;
+    assert_eq!(json_guest.hear_of("event").await["data"], "/wD+");
+
+    let mut guest = node.socket(CLIENT, None, CBOR).await.unwrap();
+    let frame = |frame: &Value| {
+        let frame: ClientFrame = serde_json::from_value(frame.clone()).unwrap();
+        Message::binary(Codec::Cbor.encode(&frame))
+    };
+    guest.send(frame(&hello)).await;
+    let Some(Message::Binary(_welcome)) = guest.next().await else { panic!("no welcome") };
+    guest.send(frame(&set)).await;
+    let event = loop {
+        let Some(Message::Binary(message)) = guest.next().await else { panic!("no event") };
+        if let ClientMessage::Event(event) = Codec::Cbor.decode(&message).unwrap() {
+            assert!(message.windows(4).any(|part| part == [0x43, 0xff, 0x00, 0xfe]));
+            break event;
+        }
+    };
+    assert_eq!(event.data, Some(Data(bytes.to_vec().into())));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_the_protocol_closes_its_own_connection_only() {
     let limits = GatewayLimits { frame_bytes_max: 4096, ..GatewayLimits::default() };
     let node = Running::start_with(limits, BrokerOptions::default()).await;
@@ -196,8 +249,8 @@ async fn a_fragmented_hello_around_a_ping_is_one_frame() {
     node.demo().await;
     let mut guest = node.socket(CLIENT, None, JSON).await.unwrap();
     let (head, tail) = br#"{"hello":{"hostname":"h"}}"#.split_at(9);
-    let first = Frame::message(head, OpCode::Data(Data::Text), false);
-    let last = Frame::message(tail, OpCode::Data(Data::Continue), true);
+    let first = Frame::message(head, OpCode::Data(DataFrame::Text), false);
+    let last = Frame::message(tail, OpCode::Data(DataFrame::Continue), true);
     guest.send(Message::Frame(first)).await;
     guest.send(Message::Ping("alive".into())).await;
     guest.send(Message::Frame(last)).await;

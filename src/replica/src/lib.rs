@@ -14,6 +14,8 @@ mod counters;
 mod error;
 mod fatal;
 mod founding;
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod handover;
 mod keeper;

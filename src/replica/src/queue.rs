@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use ackord_machine::site::{AdminAction, Command, NewEvent, Outcome, Structure, encode_row};
+use ackord_machine::site::{
+    AdminAction, Command, NewEvent, Outcome, RaiseAfter, Structure, encode_row,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -108,7 +110,7 @@ impl Queue {
 /// Whether admission control applies: only what adds events can be refused for want of room.
 pub(crate) fn is_raise(command: &Command) -> bool {
     match command {
-        Command::Raise(_) | Command::RaiseKeyed(_) => true,
+        Command::Raise(_) | Command::RaiseKeyed(_) | Command::RaiseAfter(_) => true,
         Command::AttachService(_)
         | Command::DetachService { .. }
         | Command::AttachClient { .. }
@@ -137,6 +139,9 @@ fn command_bytes(command: &Command) -> usize {
     let variable = match command {
         Command::Raise(raise) => event_bytes(&raise.event),
         Command::RaiseKeyed(raise) => raise.key.len() + event_bytes(&raise.event),
+        Command::RaiseAfter(RaiseAfter { raise, after }) => {
+            after.len() + raise.key.len() + event_bytes(&raise.event)
+        }
         Command::AttachService(attach) => {
             attach.version.len()
                 + attach.hostname.len()

@@ -289,7 +289,7 @@ pub(crate) fn load(reader: &mut SnapshotReader) -> io::Result<Applied> {
     })
 }
 
-fn for_each_row(mut record: Bytes, mut take: impl FnMut(Row)) -> io::Result<()> {
+pub(crate) fn for_each_row(mut record: Bytes, mut take: impl FnMut(Row)) -> io::Result<()> {
     let bad =
         |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot record: {what}"));
     while record.has_remaining() {

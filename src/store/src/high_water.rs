@@ -72,7 +72,7 @@ impl Water {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         out.raw(&self.identity.cluster);
         out.u64(self.identity.node);
@@ -185,14 +185,8 @@ impl HighWater {
         if body.len() > room {
             return Err(io::Error::other("the high-water file has too many groups"));
         }
-        let mut out = Encoder::default();
-        out.raw(&SLOT_MAGIC);
-        out.u64(self.turn);
-        out.u32(body.len() as u32);
-        let crc = checksum(0, &[&out.0, &body]);
-        out.u32(crc);
-        out.raw(&body);
-        self.file.write_all_at(&out.0, (self.turn % 2) * SLOT_BYTES)?;
+        let slot = seal(self.turn, &body);
+        self.file.write_all_at(&slot, (self.turn % 2) * SLOT_BYTES)?;
         self.file.sync_data()?;
         self.dirty = false;
         self.writes.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +217,21 @@ fn read_slot(file: &File, slot: u64) -> io::Result<Option<(u64, Water)>> {
     Ok(parse_slot(&raw))
 }
 
-fn parse_slot(raw: &[u8]) -> Option<(u64, Water)> {
+/// A slot with this content.
+pub(crate) fn seal(turn: u64, body: &[u8]) -> Vec<u8> {
+    let mut out = Encoder::default();
+    out.raw(&SLOT_MAGIC);
+    out.u64(turn);
+    // Bounded by SLOT_BYTES.
+    out.u32(body.len() as u32);
+    let crc = checksum(0, &[&out.0, body]);
+    out.u32(crc);
+    out.raw(body);
+    out.0
+}
+
+/// The content of a slot, if it verifies.
+pub(crate) fn parse_slot(raw: &[u8]) -> Option<(u64, Water)> {
     let mut input = Decoder(raw);
     if input.raw(8)? != SLOT_MAGIC {
         return None;

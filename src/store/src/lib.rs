@@ -29,6 +29,8 @@ mod codec;
 mod durable;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod high_water;
 mod janitor;

@@ -235,7 +235,7 @@ impl BatchRecord {
     }
 }
 
-fn framed(salt: Salt, kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(salt: Salt, kind: u8, body: &[u8]) -> Vec<u8> {
     let mut out = Encoder(Vec::with_capacity(body.len() + 13));
     out.raw(&MAGIC);
     out.u8(kind);

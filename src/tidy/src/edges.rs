@@ -33,6 +33,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ackord-fuzz",
+        &[
+            "ackord-endpoint",
+            "ackord-gateway",
+            "ackord-machine",
+            "ackord-replica",
+            "ackord-store",
+            "ackord-wire",
+        ],
+    ),
+    (
         "cluster-tests",
         &[
             "ackord-agents",

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: I/O, and any type of the broker's insides.
 
+pub mod cbor;
 pub mod code;
 pub mod codec;
 pub mod frame;

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::code::Code;
 use crate::frame::{Position, Start};
 use crate::payload::Data;
+use crate::problem::Problem;
 use crate::structure::{Category, Structure};
 
 /// Items of a page when the request names no limit.
@@ -354,6 +355,60 @@ pub struct RaiseResult {
     pub duplicate: bool,
     /// A null after a null: acknowledged, nobody is told.
     pub ignored: bool,
+}
+
+/// A line of a batch: one event to raise.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchItem {
+    /// The event.
+    pub event: String,
+    /// The arguments, when they are JSON other than `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Box<RawValue>>,
+    /// The arguments otherwise, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
+    /// Media type of `data`; absent is `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// The addressee of a private event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// A lifetime shorter than the definition's, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_s: Option<u32>,
+    /// The idempotency key of this event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A null-event: no arguments.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub null: bool,
+}
+
+/// What became of one event of a batch: a line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchResult {
+    /// The event's place in the batch, from 0 on; empty lines do not count.
+    pub index: u32,
+    /// The event; absent when the line could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// As in [`RaiseResult`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<u64>,
+    /// As in [`RaiseResult`]; absent when there is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<bool>,
+    /// As in [`RaiseResult`]; absent when there is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<bool>,
+    /// `false`: the event was not looked at, because one before it was refused for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempted: Option<bool>,
+    /// Why it was not raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
 }
 
 /// What the health checks answer.

@@ -26,7 +26,7 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::StalePosition => Code::Conflict,
         Refusal::WrongStore => Code::WrongStore,
         Refusal::StoreSuperseded => Code::StoreSuperseded,
-        Refusal::OutOfSequence { .. } => Code::OutOfSequence,
+        Refusal::OutOfSequence { .. } | Refusal::NotYet => Code::OutOfSequence,
         Refusal::SequenceReused => Code::SequenceReused,
         Refusal::KeyReused => Code::KeyReused,
         Refusal::TooManyKeys => Code::TooManyKeys,

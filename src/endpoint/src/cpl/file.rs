@@ -15,7 +15,7 @@ use crate::log::{FRAME_BYTES, Log, Magic};
 use crate::spl::PersistenceError;
 
 /// Kind and format version of the file.
-const MAGIC: Magic = *b"ackcpl\x01\n";
+pub(crate) const MAGIC: Magic = *b"ackcpl\x01\n";
 /// A file below this is not rewritten, bytes.
 pub const LENGTH_BYTES_MIN: u64 = 64 * 1024;
 
@@ -112,7 +112,7 @@ impl<F: Files> Store<F> {
     }
 }
 
-fn encode(change: &PositionChange, out: &mut Vec<u8>) {
+pub(crate) fn encode(change: &PositionChange, out: &mut Vec<u8>) {
     let (kind, event) = match change {
         PositionChange::Handled { event, .. } => (HANDLED, event),
         PositionChange::Forget { event } => (FORGET, event),

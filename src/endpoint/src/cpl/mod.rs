@@ -66,7 +66,7 @@
 //! # let _ = client;
 //! ```
 
-mod file;
+pub(crate) mod file;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::log::{FRAME_BYTES, Log, Magic};
 
 /// Kind and format version of the file.
-const MAGIC: Magic = *b"ackspl\x01\n";
+pub(crate) const MAGIC: Magic = *b"ackspl\x01\n";
 /// Events of a rewritten file that share a record, bytes: a damaged one costs no more.
 const REWRITE_RECORD_BYTES: usize = 16 * 1024;
 

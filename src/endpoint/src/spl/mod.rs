@@ -70,8 +70,8 @@
 //! # assert_eq!(database.load().unwrap().uid, Some(uid));
 //! ```
 
-mod file;
-mod record;
+pub(crate) mod file;
+pub(crate) mod record;
 #[cfg(test)]
 mod store_tests;
 

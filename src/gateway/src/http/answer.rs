@@ -42,6 +42,17 @@ impl Answer {
         Self::json(201, resource)
     }
 
+    /// 200 with a line for each of these.
+    pub fn lines(resources: &[impl Serialize]) -> Self {
+        let mut text = String::new();
+        for resource in resources {
+            // As for one resource.
+            text += &serde_json::to_string(resource).expect("a resource is encodable");
+            text.push('\n');
+        }
+        Self::text("application/x-ndjson", text)
+    }
+
     /// 204.
     pub fn no_content() -> Self {
         Self::new(204, "", Body::Text(String::new()))

@@ -122,6 +122,11 @@ impl<'a> Exchange<'a> {
 }
 
 impl Allowed<'_> {
+    /// The headers of the request.
+    pub fn headers(&self) -> &header::HeaderMap {
+        self.request.headers()
+    }
+
     /// The value of a header, if it is given, once and as visible text.
     pub fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
         let wrong = |detail: &str| Problem::new(Code::Invalid, detail).field(name);
@@ -135,6 +140,12 @@ impl Allowed<'_> {
 
     /// The body, as far as the limits of the front allow.
     pub async fn bytes(&mut self) -> Result<web::Bytes, Problem> {
+        // Nothing is unpacked: what it grows to would have to be bounded too.
+        let coding = self.header("Content-Encoding")?;
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let problem = Problem::new(Code::Invalid, "bodies are taken as they are: identity");
+            return Err(problem.field("Content-Encoding"));
+        }
         let limits = &self.context.limits;
         let limits =
             BodyLimits { bytes_max: limits.body_bytes_max, deadline: limits.body_deadline };

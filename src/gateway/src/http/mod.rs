@@ -4,11 +4,15 @@
 
 mod accounts;
 pub mod answer;
+mod arguments;
 mod audit;
 pub mod authority;
 mod backup;
-mod body;
+pub mod batch;
+pub mod body;
+pub mod cloudevents;
 mod cluster;
+pub mod cors;
 pub mod exchange;
 mod govern;
 mod health;
@@ -33,6 +37,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::context::{ConnectionGuard, Context};
 use crate::route::{List, Route};
 use answer::{Answer, refuse};
+use cors::Page;
 use exchange::Exchange;
 
 /// Seconds after which to come again to a node that is full or stopping.
@@ -48,17 +53,22 @@ pub async fn handle(
     let route = Route::parse(request.path());
     let label = route.as_ref().map_or("none", Route::label);
     let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
+    let page = Page::of(&context.origins, request.headers());
     let mut response = match &route {
         _ if over => refuse(&too_many_connections(&context), &[]),
         None => refuse(&nothing_here(request.path()), &[]),
+        Some(route) if cors::is_preflight(&request) => {
+            cors::preflight(&page, route, request.headers())
+        }
         Some(route) => match method_problem(route, request.method()) {
             Some(problem) => refuse(&problem, route.methods()),
-            None => match answer(&context, route, &request, &mut payload).await {
+            None => match asked(&context, route, &request, &page, &mut payload).await {
                 Ok(answer) => answer.into_response(),
                 Err(problem) => refuse(&problem, &[]),
             },
         },
     };
+    page.sign(&mut response);
     if over {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
@@ -95,6 +105,20 @@ pub fn method_problem(route: &Route, method: &Method) -> Option<Problem> {
         let detail = format!("{method} is not one of {}", route.methods().join(", "));
         Problem::new(Code::MethodNotAllowed, detail)
     })
+}
+
+/// Answers what a page may ask for.
+async fn asked(
+    context: &Arc<Context>,
+    route: &Route,
+    request: &HttpRequest,
+    page: &Page,
+    payload: &mut web::Payload,
+) -> Result<Answer, Problem> {
+    match page.refusal_of(request.method()) {
+        Some(problem) => Err(problem),
+        None => answer(context, route, request, payload).await,
+    }
 }
 
 async fn answer(
@@ -150,7 +174,8 @@ async fn answer(
         Route::ClusterAudit => audit::of_cluster(exchange).await,
         Route::Why { site } => why::why(exchange, site).await,
         Route::CanI { site } => why::can_i(exchange, site).await,
-        Route::Events { site } => stream::stream(exchange, site).await,
+        Route::Events { site } if exchange.reads() => stream::stream(exchange, site).await,
+        Route::Events { site } => raise::raise_named(exchange, site).await,
         Route::Next { site } => stream::next(exchange, site).await,
         Route::Ack { site } => stream::acknowledge(exchange, site).await,
         Route::Raise { site, event } => raise::raise(exchange, site, event).await,

@@ -7,6 +7,7 @@ use actix_http::header::{self, HeaderMap};
 use actix_http::ws::{HandshakeError, hash_key, verify_handshake};
 
 use crate::context::Context;
+use crate::http::cors::Page;
 use crate::http::query::Query;
 use crate::http::{RETRY_AFTER_S, method_problem, nothing_here};
 use crate::http::{authority, exchange};
@@ -37,7 +38,9 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
-    origin(context, &head.headers)?;
+    if let Some(problem) = Page::of(&context.origins, &head.headers).refusal() {
+        return Err(problem);
+    }
     let query = Query::parse(head.uri.query().unwrap_or_default(), &["ticket"])?;
     let handshake = subprotocol(&head.headers).and_then(|codec| {
         verify_handshake(head).map(|()| codec).map_err(|error| handshake_problem(&error))
@@ -53,18 +56,6 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
     Ok(Admitted { site, endpoint, principal, token, codec, accept })
-}
-
-/// Pages of other sites may not use a browser's access to this node.
-fn origin(context: &Context, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = origin.split_once("://").map(|(_, authority)| authority);
-    if own.is_some() && own == host || context.origins.iter().any(|allowed| allowed == origin) {
-        return Ok(());
-    }
-    Err(Problem::new(Code::AccessDenied, "pages of this origin may not connect").field("Origin"))
 }
 
 /// Lets somebody open a session here, if there is room for it: who they are, `None` for a guest, and
@@ -176,7 +167,7 @@ fn admits_guests(context: &Context, site: &str) -> Result<(), Code> {
 }
 
 /// The first subprotocol offered that is one of ours.
-fn subprotocol(headers: &HeaderMap) -> Result<Codec, Problem> {
+pub fn subprotocol(headers: &HeaderMap) -> Result<Codec, Problem> {
     let offered = || {
         headers
             .get_all(header::SEC_WEBSOCKET_PROTOCOL)

@@ -1,7 +1,8 @@
 //! WebSocket framing of a server (RFC 6455, section 5): bytes to messages and back. Pure.
 //!
 //! Invariants: a length is judged before anything is buffered for it; the fragments of a message
-//! together stay below the limit; extensions, unmasked frames and broken UTF-8 are malformed.
+//! are bounded in number, the empty ones too, and together stay below the limit; extensions,
+//! unmasked frames and broken UTF-8 are malformed.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -28,6 +29,8 @@ pub enum Message {
 pub enum Violation {
     /// A message larger than the limit.
     TooLarge,
+    /// A message in more fragments than the limit.
+    TooManyFragments,
     /// Something that is not a frame, or not one in this place.
     Malformed(&'static str),
 }
@@ -70,14 +73,28 @@ struct Head {
 #[derive(Debug)]
 pub struct Decoder {
     bytes_max: usize,
-    /// The fragments so far of a message, and whether it is a text.
-    partial: Option<Box<(bool, BytesMut)>>,
+    fragments_max: usize,
+    /// Boxed: most messages are whole.
+    partial: Option<Box<Partial>>,
+}
+
+/// The fragments so far of a message.
+#[derive(Debug)]
+struct Partial {
+    is_text: bool,
+    fragments: usize,
+    bytes: BytesMut,
 }
 
 impl Decoder {
-    /// A decoder of messages of at most this size.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, partial: None }
+    /// A decoder of messages of at most this size, in at most so many fragments.
+    pub fn new(bytes_max: usize, fragments_max: usize) -> Self {
+        Self { bytes_max, fragments_max, partial: None }
+    }
+
+    /// Whether a message has begun and its last fragment is not there.
+    pub fn is_within_message(&self) -> bool {
+        self.partial.is_some()
     }
 
     /// The next message of `input`, if it holds a whole one. After a violation nothing that
@@ -85,7 +102,7 @@ impl Decoder {
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Message>, Violation> {
         loop {
             let Some(head) = head(input)? else { return Ok(None) };
-            let collected = self.partial.as_ref().map_or(0, |partial| partial.1.len());
+            let collected = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
             if !head.opcode.is_control() && head.payload > self.bytes_max - collected {
                 return Err(Violation::TooLarge);
             }
@@ -110,12 +127,16 @@ impl Decoder {
                 let Some(partial) = self.partial.as_mut() else {
                     return Err(Violation::Malformed("a continuation of nothing"));
                 };
-                partial.1.extend_from_slice(&payload);
+                partial.fragments += 1;
+                if partial.fragments > self.fragments_max {
+                    return Err(Violation::TooManyFragments);
+                }
+                partial.bytes.extend_from_slice(&payload);
                 if !head.last {
                     return Ok(None);
                 }
                 match self.partial.take() {
-                    Some(partial) => whole(partial.0, partial.1).map(Some),
+                    Some(partial) => whole(partial.is_text, partial.bytes).map(Some),
                     None => Ok(None),
                 }
             }
@@ -127,7 +148,7 @@ impl Decoder {
                 if head.last {
                     return whole(is_text, payload).map(Some);
                 }
-                self.partial = Some(Box::new((is_text, payload)));
+                self.partial = Some(Box::new(Partial { is_text, fragments: 1, bytes: payload }));
                 Ok(None)
             }
         }
@@ -234,6 +255,7 @@ mod tests {
     use super::*;
 
     const MASK: [u8; 4] = [1, 2, 3, 4];
+    const FRAGMENTS_MAX: usize = 2_000;
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
@@ -250,7 +272,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8], bytes_max: usize) -> Result<Vec<Message>, Violation> {
-        let mut decoder = Decoder::new(bytes_max);
+        let mut decoder = Decoder::new(bytes_max, FRAGMENTS_MAX);
         let mut input = BytesMut::new();
         let mut messages = Vec::new();
         // One byte at a time: the decoder must not depend on how the bytes arrive.
@@ -303,6 +325,17 @@ mod tests {
     }
 
     #[test]
+    fn fragments_are_counted_also_when_they_are_empty() {
+        let fragments = |count: usize| {
+            let more = std::iter::repeat_n(frame(0x00, b""), count - 2).flatten();
+            let frames = frame(0x02, b"x").into_iter().chain(more).chain(frame(0x80, b""));
+            decode(&frames.collect::<Vec<u8>>(), 10)
+        };
+        assert_eq!(fragments(FRAGMENTS_MAX), Ok(vec![Message::Binary("x".into())]));
+        assert_eq!(fragments(FRAGMENTS_MAX + 1), Err(Violation::TooManyFragments));
+    }
+
+    #[test]
     fn what_is_no_frame_is_malformed() {
         let check = |bytes: &[u8]| {
             assert!(matches!(decode(bytes, 100), Err(Violation::Malformed(_))), "{bytes:x?}");
@@ -333,7 +366,7 @@ mod tests {
         pieces: impl IntoIterator<Item = &'a [u8]>,
         bytes_max: usize,
     ) -> (Vec<Message>, Option<Violation>) {
-        let (mut decoder, mut input) = (Decoder::new(bytes_max), BytesMut::new());
+        let (mut decoder, mut input) = (Decoder::new(bytes_max, FRAGMENTS_MAX), BytesMut::new());
         let mut messages = Vec::new();
         for piece in pieces {
             input.extend_from_slice(piece);

@@ -9,7 +9,7 @@
 
 pub mod admit;
 mod frames;
-mod framing;
+pub mod framing;
 mod link;
 mod upgrade;
 mod writer;

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod events;
+pub mod raw;
 
 use std::sync::Arc;
 
@@ -74,10 +75,21 @@ impl Running {
     }
 
     pub async fn start_with(limits: GatewayLimits, options: BrokerOptions) -> Self {
+        Self::start_tuned(GatewayOptions { limits, ..GatewayOptions::default() }, options, |_| ())
+            .await
+    }
+
+    /// The address and the administration token are set here.
+    pub async fn start_tuned(
+        front: GatewayOptions,
+        options: BrokerOptions,
+        tune: impl FnOnce(&mut NodeOptions),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut node_options = NodeOptions::new(dir.path());
         node_options.partitions = 2;
         node_options.log_file_bytes = 1 << 20;
+        tune(&mut node_options);
         let started = tokio::task::spawn_blocking(move || Node::start(node_options));
         let node = Arc::new(started.await.unwrap().unwrap());
         let broker = Broker::new(node.clone(), options);
@@ -86,8 +98,7 @@ impl Running {
             GatewayOptions {
                 listen: vec!["127.0.0.1:0".parse().unwrap()],
                 admin_hash: sha2::Sha256::digest(ADMIN).into(),
-                limits,
-                ..GatewayOptions::default()
+                ..front
             },
         )
         .unwrap();

@@ -257,7 +257,8 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::OutOfSequence { .. }
         | Refusal::KeyReused
         | Refusal::Precondition
-        | Refusal::TooManyKeys => CloseReason::Internal,
+        | Refusal::TooManyKeys
+        | Refusal::NotYet => CloseReason::Internal,
     }
 }
 
@@ -297,5 +298,6 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::QuotaExceeded { quota, most } => {
             format!("quota {}: at most {most}", quota.as_str())
         }
+        Refusal::NotYet => "the event before it is not decided".to_owned(),
     }
 }

@@ -351,7 +351,8 @@ impl ServiceSession {
             | Refusal::TooManyKeys
             | Refusal::AccessDenied
             | Refusal::Invalid(_)
-            | Refusal::Conflict { .. } => {
+            | Refusal::Conflict { .. }
+            | Refusal::NotYet => {
                 self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }
         }

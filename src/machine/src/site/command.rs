@@ -112,6 +112,9 @@ pub enum Command {
     /// A stateful client asks for its next event: attaches, unless its newest session is one of
     /// this kind and not over; that one then lasts longer.
     AttachPolling(AttachPolling),
+    /// As [`Command::RaiseKeyed`], but only once another event was decided: so events that are
+    /// under way together are decided in their order or not at all.
+    RaiseAfter(RaiseAfter),
 }
 
 /// See [`Command::Administer`].
@@ -255,6 +258,15 @@ pub struct RaiseKeyed {
     pub key: String,
     /// The event.
     pub event: NewEvent,
+}
+
+/// See [`Command::RaiseAfter`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RaiseAfter {
+    /// The event and its key.
+    pub raise: RaiseKeyed,
+    /// The key of the event before it, of the same service.
+    pub after: String,
 }
 
 /// Where a new subscription starts.

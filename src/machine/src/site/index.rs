@@ -117,7 +117,7 @@ impl Site {
             Row::Head(row) => self.put_head(row),
             Row::Event(row) => {
                 let before = self.remove_event_row(&row.key);
-                self.names.insert(row.definition.name.clone(), row.key);
+                self.names.entry(row.definition.name.clone()).or_default().insert(row.key);
                 self.events.entry(row.key).or_default().row = Some(row.clone());
                 before
             }
@@ -311,8 +311,11 @@ impl Site {
         let Some(old) = self.events.get_mut(key).and_then(|rows| rows.row.take()) else {
             return 0;
         };
-        if self.names.get(&old.definition.name) == Some(key) {
-            self.names.remove(&old.definition.name);
+        if let Some(keys) = self.names.get_mut(&old.definition.name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.names.remove(&old.definition.name);
+            }
         }
         old.weight()
     }

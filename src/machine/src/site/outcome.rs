@@ -227,6 +227,8 @@ pub enum Refusal {
         /// Its value.
         most: u64,
     },
+    /// The event before this one was not decided, so this one is not either.
+    NotYet,
 }
 
 /// A field that broke a rule: names the field and the limit.

@@ -96,7 +96,9 @@ pub struct Site {
     pub(super) row: Option<SiteRow>,
     pub(super) head: Option<HeadRow>,
     pub(super) events: BTreeMap<EventKey, EventRows>,
-    pub(super) names: BTreeMap<EventName, EventKey>,
+    /// The events of each name. A structure has one; rows that were put back may have several, and
+    /// whatever their order, the first by number counts.
+    pub(super) names: BTreeMap<EventName, BTreeSet<EventKey>>,
     pub(super) instances: Queue,
     pub(super) services: BTreeMap<ServiceId, ServiceRows>,
     pub(super) clients: BTreeMap<ClientId, ClientRows>,
@@ -229,7 +231,7 @@ impl Site {
 
     /// The event of this name.
     pub fn event_named(&self, name: &str) -> Option<&EventRow> {
-        self.event(*self.names.get(name)?)
+        self.event(*self.names.get(name)?.first()?)
     }
 
     /// All events, by number.

@@ -196,9 +196,14 @@ fn command() -> impl Strategy<Value = Command> {
         let sequence = Sequence(number);
         Command::Raise(Raise { site, service, epoch, uid, sequence, event })
     });
-    let keyed = (site(), service(), name::<String>(&["", "k1", "k2", "k3"]), new_event());
-    let keyed = keyed.prop_map(|(site, service, key, event)| {
-        Command::RaiseKeyed(RaiseKeyed { site, service, key, event })
+    let key = || name::<String>(&["", "k1", "k2", "k3"]);
+    let keyed = (site(), service(), key(), new_event(), option::weighted(0.4, key()));
+    let keyed = keyed.prop_map(|(site, service, key, event, after)| {
+        let raise = RaiseKeyed { site, service, key, event };
+        match after {
+            Some(after) => Command::RaiseAfter(RaiseAfter { raise, after }),
+            None => Command::RaiseKeyed(raise),
+        }
     });
     let mode = prop_oneof![
         Just(SubscribeMode::Exact),
@@ -226,7 +231,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (site(), service(), session())
             .prop_map(|(site, service, session)| Command::DetachService { site, service, session }),
         14 => raise,
-        3 => keyed,
+        5 => keyed,
         3 => (site(), client(), claim())
             .prop_map(|(site, client, claim)| Command::AttachClient { site, client, claim }),
         2 => (site(), client(), claim(), any::<u16>()).prop_map(|(site, client, claim, lasts)| {
@@ -322,6 +327,7 @@ fn guide(state: &State, command: &mut Command) {
         }
         Command::DetachService { .. }
         | Command::RaiseKeyed(_)
+        | Command::RaiseAfter(_)
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
@@ -505,6 +511,7 @@ fn check_progress(before: &State, after: &State, outcome: &Outcome, command: &Co
         let name = match command {
             Command::Raise(raise) => &raise.site,
             Command::RaiseKeyed(raise) => &raise.site,
+            Command::RaiseAfter(RaiseAfter { raise, .. }) => &raise.site,
             other => panic!("{other:?} stored an instance"),
         };
         let head = |state: &State| state.site(name.as_str()).map(Site::head);

@@ -238,6 +238,35 @@ fn a_key_is_decided_once() {
 }
 
 #[test]
+fn what_names_the_key_before_its_own_is_decided_after_it_or_not_at_all() {
+    let mut world = World::with(usual());
+    // Given that the first of three is not decided, then neither are the others.
+    assert_eq!(refusal(world.raise_after("a", "b", event("q", "2"))), Refusal::NotYet);
+    assert_eq!(refusal(world.raise_after("b", "c", event("q", "3"))), Refusal::NotYet);
+    assert_eq!(world.site().head(), InstanceId(0));
+    // Once it is, they follow in their order,
+    assert_eq!(world.raise_keyed("a", event("q", "1")), stored(1));
+    assert_eq!(refusal(world.raise_after("b", "c", event("q", "3"))), Refusal::NotYet);
+    assert_eq!(world.raise_after("a", "b", event("q", "2")), stored(2));
+    assert_eq!(world.raise_after("b", "c", event("q", "3")), stored(3));
+    // each once, and a repeat is known whatever it names.
+    let known = duplicate(Decision::Stored(InstanceId(2)));
+    assert_eq!(world.raise_after("never", "b", event("q", "2")), known);
+    // A rejection is a decision too: what follows goes on.
+    let rejected = Decision::Rejected(Rejection::UnknownEvent);
+    let first = Outcome::Raised(Raised { duplicate: false, decision: rejected });
+    assert_eq!(world.raise_after("c", "d", event("none", "x")), first);
+    assert_eq!(world.raise_after("d", "e", event("q", "5")), stored(4));
+    // The key of another service is not the one that is meant.
+    let mut multi = World::multi(usual());
+    multi.raise_keyed("a", event("q", "1"));
+    let (site, service) = (SITE.into(), "w".into());
+    let raise = RaiseKeyed { site, service, key: "b".into(), event: event("q", "2") };
+    let other = Command::RaiseAfter(RaiseAfter { raise, after: "a".into() });
+    assert_eq!(refusal(multi.run(other)), Refusal::NotYet);
+}
+
+#[test]
 fn a_key_is_kept_for_24_hours_and_then_forgotten() {
     let mut world = World::with(usual());
     world.raise_keyed("k", event("r", "x"));

@@ -300,6 +300,12 @@ impl World {
         self.run(Command::RaiseKeyed(RaiseKeyed { site, service, key: key.into(), event }))
     }
 
+    pub fn raise_after(&mut self, after: &str, key: &str, event: NewEvent) -> Outcome {
+        let (site, service) = (SITE.into(), "v".into());
+        let raise = RaiseKeyed { site, service, key: key.into(), event };
+        self.run(Command::RaiseAfter(RaiseAfter { raise, after: after.into() }))
+    }
+
     pub fn subscribe_items(
         &mut self,
         client: &str,

@@ -93,15 +93,20 @@ impl<D: DeserializeOwned> Decoder for PeerDecoder<D> {
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
         let bytes = from.copy_to_bytes(from.remaining());
-        let [version, body @ ..] = &bytes[..] else { return Err(garbage("an empty message")) };
-        if *version != self.version {
-            return Err(garbage("a message of another version"));
-        }
-        match postcard::take_from_bytes(body) {
-            Ok((item, [])) => Ok(Some(item)),
-            Ok(_) => Err(garbage("a message with something behind it")),
-            Err(_) => Err(garbage("a malformed message")),
-        }
+        message(self.version, &bytes).map(Some)
+    }
+}
+
+/// The message that these bytes are, in this version.
+pub(super) fn message<D: DeserializeOwned>(wanted: u8, bytes: &[u8]) -> Result<D, Status> {
+    let [version, body @ ..] = bytes else { return Err(garbage("an empty message")) };
+    if *version != wanted {
+        return Err(garbage("a message of another version"));
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((item, [])) => Ok(item),
+        Ok(_) => Err(garbage("a message with something behind it")),
+        Err(_) => Err(garbage("a malformed message")),
     }
 }
 

@@ -297,7 +297,7 @@ async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<([u8; 8], Ve
     Ok((magic, body))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     postcard::take_from_bytes(body)
         .map(|(message, _newer)| message)
         .map_err(|_| bad("the hello is malformed"))

@@ -21,6 +21,7 @@
 mod append;
 mod codec;
 mod forward;
+pub(crate) mod fuzz;
 mod hello;
 mod io;
 mod link;

@@ -11,7 +11,7 @@
 //! - Nothing of a group counts before its metadata is written.
 
 mod database;
-mod row;
+pub(crate) mod row;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -16,11 +16,11 @@ use crate::types::GroupId;
 /// Data bytes of one piece; with key and head a stored value stays below 4 KiB.
 const PIECE_BYTES: usize = 4000;
 
-pub(super) const TAG_META: u8 = 0;
-pub(super) const TAG_ROW: u8 = 1;
+pub(crate) const TAG_META: u8 = 0;
+pub(crate) const TAG_ROW: u8 = 1;
 
 /// The key of a piece.
-pub(super) fn piece_key(group: GroupId, tag: u8, key: &[u8], piece: u16) -> Vec<u8> {
+pub(crate) fn piece_key(group: GroupId, tag: u8, key: &[u8], piece: u16) -> Vec<u8> {
     let mut out = prefix(group, tag);
     // Bounded by CHECKPOINT_KEY_BYTES_MAX.
     out.extend_from_slice(&(key.len() as u16).to_be_bytes());
@@ -30,14 +30,14 @@ pub(super) fn piece_key(group: GroupId, tag: u8, key: &[u8], piece: u16) -> Vec<
 }
 
 /// What all keys of a group begin with.
-pub(super) fn prefix(group: GroupId, tag: u8) -> Vec<u8> {
+pub(crate) fn prefix(group: GroupId, tag: u8) -> Vec<u8> {
     let mut out = group.0.to_be_bytes().to_vec();
     out.push(tag);
     out
 }
 
 /// Row key and piece number of a stored key.
-pub(super) fn parse_key(stored: &[u8]) -> Option<(&[u8], u16)> {
+pub(crate) fn parse_key(stored: &[u8]) -> Option<(&[u8], u16)> {
     let rest = stored.get(5..)?;
     let (len, rest) = rest.split_at_checked(2)?;
     let len = u16::from_be_bytes(len.try_into().ok()?) as usize;
@@ -46,7 +46,7 @@ pub(super) fn parse_key(stored: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// The hash of a row: rows are added up, so it must be hard to make two rows cancel out.
-pub(super) fn row_hash(key: &[u8], value: &[u8]) -> u128 {
+pub(crate) fn row_hash(key: &[u8], value: &[u8]) -> u128 {
     let mut hasher = Sha256::new();
     hasher.update((key.len() as u64).to_le_bytes());
     hasher.update(key);
@@ -59,18 +59,18 @@ pub(super) fn row_hash(key: &[u8], value: &[u8]) -> u128 {
 
 /// What piece 0 says about its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub pieces: u16,
     pub hash: u128,
 }
 
 /// How many pieces a value takes; `None`: too many.
-pub(super) fn count_pieces(value: &[u8]) -> Option<u16> {
+pub(crate) fn count_pieces(value: &[u8]) -> Option<u16> {
     u16::try_from(value.len().div_ceil(PIECE_BYTES).max(1)).ok()
 }
 
 /// The pieces of a row, with their stored keys.
-pub(super) fn split(
+pub(crate) fn split(
     salt: Salt,
     (group, tag): (GroupId, u8),
     key: &[u8],
@@ -97,7 +97,7 @@ pub(super) fn split(
 }
 
 /// A verified piece.
-pub(super) struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     pub pieces: u16,
     /// In piece 0.
     pub hash: Option<u128>,
@@ -105,7 +105,7 @@ pub(super) struct Piece<'a> {
 }
 
 /// Verifies a stored piece.
-pub(super) fn decode<'a>(
+pub(crate) fn decode<'a>(
     salt: Salt,
     stored_key: &[u8],
     piece: u16,
@@ -125,7 +125,7 @@ pub(super) fn decode<'a>(
 }
 
 /// Puts pieces that come in key order together again.
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     salt: Salt,
     open: Option<Joining>,
 }
@@ -137,7 +137,7 @@ struct Joining {
     value: Vec<u8>,
 }
 
-pub(super) struct Joined {
+pub(crate) struct Joined {
     pub key: Bytes,
     pub value: Bytes,
     pub head: Head,

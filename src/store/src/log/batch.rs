@@ -16,7 +16,7 @@ use std::ops::Range;
 
 pub(crate) const FILE_HEAD: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
 pub(crate) const FILE_HEAD_BYTES: usize = FILE_HEAD.len() + 16;
-const BATCH_HEAD_BYTES: usize = 16;
+pub(crate) const BATCH_HEAD_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
 const FILE_VERSION: u64 = 2;
 

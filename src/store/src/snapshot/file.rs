@@ -20,7 +20,7 @@ use crate::codec::{Decoder, Encoder, checksum};
 use crate::types::GroupId;
 
 const MAGIC: [u8; 8] = *b"AKSNAP1\n";
-const KIND_CHUNK: u8 = 1;
+pub(crate) const KIND_CHUNK: u8 = 1;
 const KIND_END: u8 = 2;
 const FRAME_HEAD_BYTES: usize = 1 + 4 + 4;
 /// A chunk is closed when it reaches this.
@@ -39,7 +39,7 @@ fn head(group: GroupId, id: &str) -> Vec<u8> {
     out.0
 }
 
-fn frame(kind: u8, position: u64, data: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, position: u64, data: &[u8]) -> Vec<u8> {
     let mut out = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES + data.len()));
     out.u8(kind);
     // Bounded by FRAME_BYTES_MAX.
@@ -54,7 +54,7 @@ fn frame_crc(kind: u8, position: u64, data: &[u8]) -> u32 {
 }
 
 /// Turns records into the bytes of a file.
-pub(super) struct Builder {
+pub(crate) struct Builder {
     chunk: Encoder,
     chunks: u64,
     records: u64,
@@ -105,8 +105,8 @@ fn broken(what: &str) -> io::Error {
 }
 
 /// Reads a file from its beginning, verifying as it goes.
-pub(super) struct Walker {
-    file: BufReader<File>,
+pub(crate) struct Walker<R> {
+    file: BufReader<R>,
     position: u64,
     records: u64,
     hash: Sha256,
@@ -114,9 +114,9 @@ pub(super) struct Walker {
     end: Option<Bytes>,
 }
 
-impl Walker {
+impl<R: Read> Walker<R> {
     /// Reads the head; the file must be of this group. Returns the id it carries.
-    pub fn open(file: File, group: GroupId) -> io::Result<(Walker, String)> {
+    pub fn open(file: R, group: GroupId) -> io::Result<(Self, String)> {
         let mut file = BufReader::with_capacity(CHUNK_BYTES, file);
         let mut fixed = [0; 16];
         file.read_exact(&mut fixed)?;

@@ -4,7 +4,7 @@
 //! then listed. The newest two that verify are kept. One writer or receiver per group and id at
 //! a time.
 
-mod file;
+pub(crate) mod file;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -315,7 +315,7 @@ impl Drop for SnapshotWriter {
 /// An open snapshot. It stays readable when newer ones replace it.
 pub struct SnapshotReader {
     info: SnapshotInfo,
-    walker: Walker,
+    walker: Walker<File>,
     raw: File,
 }
 

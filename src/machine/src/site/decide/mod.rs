@@ -19,7 +19,7 @@ mod tick;
 
 use sha2::{Digest as _, Sha256};
 
-use super::command::{Batch, Claim, Command};
+use super::command::{Batch, Claim, Command, RaiseAfter};
 use super::ids::{Epoch, Incarnation, SessionId, SiteName, Stamp};
 use super::limits::{INCARNATION_END, SESSIONS_REMEMBERED};
 use super::outcome::{Effect, Outcome, Refusal};
@@ -83,7 +83,10 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
             service::detach(state, site, service, *session).into()
         }
         Command::Raise(raise) => raise::raise(state, now, raise).into(),
-        Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise).into(),
+        Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise, None).into(),
+        Command::RaiseAfter(RaiseAfter { raise, after }) => {
+            raise::raise_keyed(state, now, raise, Some(after)).into()
+        }
         Command::AttachClient { site, client, claim } => {
             client::attach(state, site, client, *claim).into()
         }

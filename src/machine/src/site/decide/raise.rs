@@ -3,6 +3,7 @@
 //! Order of judging a session's raise: epoch, store, then the number. A number up to the mark is
 //! answered as it was; only the next one is decided, and its outcome, a rejection too, moves the
 //! mark in the same verdict as the instance. A refusal changes nothing: the number may come again.
+//! What is raised under a key has no number; its order is that of the keys it names before its own.
 
 use std::sync::Arc;
 
@@ -101,10 +102,12 @@ pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict,
     Ok(verdict)
 }
 
+/// Judges a raise under a key; one that names the key before its own waits for that.
 pub(super) fn raise_keyed(
     state: &State,
     now: Stamp,
     raise: &RaiseKeyed,
+    after: Option<&str>,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &raise.site)?;
     let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
@@ -118,6 +121,9 @@ pub(super) fn raise_keyed(
             return Err(Refusal::KeyReused);
         }
         return Ok(Verdict::new(answer(true, known.decision.clone())));
+    }
+    if after.is_some_and(|before| site.key(service.id.as_str(), before).is_none()) {
+        return Err(Refusal::NotYet);
     }
     if site.structure().is_none() {
         return Err(Refusal::SiteBlank);

@@ -1,0 +1,4 @@
+//! The target `frames_json` for cargo fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ackord_fuzz::run("frames_json", data));

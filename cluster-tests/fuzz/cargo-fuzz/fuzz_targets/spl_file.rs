@@ -1,0 +1,4 @@
+//! The target `spl_file` for cargo fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ackord_fuzz::run("spl_file", data));

@@ -1,0 +1,4 @@
+//! The target `websocket` for cargo fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ackord_fuzz::run("websocket", data));
