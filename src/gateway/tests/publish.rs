@@ -269,7 +269,7 @@ async fn a_batch_is_bounded_and_names_its_events_itself() {
     let client = node.request("POST".parse().unwrap(), EVENTS).bearer_auth(&demo.client);
     let refused = reply(client.header("Content-Type", LINES).body(numbered(0..1))).await;
     refused.is_problem(403, "access-denied", Some("Authorization"));
-    node.call(Some(&demo.service), "GET", EVENTS, None).await.is(405);
+    node.call(Some(&demo.service), "PUT", EVENTS, None).await.is(405);
     node.stop().await;
 }
 
