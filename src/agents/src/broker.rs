@@ -15,12 +15,14 @@ use ackord_wire::Code;
 use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use prometheus::Registry;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
+use crate::asked::Gather;
 use crate::client::ClientAgent;
 use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
@@ -28,8 +30,10 @@ use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
 use crate::proposals;
+use crate::seat::Wall;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
+use crate::trace::Ledger;
 use crate::{token, translate};
 
 /// Reads that are confirmed at a time on behalf of those who are not known here.
@@ -48,24 +52,30 @@ pub type Refused = (Code, String);
 /// The broker of one node. Cloning copies a pointer.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all sessions of a node share, whatever their arbiter.
 pub(crate) struct Inner {
     /// Tells brokers of one process apart.
-    id: u64,
+    pub id: u64,
     node: Arc<Node>,
     /// Where its sessions are.
     pub place: Place,
     pub options: BrokerOptions,
     pub metrics: Metrics,
-    origin: Instant,
+    pub origin: Instant,
     pub sessions: AtomicUsize,
+    last_session: AtomicU64,
+    /// Where each arbiter of this broker takes questions.
+    pub arbiters: Mutex<Vec<mpsc::Sender<Gather>>>,
+    pub wall: Wall,
+    /// What was sent lately.
+    pub trace: Ledger,
     pub session_ended: Notify,
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
-    shutdown: watch::Sender<bool>,
+    pub shutdown: watch::Sender<bool>,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -77,6 +87,16 @@ impl Inner {
         let sessions = self.leaving.load(Ordering::Acquire) as u64;
         let spread = (sessions * 1000 / RECONNECTS_PER_SECOND).min(SPREAD_MS_MAX);
         u64::from_le_bytes(token::random()) % (spread + 1)
+    }
+
+    /// A number for a new session.
+    pub fn next_session(&self) -> crate::hub::SessionId {
+        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The partition that holds the site.
+    pub fn partition_of(&self, site: &SiteName) -> PartitionHandle {
+        self.node.partition_of(site)
     }
 
     /// Milliseconds of a monotonic clock.
@@ -108,16 +128,22 @@ impl Broker {
             place,
             id: LAST_BROKER.fetch_add(1, Ordering::Relaxed),
             node,
-            options,
             metrics,
             origin: Instant::now(),
             sessions: AtomicUsize::new(0),
+            last_session: AtomicU64::new(0),
+            arbiters: Mutex::default(),
+            wall: Wall::begin(),
+            trace: Ledger::new(options.trace_entries),
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
             shutdown: watch::Sender::new(false),
             leaving: AtomicUsize::new(0),
+            options,
         };
-        Self { inner: Arc::new(inner) }
+        let broker = Self { inner: Arc::new(inner) };
+        broker.answer_others();
+        broker
     }
 
     /// The node below.
@@ -506,7 +532,7 @@ impl Broker {
     }
 
     fn partition(&self, site: &SiteName) -> PartitionHandle {
-        self.inner.node.partition_of(site)
+        self.inner.partition_of(site)
     }
 
     fn place(
@@ -530,7 +556,7 @@ impl Broker {
         let inner = &self.inner;
         AgentSetup {
             broker: inner.clone(),
-            arbiter: Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe()),
+            arbiter: Arbiter::of(inner),
             partition: self.partition(&connection.site),
             connection,
             who,

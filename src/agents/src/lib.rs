@@ -3,6 +3,8 @@
 //! `frames ─▶ ClientAgent | ServiceAgent ─▶ session machine ─▶ propose ─▶ partition ─▶ outcome ─▶ frames`
 //! `partition ─▶ EffectWatch ─▶ SiteHub ─▶ only the interested agents`
 //!
+//! `live, trace ─▶ asked ─▶ every node ─▶ every arbiter: what only they know`
+//!
 //! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
 //! sending half of a bounded outbox. Everything of a session lives on the arbiter that opened it.
 //!
@@ -10,26 +12,30 @@
 
 mod agent;
 mod arbiter;
+mod asked;
 mod broker;
 mod cache;
 mod client;
 mod connection;
 mod hub;
+pub mod live;
 mod metrics;
 mod notice;
 mod options;
 mod outbox;
 mod outcomes;
 mod proposals;
+mod seat;
 mod service;
 mod shell;
 mod timers;
 pub mod token;
+pub mod trace;
 pub mod translate;
 
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
 pub use broker::{Broker, Refused};
-pub use connection::{Connection, Inbound, Outbound};
+pub use connection::{Connection, Inbound, Outbound, Transport};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
 

@@ -4,11 +4,13 @@
 //! session); any number of marks cost one message; marks carry no payload. All on one arbiter.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use ackord_machine::session::Wake;
 use ackord_machine::site::{EventKey, ServiceId};
 use actix::prelude::{Message, Recipient};
 
+use crate::seat::Look;
 use crate::timers::Timer;
 
 /// Services that a session is told of by name at once; presence is informational, more are dropped.
@@ -25,6 +27,8 @@ pub(crate) struct Notified;
 pub(crate) struct Notice {
     /// The session's entry in the timer queue.
     pub timer: Timer,
+    /// The session itself, for those who look at it.
+    pub seat: Rc<dyn Look>,
     recipient: Recipient<Notified>,
     /// A message is in the mailbox.
     queued: Cell<bool>,
@@ -48,9 +52,10 @@ pub(crate) struct Marks {
 }
 
 impl Notice {
-    pub fn new(recipient: Recipient<Notified>) -> Self {
+    pub fn new(recipient: Recipient<Notified>, seat: Rc<dyn Look>) -> Self {
         Self {
             timer: Timer::default(),
+            seat,
             recipient,
             queued: Cell::new(false),
             all: Cell::new(false),
