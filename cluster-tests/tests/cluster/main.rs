@@ -22,6 +22,7 @@ mod restarts;
 mod resume;
 mod scale;
 mod secured;
+mod sessions;
 mod takeover;
 mod tools;
 

@@ -119,9 +119,17 @@ impl<S: Serve> Agent<S> {
                 stalled: Cell::new(false),
             };
             let seat = Rc::new(Seat { session: RefCell::new(session), facts });
-            let notice = Rc::new(Notice::new(context.address().recipient(), seat.clone()));
-            let setup = ShellSetup { broker, arbiter, partition, site, outbox, counted };
-            let shell = Shell::new(setup, notice);
+            let notice = Notice::new(context.address().recipient()).seated(seat.clone());
+            let setup = ShellSetup {
+                broker,
+                arbiter,
+                partition,
+                site,
+                outbox,
+                counted,
+                seat: seat.clone(),
+            };
+            let shell = Shell::new(setup, Rc::new(notice));
             shell.arm(None);
             <Self as StreamHandler<Inbound>>::add_stream(frames, context);
             <Self as StreamHandler<Answer>>::add_stream(shell.outcomes.answers(), context);

@@ -18,17 +18,6 @@ pub enum Transport {
     LongPoll,
 }
 
-impl Transport {
-    /// As callers read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WebSocket => "websocket",
-            Self::EventStream => "event-stream",
-            Self::LongPoll => "long-poll",
-        }
-    }
-}
-
 /// What the front knows about a connection that it hands over.
 ///
 /// When the outbox is full the session stops reading and sending; when it stays full for the write deadline

@@ -17,7 +17,7 @@ use futures_util::stream;
 
 use crate::live::{LiveKey, LiveKind, LivePart, LiveQuery};
 use crate::notice::Notice;
-use crate::seat::{Clocks, Facts};
+use crate::seat::{Clocks, Facts, Look};
 
 /// Names a session on its node.
 pub(crate) type SessionId = u64;
@@ -43,13 +43,13 @@ struct SiteIndex {
 
 impl SiteIndex {
     /// The sessions that a query may mean; all of the account where it names one.
-    fn asked_for<'a>(&'a self, query: &'a LiveQuery) -> impl Iterator<Item = &'a Notice> {
+    fn asked_for<'a>(&'a self, query: &'a LiveQuery) -> impl Iterator<Item = &'a dyn Look> {
         let (clients, services, all) = match &query.id {
             None => (None, None, Some(&self.all)),
             Some(id) => (self.clients.get(id.as_str()), self.services.get(id.as_str()), None),
         };
         let found = [clients, services, all].into_iter().flatten();
-        found.flat_map(HashMap::values).map(|notice| &**notice)
+        found.flat_map(HashMap::values).filter_map(|notice| notice.seat.as_deref())
     }
 }
 
@@ -141,22 +141,21 @@ impl Index {
         let mut part = LivePart::default();
         let Some(site) = self.sites.get(site) else { return part };
         let most = query.most();
-        let mut first: BTreeMap<(LiveKind, &str, SessionId), &Notice> = BTreeMap::new();
-        for notice in site.asked_for(query).filter(|notice| query.wants(notice.seat.facts())) {
-            let facts = notice.seat.facts();
+        let mut first: BTreeMap<(LiveKind, &str, SessionId), &dyn Look> = BTreeMap::new();
+        for seat in site.asked_for(query).filter(|seat| query.wants(seat.facts())) {
+            let facts = seat.facts();
             let key = (facts.kind(), facts.name(), facts.id);
             let full = first.len() == most;
             part.more |= full;
             if full && first.last_key_value().is_none_or(|(last, _)| *last < key) {
                 continue;
             }
-            first.insert(key, notice);
+            first.insert(key, seat);
             if full {
                 first.pop_last();
             }
         }
-        part.sessions =
-            first.values().map(|notice| notice.seat.look(clocks, query.lanes)).collect();
+        part.sessions = first.values().map(|seat| seat.look(clocks, query.lanes)).collect();
         part
     }
 

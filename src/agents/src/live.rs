@@ -170,9 +170,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// The newest session of one client or service: the one that counts.
+    /// The newest session of one client or service that is not over: the one that counts.
     pub fn newest(&self) -> Option<&LiveSession> {
-        self.sessions.iter().max_by_key(|session| (session.epoch, session.since_ms))
+        let lasts = |session: &&LiveSession| session.state != LiveState::Closing;
+        let sessions = self.sessions.iter().filter(lasts);
+        sessions.max_by_key(|session| (session.epoch, session.since_ms))
     }
 }
 
@@ -187,18 +189,6 @@ pub enum NotReached {
     Unsupported,
     /// It was asked too much at once, or failed to answer.
     Busy,
-}
-
-impl NotReached {
-    /// As callers read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Late => "late",
-            Self::Unsupported => "unsupported",
-            Self::Busy => "busy",
-        }
-    }
 }
 
 /// One part's answer: a thread's, or a node's.

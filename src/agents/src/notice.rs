@@ -28,7 +28,7 @@ pub(crate) struct Notice {
     /// The session's entry in the timer queue.
     pub timer: Timer,
     /// The session itself, for those who look at it.
-    pub seat: Rc<dyn Look>,
+    pub seat: Option<Rc<dyn Look>>,
     recipient: Recipient<Notified>,
     /// A message is in the mailbox.
     queued: Cell<bool>,
@@ -52,10 +52,10 @@ pub(crate) struct Marks {
 }
 
 impl Notice {
-    pub fn new(recipient: Recipient<Notified>, seat: Rc<dyn Look>) -> Self {
+    pub fn new(recipient: Recipient<Notified>) -> Self {
         Self {
             timer: Timer::default(),
-            seat,
+            seat: None,
             recipient,
             queued: Cell::new(false),
             all: Cell::new(false),
@@ -65,6 +65,11 @@ impl Notice {
             events: RefCell::new(Vec::new()),
             services: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The same, of a session that can be looked at.
+    pub fn seated(self, seat: Rc<dyn Look>) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     pub fn mark_all(&self) {

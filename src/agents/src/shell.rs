@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::notice::Notice;
 use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
+use crate::seat::Look;
 use crate::trace::Ticket;
 use crate::translate::Terms;
 
@@ -69,6 +70,8 @@ pub(crate) struct Shell {
     pub who: Who,
     pub id: SessionId,
     pub codec: Codec,
+    /// The session as others see it.
+    seat: Rc<dyn Look>,
     /// What was sent and is not committed, by subscription.
     sent: RefCell<Vec<(EventKey, Ticket)>>,
     keepalive_s: u32,
@@ -85,12 +88,13 @@ pub(crate) struct ShellSetup {
     pub site: SiteName,
     pub outbox: Outbox,
     pub counted: Counted,
+    pub seat: Rc<dyn Look>,
 }
 
 impl Shell {
     pub fn new(setup: ShellSetup, notice: Rc<Notice>) -> Self {
-        let ShellSetup { broker, arbiter, partition, site, outbox, counted } = setup;
-        let facts = notice.seat.facts();
+        let ShellSetup { broker, arbiter, partition, site, outbox, counted, seat } = setup;
+        let facts = seat.facts();
         let (who, codec, id) = (facts.who.clone(), facts.codec, facts.id);
         let index = arbiter.index(&partition);
         index.borrow_mut().enter(&site, id, &who, &notice);
@@ -109,6 +113,7 @@ impl Shell {
             who,
             codec,
             sent: RefCell::default(),
+            seat,
             outbox,
             _counted: counted,
         }
@@ -191,12 +196,12 @@ impl Shell {
 
     /// The peer's address.
     pub fn peer(&self) -> &str {
-        &self.notice.seat.facts().peer
+        &self.seat.facts().peer
     }
 
     /// Whether the session waits for room in its outbox.
     pub fn set_stalled(&self, stalled: bool) {
-        self.notice.seat.facts().stalled.set(stalled);
+        self.seat.facts().stalled.set(stalled);
     }
 
     /// An instance is handed to the front. `subscriptions` bounds what is remembered of it.

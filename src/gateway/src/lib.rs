@@ -15,6 +15,7 @@ mod context;
 mod convert;
 mod http;
 mod metrics;
+pub mod openapi;
 mod options;
 mod route;
 mod server;

@@ -60,6 +60,7 @@ fn every_example_is_what_its_type_says() {
             "Queue" => check::<resource::Queue>(text),
             "Instance" => check::<resource::Instance>(text),
             "Subscription" => check::<resource::Subscription>(text),
+            "SessionPage" => check::<resource::SessionPage>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
             "Cluster" => check::<resource::Cluster>(text),
             "Problem" => check::<Problem>(text),

@@ -46,6 +46,11 @@ impl Answer {
         Self { status: 200, content_type, body: Body::Text(body) }
     }
 
+    /// 200 with a text that does not change.
+    pub fn text(content_type: &'static str, body: &str) -> Self {
+        Self { status: 200, content_type, body: Body::Text(body.to_owned()) }
+    }
+
     /// 200 with bytes that are made piece by piece.
     pub fn pieces(pieces: impl Iterator<Item = Bytes> + 'static) -> Self {
         let body = Body::Pieces(Box::new(pieces));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{AdminAction, Incarnation, Outcome, RequestId, Site, SiteName, Stamp};
-use ackord_wire::resource::{Page, SiteSettings};
+use ackord_wire::resource::SiteSettings;
 use ackord_wire::{Code, Problem};
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, web};
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::RETRY_AFTER_S;
 use super::authority::{Caller, Need};
 use super::body::{self, BodyLimits};
-use super::query::{Consistency, Query, Window};
+use super::query::{Consistency, Query};
 use crate::context::Context;
 use crate::convert;
 
@@ -221,23 +221,6 @@ pub fn refused(refused: ackord_agents::Refused) -> Problem {
 /// No such object.
 pub fn not_found(kind: &str, name: &str) -> Problem {
     Problem::new(Code::NotFound, format!("no {kind} {name:?}"))
-}
-
-/// A page of objects that come in ascending order, from the first that is wanted on.
-pub fn page<'s, R: 's, T>(
-    window: &Window,
-    mut objects: impl Iterator<Item = &'s R>,
-    name: impl Fn(&'s R) -> &'s str,
-    resource: impl Fn(&'s R) -> T,
-) -> Page<T> {
-    let mut items = Vec::new();
-    let mut last = None;
-    for object in objects.by_ref().take(window.limit) {
-        items.push(resource(object));
-        last = Some(name(object));
-    }
-    let next = if objects.next().is_some() { last.map(str::to_owned) } else { None };
-    Page { items, next }
 }
 
 /// Random bytes of the operating system.
