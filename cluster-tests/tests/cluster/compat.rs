@@ -6,7 +6,7 @@ use cluster_tests::seed::Seed;
 
 use super::load::Load;
 
-/// The oldest peer protocol that this release speaks; by now it is also the newest.
+/// The oldest peer protocol that this release speaks.
 const OLDEST: u8 = 1;
 /// The exit status for a wrong configuration.
 const CONFIGURATION: Option<i32> = Some(78);

@@ -23,6 +23,7 @@ mod restarts;
 mod resume;
 mod scale;
 mod secured;
+mod sessions;
 mod streams;
 mod takeover;
 mod tools;

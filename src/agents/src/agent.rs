@@ -7,6 +7,7 @@
 //! - What the machine pushes is carried out in order; a close is the last thing said.
 //! - Leaving, for whatever reason, removes every trace of the session on its arbiter.
 
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -29,10 +30,12 @@ use crate::arbiter::Arbiter;
 use crate::broker::Inner;
 use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
+use crate::live::LiveSession;
 use crate::notice::{Bell, Notice, Notified};
 use crate::outbox::Room;
 use crate::outcomes::Answer;
-use crate::shell::{Counted, Shell};
+use crate::seat::{Clocks, Facts, Seat, wall_ms};
+use crate::shell::{Counted, Shell, ShellSetup};
 use crate::translate;
 
 /// A session machine as its actor drives it.
@@ -73,11 +76,13 @@ pub(crate) trait Serve: Unpin + 'static {
     fn interests(&self) -> impl Iterator<Item = EventKey>;
     /// What to propose after its end.
     fn on_ended(&self) -> Option<Command>;
+    /// Tells those who look how it stands.
+    fn tell(&self, clocks: Clocks, lanes: bool, session: &mut LiveSession);
 }
 
 /// The actor of one session.
 pub(crate) struct Agent<S: Serve> {
-    session: S,
+    seat: Rc<Seat<S>>,
     shell: Shell,
     /// Events that the hub wakes this session for, sorted.
     interests: Vec<EventKey>,
@@ -100,14 +105,43 @@ impl<S: Serve> Agent<S> {
     /// Starts the actor on this arbiter.
     pub fn open(session: S, setup: AgentSetup, frames: impl Stream<Item = Inbound> + 'static) {
         Self::create(|context| {
-            let notice = Rc::new(Notice::new(Bell::Actor(context.address().recipient())));
-            let shell = Shell::new(setup, notice);
+            let AgentSetup { broker, arbiter, partition, connection, who, counted } = setup;
+            let Connection { site, codec, outbox, peer, transport, principal: _, token: _ } =
+                connection;
+            let facts = Facts {
+                node: broker.place.node,
+                id: broker.next_session(),
+                who,
+                since_ms: wall_ms(),
+                transport,
+                codec,
+                peer,
+                stalled: Cell::new(false),
+            };
+            let seat = Rc::new(Seat { session: RefCell::new(session), facts });
+            let notice =
+                Notice::new(Bell::Actor(context.address().recipient())).seated(seat.clone());
+            let setup = ShellSetup {
+                broker,
+                arbiter,
+                partition,
+                site,
+                outbox,
+                counted,
+                seat: seat.clone(),
+            };
+            let shell = Shell::new(setup, Rc::new(notice));
             shell.arm(None);
             <Self as StreamHandler<Inbound>>::add_stream(frames, context);
             <Self as StreamHandler<Answer>>::add_stream(shell.outcomes.answers(), context);
             let (interests, unsent) = (Vec::new(), VecDeque::new());
-            Self { session, shell, interests, unsent, closing: None }
+            Self { seat, shell, interests, unsent, closing: None }
         });
+    }
+
+    /// The session, for one call: nobody else looks at it meanwhile.
+    fn session(&self) -> RefMut<'_, S> {
+        self.seat.session.borrow_mut()
     }
 
     /// Carries out what the session pushed, and what that leads to.
@@ -136,11 +170,12 @@ impl<S: Serve> Agent<S> {
             for (token, error) in failed {
                 self.shell.metrics().proposal_failed(translate::propose_code(error));
                 let result = Err(translate::failed(error));
-                self.session.on_outcome(token, result, &self.shell, &mut out);
+                self.session().on_outcome(token, result, &self.shell, &mut out);
             }
         }
         self.follow_interests();
-        self.shell.arm(self.session.next_deadline());
+        let deadline = self.session().next_deadline();
+        self.shell.arm(deadline);
         if self.closing.is_some() || !self.unsent.is_empty() {
             self.flush(context);
         }
@@ -149,7 +184,7 @@ impl<S: Serve> Agent<S> {
     /// Sends at once what can be sent; the rest waits for room.
     fn say(&mut self, message: S::Message) {
         let room = if self.unsent.is_empty() {
-            self.shell.try_send(|| self.session.encode(&message, &self.shell))
+            self.shell.try_send(|| self.session().encode(&message, &self.shell))
         } else {
             Room::Full
         };
@@ -167,7 +202,7 @@ impl<S: Serve> Agent<S> {
         }
         self.shell.metrics().closed(close.code);
         tracing::debug!(
-            site = %self.shell.site, who = ?self.shell.who, peer = %self.shell.peer,
+            site = %self.shell.site, who = ?self.shell.who, peer = self.shell.peer(),
             code = %close.code, detail, "session closes"
         );
         if reason != CloseReason::Goodbye {
@@ -179,7 +214,7 @@ impl<S: Serve> Agent<S> {
     /// Hands over what waits, as far as there is room; ends the session after its last word.
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some(message) = self.unsent.front() {
-            match self.shell.try_send(|| self.session.encode(message, &self.shell)) {
+            match self.shell.try_send(|| self.session().encode(message, &self.shell)) {
                 Room::Some => self.unsent.pop_front(),
                 Room::Full => return self.wait_for_room(context),
                 Room::Gone => return context.stop(),
@@ -187,7 +222,7 @@ impl<S: Serve> Agent<S> {
         }
         self.unsent = VecDeque::new();
         let Some(closing) = self.closing.take() else { return };
-        let encode = || self.session.encode_closing(closing.0.clone(), &self.shell);
+        let encode = || self.session().encode_closing(closing.0.clone(), &self.shell);
         match self.shell.try_send(encode) {
             Room::Full => {
                 self.closing = Some(closing);
@@ -202,10 +237,14 @@ impl<S: Serve> Agent<S> {
 
     /// Stops everything until the outbox has room or the write deadline has passed.
     fn wait_for_room(&mut self, context: &mut Context<Self>) {
+        self.shell.set_stalled(true);
         let deadline = tokio::time::sleep(self.shell.broker.options.write_deadline);
         context.wait(WaitForRoom { deadline: Box::pin(deadline) }.map(
             |room, agent: &mut Self, context| match room {
-                Room::Some => agent.flush(context),
+                Room::Some => {
+                    agent.shell.set_stalled(false);
+                    agent.flush(context);
+                }
                 Room::Gone => context.stop(),
                 Room::Full => agent.give_up(context),
             },
@@ -219,21 +258,24 @@ impl<S: Serve> Agent<S> {
             self.shell.metrics().closed(close.code);
         }
         tracing::debug!(
-            site = %self.shell.site, who = ?self.shell.who, peer = %self.shell.peer,
+            site = %self.shell.site, who = ?self.shell.who, peer = self.shell.peer(),
             "slow consumer"
         );
         let mut out = Vec::new();
-        self.session.close(CloseReason::SlowConsumer, detail, &mut out);
+        self.session().close(CloseReason::SlowConsumer, detail, &mut out);
         self.shell.send_close(close.number, close.code.as_str());
         context.stop();
     }
 
     /// Makes the hub wake this session for the events that it now wants.
     fn follow_interests(&mut self) {
-        if self.session.interests().eq(self.interests.iter().copied()) {
-            return;
-        }
-        let wanted: Vec<EventKey> = self.session.interests().collect();
+        let wanted: Vec<EventKey> = {
+            let session = self.session();
+            if session.interests().eq(self.interests.iter().copied()) {
+                return;
+            }
+            session.interests().collect()
+        };
         let mut index = self.shell.index.borrow_mut();
         for event in self.interests.iter().filter(|event| wanted.binary_search(event).is_err()) {
             index.unsubscribe(&self.shell.site, self.shell.id, *event);
@@ -252,7 +294,7 @@ impl<S: Serve> Actor for Agent<S> {
 
     fn stopped(&mut self, _context: &mut Self::Context) {
         self.shell.leave(&self.interests);
-        if let Some(command) = self.session.on_ended() {
+        if let Some(command) = self.session().on_ended() {
             self.shell.broker.propose_last(&self.shell.partition, command);
         }
     }
@@ -264,7 +306,7 @@ impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
         match inbound {
             Inbound::Pong => {
                 let mut out = Vec::new();
-                self.session.on_alive(&mut out);
+                self.session().on_alive(&mut out);
                 self.carry_out(out, context);
             }
             Inbound::Closed => context.stop(),
@@ -273,11 +315,12 @@ impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
                 metrics.frames_received.inc();
                 metrics.received_bytes.inc_by(frame.len() as u64);
                 let mut out = Vec::new();
-                let shell = &mut self.shell;
-                if let Err(error) = self.session.on_frame(&frame, shell, &mut out) {
+                let mut session = self.seat.session.borrow_mut();
+                if let Err(error) = session.on_frame(&frame, &mut self.shell, &mut out) {
                     let detail = error.to_string();
-                    self.session.close(CloseReason::ProtocolViolation, &detail, &mut out);
+                    session.close(CloseReason::ProtocolViolation, &detail, &mut out);
                 }
+                drop(session);
                 self.carry_out(out, context);
             }
         }
@@ -287,7 +330,7 @@ impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
 impl<S: Serve> StreamHandler<Answer> for Agent<S> {
     fn handle(&mut self, answer: Answer, context: &mut Self::Context) {
         let mut out = Vec::new();
-        self.session.on_outcome(answer.token, answer.result, &self.shell, &mut out);
+        self.session().on_outcome(answer.token, answer.result, &self.shell, &mut out);
         self.carry_out(out, context);
     }
 }
@@ -300,15 +343,15 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
         let mut out = Vec::new();
         if marks.shutdown {
             let detail = "the node is shutting down";
-            self.session.close(CloseReason::ShuttingDown, detail, &mut out);
+            self.session().close(CloseReason::ShuttingDown, detail, &mut out);
         }
         if marks.time
             && let Some(detail) = self.shell.on_time()
         {
-            self.session.close(CloseReason::IdleTimeout, detail, &mut out);
+            self.session().close(CloseReason::IdleTimeout, detail, &mut out);
         }
-        let session = &mut self.session;
         if !marks.wakes.is_empty() || marks.time {
+            let mut session = self.session();
             self.shell.look(|view| {
                 for wake in &marks.wakes {
                     session.on_wake(wake, view, &mut out);

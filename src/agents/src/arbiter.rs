@@ -1,18 +1,22 @@
 //! What the sessions of one arbiter share: timers, the indexes and hubs of partitions, the cache
 //! of encoded events. It lives as long as a session of its broker does.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use ackord_replica::PartitionHandle;
 use actix::prelude::{Actor, Addr};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use crate::asked::{GATHERS_MAX, Gather};
+use crate::broker::Inner;
 use crate::cache::EncodeCache;
-use crate::hub::{SessionId, SharedIndex, SiteHub, Stop};
+use crate::hub::{SharedIndex, SiteHub, Stop};
+use crate::live::LivePart;
+use crate::seat::Clocks;
 use crate::timers::Timers;
 
 thread_local! {
@@ -30,38 +34,41 @@ pub(crate) struct Arbiter {
     pub timers: Timers,
     pub cache: RefCell<EncodeCache>,
     partitions: RefCell<HashMap<u32, Partition>>,
-    last_session: Cell<SessionId>,
-    shutdown: Cell<Option<JoinHandle<()>>>,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
 impl Arbiter {
     /// This thread's arbiter of a broker; made when there is none.
-    pub fn of(broker: u64, origin: Instant, shutdown: watch::Receiver<bool>) -> Rc<Self> {
+    pub fn of(broker: &Arc<Inner>) -> Rc<Self> {
         ARBITERS.with_borrow_mut(|arbiters| {
             arbiters.retain(|(_, arbiter)| arbiter.strong_count() > 0);
-            let found = arbiters.iter().find(|(id, _)| *id == broker);
+            let found = arbiters.iter().find(|(id, _)| *id == broker.id);
             if let Some(arbiter) = found.and_then(|(_, arbiter)| arbiter.upgrade()) {
                 return arbiter;
             }
             let arbiter = Rc::new(Self {
-                timers: Timers::start(origin),
+                timers: Timers::start(broker.origin),
                 cache: RefCell::new(EncodeCache::new()),
                 partitions: RefCell::default(),
-                last_session: Cell::new(0),
-                shutdown: Cell::new(None),
+                tasks: RefCell::default(),
             });
-            let task = actix_rt::spawn(shut_down(Rc::downgrade(&arbiter), shutdown));
-            arbiter.shutdown.set(Some(task));
-            arbiters.push((broker, Rc::downgrade(&arbiter)));
+            let (sender, gathers) = mpsc::channel(GATHERS_MAX);
+            broker.arbiters.lock().push(sender);
+            let shutdown = broker.shutdown.subscribe();
+            arbiter.tasks.borrow_mut().extend([
+                actix_rt::spawn(shut_down(Rc::downgrade(&arbiter), shutdown)),
+                actix_rt::spawn(answer(Rc::downgrade(&arbiter), Arc::downgrade(broker), gathers)),
+            ]);
+            arbiters.push((broker.id, Rc::downgrade(&arbiter)));
             arbiter
         })
     }
 
-    /// A number for a new session.
-    pub fn next_session(&self) -> SessionId {
-        let id = self.last_session.get() + 1;
-        self.last_session.set(id);
-        id
+    /// What the sessions of this arbiter are to a question.
+    fn look(&self, gather: &Gather, clocks: Clocks) -> LivePart {
+        let partitions = self.partitions.borrow();
+        let Some(partition) = partitions.get(&gather.partition) else { return LivePart::default() };
+        partition.index.borrow().look(&gather.site, &gather.query, clocks)
     }
 
     /// The index of a partition, whose effects are watched from now on.
@@ -73,6 +80,20 @@ impl Arbiter {
             Partition { index, hub }
         });
         entry.index.clone()
+    }
+}
+
+/// Answers what is asked of this arbiter's sessions.
+async fn answer(
+    arbiter: Weak<Arbiter>,
+    broker: std::sync::Weak<Inner>,
+    mut gathers: mpsc::Receiver<Gather>,
+) {
+    while let Some(gather) = gathers.recv().await {
+        let (Some(arbiter), Some(broker)) = (arbiter.upgrade(), broker.upgrade()) else { return };
+        let part = arbiter.look(&gather, broker.wall.clocks(broker.now_ms()));
+        // Whoever asked may have given up.
+        let _gone = gather.answer.send(part);
     }
 }
 
@@ -89,9 +110,7 @@ async fn shut_down(arbiter: Weak<Arbiter>, mut shutdown: watch::Receiver<bool>) 
 
 impl Drop for Arbiter {
     fn drop(&mut self) {
-        if let Some(task) = self.shutdown.take() {
-            task.abort();
-        }
+        self.tasks.get_mut().iter().for_each(JoinHandle::abort);
         for partition in self.partitions.get_mut().values() {
             // A hub whose mailbox takes nothing has stopped already.
             let _stopped = partition.hub.try_send(Stop);

@@ -17,12 +17,14 @@ use ackord_wire::Code;
 use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use prometheus::Registry;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
+use crate::asked::Gather;
 use crate::batch::{self, Fate, KeyedEvent};
 use crate::client::ClientAgent;
 use crate::connection::{Connection, Inbound, Outbound};
@@ -33,8 +35,10 @@ use crate::outbox::Outbox;
 use crate::polling::Polls;
 use crate::proposals;
 use crate::record::{self, Recorder};
+use crate::seat::Wall;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
+use crate::trace::Ledger;
 use crate::usage::{Full, Usage};
 use crate::{token, translate};
 
@@ -54,20 +58,26 @@ pub type Refused = (Code, String);
 /// The broker of one node. Cloning copies a pointer.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all sessions of a node share, whatever their arbiter.
 pub(crate) struct Inner {
     /// Tells brokers of one process apart.
-    id: u64,
+    pub id: u64,
     node: Arc<Node>,
     /// Where its sessions are.
     pub place: Place,
     pub options: BrokerOptions,
     pub metrics: Metrics,
-    origin: Instant,
+    pub origin: Instant,
     pub sessions: AtomicUsize,
+    last_session: AtomicU64,
+    /// Where each arbiter of this broker takes questions.
+    pub arbiters: Mutex<Vec<mpsc::Sender<Gather>>>,
+    pub wall: Wall,
+    /// What was sent lately.
+    pub trace: Ledger,
     pub session_ended: Notify,
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
@@ -89,6 +99,16 @@ impl Inner {
         let sessions = self.leaving.load(Ordering::Acquire) as u64;
         let spread = (sessions * 1000 / RECONNECTS_PER_SECOND).min(SPREAD_MS_MAX);
         u64::from_le_bytes(token::random()) % (spread + 1)
+    }
+
+    /// A number for a new session.
+    pub fn next_session(&self) -> crate::hub::SessionId {
+        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The partition that holds the site.
+    pub fn partition_of(&self, site: &SiteName) -> PartitionHandle {
+        self.node.partition_of(site)
     }
 
     /// Milliseconds of a monotonic clock.
@@ -120,10 +140,13 @@ impl Broker {
             place,
             id: LAST_BROKER.fetch_add(1, Ordering::Relaxed),
             node,
-            options,
             metrics,
             origin: Instant::now(),
             sessions: AtomicUsize::new(0),
+            last_session: AtomicU64::new(0),
+            arbiters: Mutex::default(),
+            wall: Wall::begin(),
+            trace: Ledger::new(options.trace_entries),
             session_ended: Notify::new(),
             confirming: Semaphore::new(CONFIRMING_MAX),
             polls: Polls::default(),
@@ -131,8 +154,11 @@ impl Broker {
             record: Recorder::default(),
             usage: Arc::default(),
             leaving: AtomicUsize::new(0),
+            options,
         };
-        Self { inner: Arc::new(inner) }
+        let broker = Self { inner: Arc::new(inner) };
+        broker.answer_others();
+        broker
     }
 
     /// The node below.
@@ -646,7 +672,7 @@ impl Broker {
     }
 
     pub(crate) fn partition(&self, site: &SiteName) -> PartitionHandle {
-        self.inner.node.partition_of(site)
+        self.inner.partition_of(site)
     }
 
     fn place(
@@ -679,7 +705,7 @@ impl Broker {
     /// What the sessions of this thread share.
     pub(crate) fn arbiter(&self) -> Rc<Arbiter> {
         let inner = &self.inner;
-        Arbiter::of(inner.id, inner.origin, inner.shutdown.subscribe())
+        Arbiter::of(inner)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -1,14 +1,16 @@
 //! The agent of one connected client.
 
 use ackord_machine::session::{
-    ClientSession, CloseReason, Failed, Lane, Output, ToClient, Token, View, Wake,
+    ClientSession, CloseReason, Failed, Lane, LaneState, Output, ToClient, Token, View, Wake,
 };
-use ackord_machine::site::{Command, EventKey, Outcome};
+use ackord_machine::site::{Command, EventKey, InstanceId, Outcome};
 use ackord_wire::DecodeError;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing};
 use bytes::Bytes;
 
 use crate::agent::{Agent, Serve};
+use crate::live::{LiveLane, LiveLaneState, LiveSession, LiveState};
+use crate::seat::Clocks;
 use crate::shell::Shell;
 use crate::translate;
 
@@ -29,7 +31,11 @@ impl Serve for ClientSession {
         let frame: ClientFrame = shell.codec.decode(frame)?;
         match &frame {
             ClientFrame::Hello(hello) if self.is_new() => shell.on_hello(hello.keepalive_s),
-            ClientFrame::Ack(_) => shell.metrics().acks.inc(),
+            ClientFrame::Ack(ack) => {
+                shell.metrics().acks.inc();
+                let (event, instance) = (EventKey(ack.subscription), InstanceId(ack.instance_id));
+                shell.note_acknowledged(event, instance);
+            }
             ClientFrame::Nack(_) => shell.metrics().nacks.inc(),
             ClientFrame::Hello(_)
             | ClientFrame::Subscriptions(_)
@@ -81,9 +87,13 @@ impl Serve for ClientSession {
                 } else {
                     metrics.redeliveries.inc();
                 }
+                shell.note_sent(delivery, self.lanes().len());
                 return shell.arbiter.cache.borrow_mut().frame(delivery, shell.codec);
             }
-            ToClient::Committed { .. } => metrics.commits.inc(),
+            ToClient::Committed { event, instance } => {
+                metrics.commits.inc();
+                shell.note_committed(*event, *instance);
+            }
             ToClient::Welcome { .. }
             | ToClient::Subscribed { .. }
             | ToClient::Authority { .. }
@@ -104,5 +114,40 @@ impl Serve for ClientSession {
 
     fn on_ended(&self) -> Option<Command> {
         None
+    }
+
+    fn tell(&self, clocks: Clocks, lanes: bool, session: &mut LiveSession) {
+        session.state = if self.is_closed() {
+            LiveState::Closing
+        } else if self.is_open() {
+            LiveState::Open
+        } else {
+            LiveState::Opening
+        };
+        session.epoch = self.epoch().0;
+        session.subscriptions = self.lanes().len() as u32;
+        session.in_flight =
+            self.lanes().iter().filter(|lane| lane.in_flight().is_some()).count() as u32;
+        if lanes {
+            session.lanes = self.lanes().iter().map(|lane| live_lane(lane, clocks)).collect();
+        }
+    }
+}
+
+fn live_lane(lane: &Lane, clocks: Clocks) -> LiveLane {
+    let (state, instance) = match lane.state() {
+        LaneState::Idle => (LiveLaneState::Idle, None),
+        LaneState::Unauthorized => (LiveLaneState::Unauthorized, None),
+        LaneState::InFlight(instance) => (LiveLaneState::InFlight, Some(instance)),
+        LaneState::BackingOff(instance) => (LiveLaneState::BackingOff, Some(instance)),
+        LaneState::Committing(instance) => (LiveLaneState::Committing, Some(instance)),
+    };
+    let in_flight = lane.in_flight();
+    LiveLane {
+        event: lane.event(),
+        state,
+        instance: instance.map(|instance| instance.0),
+        attempt: in_flight.map_or(0, |in_flight| in_flight.attempt),
+        since_ms: in_flight.map(|in_flight| clocks.wall(in_flight.since_ms)),
     }
 }

@@ -3,8 +3,20 @@
 use ackord_machine::site::{Principal, SiteName, TokenId};
 use ackord_wire::Codec;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::outbox::Outbox;
+
+/// How a peer is connected. Variants are appended: nodes tell each other of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// Server-sent events over HTTP.
+    EventStream,
+    /// One request after the other over HTTP.
+    LongPoll,
+}
 
 /// What the front knows about a connection that it hands over.
 ///
@@ -23,7 +35,9 @@ pub struct Connection {
     pub codec: Codec,
     /// Where the session writes to. The session ends when its receiver is dropped.
     pub outbox: Outbox,
-    /// The peer's address, for logs.
+    /// How it is connected.
+    pub transport: Transport,
+    /// The peer's address, for logs and those who look.
     pub peer: Box<str>,
 }
 

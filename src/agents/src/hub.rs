@@ -7,7 +7,7 @@
 //! session and nothing for the others.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use ackord_machine::site::{ClientId, Effect, EventKey, ServiceId, SiteName};
@@ -15,9 +15,11 @@ use ackord_replica::EffectWatch;
 use actix::prelude::{Actor, ActorContext, Context, Handler, Message, StreamHandler};
 use futures_util::stream;
 
+use crate::live::{LiveKey, LiveKind, LivePart, LiveQuery};
 use crate::notice::Notice;
+use crate::seat::{Clocks, Facts, Look};
 
-/// Names a session on its arbiter.
+/// Names a session on its node.
 pub(crate) type SessionId = u64;
 type Sessions = HashMap<SessionId, Rc<Notice>>;
 
@@ -37,6 +39,29 @@ struct SiteIndex {
     clients: HashMap<ClientId, Sessions>,
     services: HashMap<ServiceId, Sessions>,
     events: HashMap<EventKey, Sessions>,
+}
+
+impl SiteIndex {
+    /// The sessions that a query may mean; all of the account where it names one.
+    fn asked_for<'a>(&'a self, query: &'a LiveQuery) -> impl Iterator<Item = &'a dyn Look> {
+        let (clients, services, all) = match &query.id {
+            None => (None, None, Some(&self.all)),
+            Some(id) => (self.clients.get(id.as_str()), self.services.get(id.as_str()), None),
+        };
+        let found = [clients, services, all].into_iter().flatten();
+        found.flat_map(HashMap::values).filter_map(|notice| notice.seat.as_deref())
+    }
+}
+
+impl LiveQuery {
+    /// Whether it asks for this session.
+    fn wants(&self, facts: &Facts) -> bool {
+        let behind = |after: &LiveKey| {
+            let own = (facts.kind(), facts.name(), facts.node, facts.id);
+            own > (after.kind, after.id.as_str(), after.node, after.session)
+        };
+        self.kind.is_none_or(|kind| kind == facts.kind()) && self.after.as_ref().is_none_or(behind)
+    }
 }
 
 /// The sessions of one partition on one arbiter.
@@ -109,6 +134,29 @@ impl Index {
                 Effect::Site { .. } => each(Some(&site.all), Notice::mark_all),
             }
         }
+    }
+
+    /// The sessions of a site that are asked for: the first of them in their order.
+    pub fn look(&self, site: &SiteName, query: &LiveQuery, clocks: Clocks) -> LivePart {
+        let mut part = LivePart::default();
+        let Some(site) = self.sites.get(site) else { return part };
+        let most = query.most();
+        let mut first: BTreeMap<(LiveKind, &str, SessionId), &dyn Look> = BTreeMap::new();
+        for seat in site.asked_for(query).filter(|seat| query.wants(seat.facts())) {
+            let facts = seat.facts();
+            let key = (facts.kind(), facts.name(), facts.id);
+            let full = first.len() == most;
+            part.more |= full;
+            if full && first.last_key_value().is_none_or(|(last, _)| *last < key) {
+                continue;
+            }
+            first.insert(key, seat);
+            if full {
+                first.pop_last();
+            }
+        }
+        part.sessions = first.values().map(|seat| seat.look(clocks, query.lanes)).collect();
+        part
     }
 
     /// Marks every session that the node shuts down.

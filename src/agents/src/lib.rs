@@ -4,6 +4,8 @@
 //! `question ─▶ attach unless attached ─▶ look, wait for a wake, look ─▶ the next event` (long poll)
 //! `partition ─▶ EffectWatch ─▶ SiteHub ─▶ only the interested agents`
 //!
+//! `live, trace ─▶ asked ─▶ every node ─▶ every arbiter: what only they know`
+//!
 //! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
 //! sending half of a bounded outbox. Everything of a session lives on the arbiter that opened it.
 //!
@@ -11,12 +13,14 @@
 
 mod agent;
 mod arbiter;
+mod asked;
 mod batch;
 mod broker;
 mod cache;
 mod client;
 mod connection;
 mod hub;
+pub mod live;
 mod metrics;
 mod notice;
 mod options;
@@ -25,17 +29,19 @@ mod outcomes;
 mod polling;
 mod proposals;
 mod record;
+mod seat;
 mod service;
 mod shell;
 mod timers;
 pub mod token;
+pub mod trace;
 pub mod translate;
 mod usage;
 
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
 pub use batch::{Fate, KeyedEvent};
 pub use broker::{Broker, Refused};
-pub use connection::{Connection, Inbound, Outbound};
+pub use connection::{Connection, Inbound, Outbound, Transport};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
 pub use polling::{Ask, Asker, Handed, Turn};

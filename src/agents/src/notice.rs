@@ -11,6 +11,7 @@ use ackord_machine::site::{EventKey, ServiceId};
 use actix::prelude::{Message, Recipient};
 use tokio::sync::Notify;
 
+use crate::seat::Look;
 use crate::timers::Timer;
 
 /// Services that a session is told of by name at once; presence is informational, more are dropped.
@@ -50,6 +51,8 @@ impl Bell {
 pub(crate) struct Notice {
     /// The session's entry in the timer queue.
     pub timer: Timer,
+    /// The session itself, for those who look at it.
+    pub seat: Option<Rc<dyn Look>>,
     bell: Bell,
     /// A message is in the mailbox.
     queued: Cell<bool>,
@@ -76,6 +79,7 @@ impl Notice {
     pub fn new(bell: Bell) -> Self {
         Self {
             timer: Timer::default(),
+            seat: None,
             bell,
             queued: Cell::new(false),
             all: Cell::new(false),
@@ -85,6 +89,11 @@ impl Notice {
             events: RefCell::new(Vec::new()),
             services: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The same, of a session that can be looked at.
+    pub fn seated(self, seat: Rc<dyn Look>) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     pub fn mark_all(&self) {

@@ -35,6 +35,11 @@ pub struct BrokerOptions {
     pub admin_deadline: Duration,
     /// How long it may take to make sure, against a majority, that a token is not known.
     pub confirm_deadline: Duration,
+    /// How long the nodes of a cluster are asked for what only they know.
+    pub ask_deadline: Duration,
+    /// Transmissions that the node remembers, for whoever asks what was sent; 0 for none. Each takes
+    /// some 90 bytes.
+    pub trace_entries: usize,
     /// How long [`crate::Broker::shutdown`] waits for sessions to end.
     pub shutdown_deadline: Duration,
 }
@@ -56,6 +61,8 @@ impl Default for BrokerOptions {
             write_deadline: Duration::from_secs(10),
             admin_deadline: Duration::from_secs(10),
             confirm_deadline: Duration::from_secs(3),
+            ask_deadline: Duration::from_secs(1),
+            trace_entries: 65_536,
             shutdown_deadline: Duration::from_secs(10),
         }
     }

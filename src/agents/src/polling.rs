@@ -187,7 +187,7 @@ struct Wakes {
 impl Wakes {
     fn new(broker: &Broker, partition: &PartitionHandle, site: &SiteName, who: Who) -> Self {
         let arbiter = broker.arbiter();
-        let (index, id) = (arbiter.index(partition), arbiter.next_session());
+        let (index, id) = (arbiter.index(partition), broker.inner().next_session());
         let rung = Rc::new(Notify::new());
         let notice = Rc::new(Notice::new(Bell::Task(rung.clone())));
         index.borrow_mut().enter(site, id, &who, &notice);

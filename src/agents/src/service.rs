@@ -9,6 +9,8 @@ use ackord_wire::{Code, DecodeError};
 use bytes::Bytes;
 
 use crate::agent::{Agent, Serve};
+use crate::live::{LiveSession, LiveState};
+use crate::seat::Clocks;
 use crate::shell::Shell;
 use crate::token;
 use crate::translate::{self, Grant};
@@ -117,6 +119,20 @@ impl Serve for ServiceSession {
 
     fn on_ended(&self) -> Option<Command> {
         Self::on_ended(self)
+    }
+
+    fn tell(&self, _clocks: Clocks, _lanes: bool, session: &mut LiveSession) {
+        session.state = if self.is_closed() {
+            LiveState::Closing
+        } else if !self.is_welcomed() {
+            LiveState::Opening
+        } else if self.parked().is_some() {
+            LiveState::Parked
+        } else {
+            LiveState::Open
+        };
+        session.epoch = self.epoch().0;
+        session.in_flight = self.in_flight() as u32;
     }
 }
 

@@ -1,25 +1,27 @@
 //! What the actors of clients and services have in common: the link to the peer, the look at the
 //! state, the patience with a silent peer.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ackord_machine::session::{Keepalive, KeepaliveAct, View};
-use ackord_machine::site::SiteName;
+use ackord_machine::session::{Delivery, Keepalive, KeepaliveAct, View};
+use ackord_machine::site::{EventKey, InstanceId, SiteName};
 use ackord_replica::PartitionHandle;
 use ackord_wire::Codec;
 use bytes::Bytes;
 
-use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
 use crate::broker::Inner;
-use crate::connection::{Connection, Outbound};
+use crate::connection::Outbound;
 use crate::hub::{SessionId, SharedIndex, Who};
 use crate::metrics::Metrics;
 use crate::notice::Notice;
 use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
+use crate::seat::Look;
+use crate::trace::Ticket;
 use crate::translate::Terms;
 use crate::usage::Seat;
 
@@ -70,19 +72,33 @@ pub(crate) struct Shell {
     pub who: Who,
     pub id: SessionId,
     pub codec: Codec,
-    pub peer: Box<str>,
+    /// The session as others see it.
+    seat: Rc<dyn Look>,
+    /// What was sent and is not committed, by subscription.
+    sent: RefCell<Vec<(EventKey, Ticket)>>,
     keepalive_s: u32,
     patience: Patience,
     pub outbox: Outbox,
     _counted: Counted,
 }
 
+/// What a shell is made of, beside its notice.
+pub(crate) struct ShellSetup {
+    pub broker: Arc<Inner>,
+    pub arbiter: Rc<Arbiter>,
+    pub partition: PartitionHandle,
+    pub site: SiteName,
+    pub outbox: Outbox,
+    pub counted: Counted,
+    pub seat: Rc<dyn Look>,
+}
+
 impl Shell {
-    pub fn new(setup: AgentSetup, notice: Rc<Notice>) -> Self {
-        let AgentSetup { broker, arbiter, partition, connection, who, counted } = setup;
-        let Connection { site, codec, outbox, peer, principal: _, token: _ } = connection;
+    pub fn new(setup: ShellSetup, notice: Rc<Notice>) -> Self {
+        let ShellSetup { broker, arbiter, partition, site, outbox, counted, seat } = setup;
+        let facts = seat.facts();
+        let (who, codec, id) = (facts.who.clone(), facts.codec, facts.id);
         let index = arbiter.index(&partition);
-        let id = arbiter.next_session();
         index.borrow_mut().enter(&site, id, &who, &notice);
         let hello_ms = broker.options.hello_timeout.as_millis() as u64;
         Self {
@@ -98,7 +114,8 @@ impl Shell {
             site,
             who,
             codec,
-            peer,
+            sent: RefCell::default(),
+            seat,
             outbox,
             _counted: counted,
         }
@@ -179,13 +196,60 @@ impl Shell {
         }
     }
 
+    /// The peer's address.
+    pub fn peer(&self) -> &str {
+        &self.seat.facts().peer
+    }
+
+    /// Whether the session waits for room in its outbox.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.seat.facts().stalled.set(stalled);
+    }
+
+    /// An instance is handed to the front. `subscriptions` bounds what is remembered of it.
+    pub fn note_sent(&self, delivery: &Delivery, subscriptions: usize) {
+        let client = match &self.who {
+            Who::Client(client) => Some(client),
+            Who::Stateless | Who::Service(_) => None,
+        };
+        let ticket = self.broker.trace.sent(&self.site, client, self.id, delivery);
+        let mut sent = self.sent.borrow_mut();
+        match sent.iter_mut().find(|(event, _)| *event == delivery.event) {
+            Some((_, newest)) => *newest = ticket,
+            None => {
+                if sent.len() >= subscriptions {
+                    // What is left of subscriptions that are gone.
+                    sent.clear();
+                }
+                sent.push((delivery.event, ticket));
+            }
+        }
+    }
+
+    /// The client said that it handled an instance.
+    pub fn note_acknowledged(&self, event: EventKey, instance: InstanceId) {
+        let sent = self.sent.borrow();
+        if let Some((_, ticket)) = sent.iter().find(|(other, _)| *other == event) {
+            self.broker.trace.acknowledged(*ticket, instance);
+        }
+    }
+
+    /// The cursor was committed at an instance.
+    pub fn note_committed(&self, event: EventKey, instance: InstanceId) {
+        let mut sent = self.sent.borrow_mut();
+        if let Some(at) = sent.iter().position(|(other, _)| *other == event) {
+            let (_, ticket) = sent.swap_remove(at);
+            self.broker.trace.committed(ticket, instance);
+        }
+    }
+
     /// The last word: there is always room for it.
     pub fn send_close(&self, number: u16, reason: &str) {
         self.outbox.say_last(Outbound::Close { number, reason: reason.to_owned() });
     }
 
     /// The session ends: nobody wakes it any more.
-    pub fn leave(&self, events: &[ackord_machine::site::EventKey]) {
+    pub fn leave(&self, events: &[EventKey]) {
         let mut index = self.index.borrow_mut();
         for event in events {
             index.unsubscribe(&self.site, self.id, *event);

@@ -19,6 +19,7 @@ pub mod fuzz;
 mod http;
 mod meter;
 mod metrics;
+pub mod openapi;
 mod options;
 mod rates;
 mod route;

@@ -1,5 +1,8 @@
 //! The addresses of the front as data: which path is what, and which methods it has.
 //!
+//! One row of [`ADDRESSES`] is one address; an address without a row does not compile. What an
+//! operation takes and answers is in `openapi`, where one without a description fails a test.
+//!
 //! Names in a path are percent-decoded once, segment by segment, so that an event named `a/b` is
 //! reachable as `a%2Fb`. The WebSocket endpoints and the HTTP API share this table.
 
@@ -50,6 +53,7 @@ impl Endpoint {
 /// What an address names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
+    OpenApi,
     Live,
     Ready,
     Metrics,
@@ -62,6 +66,7 @@ pub enum Route {
     Site { site: String },
     Structure { site: String },
     List { site: String, list: List },
+    Sessions { site: String },
     Service { site: String, id: String },
     ApplyDeclared { site: String, id: String },
     Client { site: String, id: String },
@@ -87,6 +92,136 @@ pub enum Route {
     Socket { site: String, endpoint: Endpoint },
 }
 
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its name in metrics.
+    pub label: &'static str,
+    /// Its path, `{name}` for a segment that names something.
+    pub template: &'static str,
+    /// The methods it has. `HEAD` goes with `GET`.
+    pub methods: &'static [&'static str],
+}
+
+/// `label path [methods] => Route { what the segments name } with { what the path says };`
+macro_rules! addresses {
+    ($($label:literal $template:literal [$($method:literal)+] =>
+        $route:ident { $($name:ident),* } $(with { $field:ident: $value:path })?;)*) => {
+        /// Every address.
+        pub const ADDRESSES: &[Address] = &[$(Address {
+            label: $label,
+            template: $template,
+            methods: &[$($method),+],
+        }),*];
+
+        impl Route {
+            /// What these segments name.
+            #[allow(unused_mut, unused_variables)]
+            fn of_segments(segments: &[String]) -> Option<Self> {
+                $(if let Some(mut names) = named($template, segments) {
+                    return Some(Self::$route {
+                        $($name: names.next()?.clone(),)*
+                        $($field: $value,)?
+                    });
+                })*
+                None
+            }
+
+            /// The methods it has.
+            pub fn methods(&self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$route { $($field: $value,)? .. } => &[$($method),+],)*
+                }
+            }
+
+            /// Its name in metrics.
+            pub fn label(&self) -> &'static str {
+                match self {
+                    $(Self::$route { $($field: $value,)? .. } => $label,)*
+                }
+            }
+        }
+    };
+}
+
+addresses! {
+    "openapi" "/openapi.json" ["GET" "HEAD"] => OpenApi {};
+    "live" "/healthz/live" ["GET" "HEAD"] => Live {};
+    "ready" "/healthz/ready" ["GET" "HEAD"] => Ready {};
+    "metrics" "/metrics" ["GET" "HEAD"] => Metrics {};
+    "cluster" "/v1/cluster" ["GET" "HEAD"] => Cluster {};
+    "compare" "/v1/cluster/compare" ["POST"] => Compare {};
+    "backup" "/v1/cluster/backup/{partition}" ["GET" "HEAD"] => Backup { partition };
+    "restore" "/v1/cluster/restore/{site}" ["POST"] => Restore { site };
+    "drain" "/v1/cluster/nodes/{id}/drain" ["POST"]
+        => NodeState { id } with { act: NodeAct::Drain };
+    "undrain" "/v1/cluster/nodes/{id}/undrain" ["POST"]
+        => NodeState { id } with { act: NodeAct::Undrain };
+    "remove" "/v1/cluster/nodes/{id}/remove" ["POST"]
+        => NodeState { id } with { act: NodeAct::Remove };
+    "sites" "/v1/sites" ["GET" "HEAD"] => Sites {};
+    "site" "/v1/sites/{site}" ["GET" "HEAD" "PUT" "DELETE"] => Site { site };
+    "structure" "/v1/sites/{site}/structure" ["GET" "HEAD" "PUT"] => Structure { site };
+    "services" "/v1/sites/{site}/services" ["GET" "HEAD"]
+        => List { site } with { list: List::Services };
+    "service" "/v1/sites/{site}/services/{id}" ["GET" "HEAD" "PUT" "DELETE"]
+        => Service { site, id };
+    "apply-declared" "/v1/sites/{site}/services/{id}/apply-declared" ["POST"]
+        => ApplyDeclared { site, id };
+    "clients" "/v1/sites/{site}/clients" ["GET" "HEAD"]
+        => List { site } with { list: List::Clients };
+    "client" "/v1/sites/{site}/clients/{id}" ["GET" "HEAD" "PUT" "DELETE"] => Client { site, id };
+    "client-subscriptions" "/v1/sites/{site}/clients/{client}/subscriptions" ["GET" "HEAD"]
+        => ClientSubscriptions { site, client };
+    "subscription" "/v1/sites/{site}/clients/{client}/subscriptions/{event}"
+        ["GET" "HEAD" "PUT" "DELETE"] => Subscription { site, client, event };
+    "seek" "/v1/sites/{site}/clients/{client}/subscriptions/{event}/seek" ["POST"]
+        => Seek { site, client, event };
+    "pause" "/v1/sites/{site}/clients/{client}/subscriptions/{event}/pause" ["POST"]
+        => Flow { site, client, event } with { flow: Flow::Pause };
+    "resume" "/v1/sites/{site}/clients/{client}/subscriptions/{event}/resume" ["POST"]
+        => Flow { site, client, event } with { flow: Flow::Resume };
+    "kick-client" "/v1/sites/{site}/clients/{id}/kick" ["POST"] => KickClient { site, id };
+    "kick-service" "/v1/sites/{site}/services/{id}/kick" ["POST"] => KickService { site, id };
+    "quotas" "/v1/sites/{site}/quotas" ["GET" "HEAD" "PUT"] => Quotas { site };
+    "tickets" "/v1/sites/{site}/tickets" ["POST"] => Tickets { site };
+    "audit" "/v1/sites/{site}/audit" ["GET" "HEAD"] => Audit { site };
+    "cluster-audit" "/v1/audit" ["GET" "HEAD"] => ClusterAudit {};
+    "why" "/v1/sites/{site}/why" ["GET" "HEAD"] => Why { site };
+    "can-i" "/v1/sites/{site}/can-i" ["GET" "HEAD"] => CanI { site };
+    "events" "/v1/sites/{site}/events" ["GET" "POST"] => Events { site };
+    "next" "/v1/sites/{site}/next" ["GET"] => Next { site };
+    "ack" "/v1/sites/{site}/ack" ["POST"] => Ack { site };
+    "users" "/v1/sites/{site}/users" ["GET" "HEAD"] => List { site } with { list: List::Users };
+    "user" "/v1/sites/{site}/users/{id}" ["GET" "HEAD" "PUT" "DELETE"] => User { site, id };
+    "tokens" "/v1/sites/{site}/tokens" ["GET" "HEAD" "POST"]
+        => List { site } with { list: List::Tokens };
+    "token" "/v1/sites/{site}/tokens/{id}" ["GET" "HEAD" "DELETE"] => Token { site, id };
+    "queues" "/v1/sites/{site}/queues" ["GET" "HEAD"] => List { site } with { list: List::Queues };
+    "queue" "/v1/sites/{site}/queues/{event}" ["GET" "HEAD"] => Queue { site, event };
+    "subscriptions" "/v1/sites/{site}/subscriptions" ["GET" "HEAD"]
+        => List { site } with { list: List::Subscriptions };
+    "sessions" "/v1/sites/{site}/sessions" ["GET" "HEAD"] => Sessions { site };
+    "raise" "/v1/sites/{site}/events/{event}" ["POST"] => Raise { site, event };
+    "service-socket" "/v1/sites/{site}/service" ["GET"]
+        => Socket { site } with { endpoint: Endpoint::Service };
+    "client-socket" "/v1/sites/{site}/client" ["GET"]
+        => Socket { site } with { endpoint: Endpoint::Client };
+}
+
+/// The segments that a template leaves open, if it is of this path.
+fn named<'a>(
+    template: &'static str,
+    segments: &'a [String],
+) -> Option<impl Iterator<Item = &'a String>> {
+    let parts = || template.split('/').skip(1);
+    let fits = parts().count() == segments.len()
+        && parts().zip(segments).all(|(part, segment)| part.starts_with('{') || part == segment);
+    fits.then(|| {
+        parts().zip(segments).filter(|(part, _)| part.starts_with('{')).map(|(_, named)| named)
+    })
+}
+
 impl Route {
     /// What this path names; `None` for nothing. A segment that is not percent-encoded UTF-8
     /// names nothing.
@@ -97,179 +232,29 @@ impl Route {
             .map(|part| percent_decode_str(part).decode_utf8().map(std::borrow::Cow::into_owned))
             .collect::<Result<_, _>>()
             .ok()?;
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        if segments.iter().any(|segment| segment.is_empty()) {
+        if segments.iter().any(String::is_empty) {
             return None;
         }
-        let own = |text: &&str| (*text).to_owned();
-        Some(match segments.as_slice() {
-            ["healthz", "live"] => Self::Live,
-            ["healthz", "ready"] => Self::Ready,
-            ["metrics"] => Self::Metrics,
-            ["v1", "cluster"] => Self::Cluster,
-            ["v1", "cluster", "compare"] => Self::Compare,
-            ["v1", "cluster", "backup", partition] => Self::Backup { partition: own(partition) },
-            ["v1", "cluster", "restore", site] => Self::Restore { site: own(site) },
-            ["v1", "cluster", "nodes", id, act] => {
-                let act = match *act {
-                    "drain" => NodeAct::Drain,
-                    "undrain" => NodeAct::Undrain,
-                    "remove" => NodeAct::Remove,
-                    _ => return None,
-                };
-                Self::NodeState { id: own(id), act }
-            }
-            ["v1", "audit"] => Self::ClusterAudit,
-            ["v1", "sites"] => Self::Sites,
-            ["v1", "sites", site] => Self::Site { site: own(site) },
-            ["v1", "sites", site, rest @ ..] => Self::of_site(own(site), rest)?,
-            _ => return None,
-        })
-    }
-
-    fn of_site(site: String, rest: &[&str]) -> Option<Self> {
-        let own = |text: &&str| (*text).to_owned();
-        Some(match rest {
-            ["structure"] => Self::Structure { site },
-            ["service"] => Self::Socket { site, endpoint: Endpoint::Service },
-            ["client"] => Self::Socket { site, endpoint: Endpoint::Client },
-            ["services"] => Self::List { site, list: List::Services },
-            ["clients"] => Self::List { site, list: List::Clients },
-            ["users"] => Self::List { site, list: List::Users },
-            ["tokens"] => Self::List { site, list: List::Tokens },
-            ["queues"] => Self::List { site, list: List::Queues },
-            ["subscriptions"] => Self::List { site, list: List::Subscriptions },
-            ["services", id] => Self::Service { site, id: own(id) },
-            ["services", id, "apply-declared"] => Self::ApplyDeclared { site, id: own(id) },
-            ["clients", id] => Self::Client { site, id: own(id) },
-            ["clients", id, "subscriptions"] => Self::ClientSubscriptions { site, client: own(id) },
-            ["clients", id, "subscriptions", event] => {
-                Self::Subscription { site, client: own(id), event: own(event) }
-            }
-            ["clients", id, "subscriptions", event, "seek"] => {
-                Self::Seek { site, client: own(id), event: own(event) }
-            }
-            ["clients", id, "subscriptions", event, act @ ("pause" | "resume")] => {
-                let flow = if *act == "pause" { Flow::Pause } else { Flow::Resume };
-                Self::Flow { site, client: own(id), event: own(event), flow }
-            }
-            ["clients", id, "kick"] => Self::KickClient { site, id: own(id) },
-            ["services", id, "kick"] => Self::KickService { site, id: own(id) },
-            ["quotas"] => Self::Quotas { site },
-            ["tickets"] => Self::Tickets { site },
-            ["audit"] => Self::Audit { site },
-            ["why"] => Self::Why { site },
-            ["can-i"] => Self::CanI { site },
-            ["users", id] => Self::User { site, id: own(id) },
-            ["tokens", id] => Self::Token { site, id: own(id) },
-            ["queues", event] => Self::Queue { site, event: own(event) },
-            ["events"] => Self::Events { site },
-            ["next"] => Self::Next { site },
-            ["ack"] => Self::Ack { site },
-            ["events", event] => Self::Raise { site, event: own(event) },
-            _ => return None,
-        })
-    }
-
-    /// The methods it has. `HEAD` goes with `GET`.
-    pub fn methods(&self) -> &'static [&'static str] {
-        match self {
-            Self::Live
-            | Self::Ready
-            | Self::Metrics
-            | Self::Cluster
-            | Self::Backup { .. }
-            | Self::Sites
-            | Self::Audit { .. }
-            | Self::ClusterAudit
-            | Self::Why { .. }
-            | Self::CanI { .. }
-            | Self::Queue { .. } => &["GET", "HEAD"],
-            Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
-            Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
-            Self::Socket { .. } | Self::Next { .. } => &["GET"],
-            Self::Events { .. } => &["GET", "POST"],
-            Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
-                &["GET", "HEAD", "PUT", "DELETE"]
-            }
-            Self::Quotas { .. } | Self::Structure { .. } => &["GET", "HEAD", "PUT"],
-            Self::List { list, .. } => match list {
-                List::Tokens => &["GET", "HEAD", "POST"],
-                List::Services
-                | List::Clients
-                | List::Users
-                | List::Queues
-                | List::Subscriptions => &["GET", "HEAD"],
-            },
-            Self::Subscription { .. } => &["GET", "HEAD", "PUT", "DELETE"],
-            Self::Token { .. } => &["GET", "HEAD", "DELETE"],
-            Self::Flow { .. }
-            | Self::KickClient { .. }
-            | Self::KickService { .. }
-            | Self::Tickets { .. } => &["POST"],
-            Self::ApplyDeclared { .. }
-            | Self::Seek { .. }
-            | Self::Ack { .. }
-            | Self::Raise { .. } => &["POST"],
-        }
-    }
-
-    /// Its name in metrics.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Ready => "ready",
-            Self::Metrics => "metrics",
-            Self::Cluster => "cluster",
-            Self::Compare => "compare",
-            Self::Backup { .. } => "backup",
-            Self::Restore { .. } => "restore",
-            Self::NodeState { .. } => "node-state",
-            Self::Sites => "sites",
-            Self::Site { .. } => "site",
-            Self::Structure { .. } => "structure",
-            Self::List { list, .. } => match list {
-                List::Services => "services",
-                List::Clients => "clients",
-                List::Users => "users",
-                List::Tokens => "tokens",
-                List::Queues => "queues",
-                List::Subscriptions => "subscriptions",
-            },
-            Self::Service { .. } => "service",
-            Self::ApplyDeclared { .. } => "apply-declared",
-            Self::Client { .. } => "client",
-            Self::User { .. } => "user",
-            Self::Token { .. } => "token",
-            Self::Queue { .. } => "queue",
-            Self::ClientSubscriptions { .. } => "client-subscriptions",
-            Self::Subscription { .. } => "subscription",
-            Self::Seek { .. } => "seek",
-            Self::Flow { flow: Flow::Pause, .. } => "pause",
-            Self::Flow { flow: Flow::Resume, .. } => "resume",
-            Self::KickClient { .. } => "kick-client",
-            Self::KickService { .. } => "kick-service",
-            Self::Quotas { .. } => "quotas",
-            Self::Tickets { .. } => "tickets",
-            Self::Audit { .. } => "audit",
-            Self::ClusterAudit => "cluster-audit",
-            Self::Why { .. } => "why",
-            Self::CanI { .. } => "can-i",
-            Self::Events { .. } => "events",
-            Self::Next { .. } => "next",
-            Self::Ack { .. } => "ack",
-            Self::Raise { .. } => "raise",
-            Self::Socket { endpoint, .. } => match endpoint {
-                Endpoint::Service => "service-socket",
-                Endpoint::Client => "client-socket",
-            },
-        }
+        Self::of_segments(&segments)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_address_names_itself_and_no_two_are_one() {
+        for address in ADDRESSES {
+            let path = address.template.replace(['{', '}'], "");
+            let route = Route::parse(&path).expect(address.template);
+            assert_eq!((route.label(), route.methods()), (address.label, address.methods));
+            let same = |other: &&Address| {
+                other.label == address.label || other.template == address.template
+            };
+            assert_eq!(ADDRESSES.iter().filter(same).count(), 1, "{address:?}");
+        }
+    }
 
     #[test]
     fn paths_name_what_the_documentation_says() {
@@ -279,9 +264,6 @@ mod tests {
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
         check("/v1/sites", Some(Route::Sites));
-        check("/v1/sites/s/events", Some(Route::Events { site: site() }));
-        check("/v1/sites/s/next", Some(Route::Next { site: site() }));
-        check("/v1/sites/s/ack", Some(Route::Ack { site: site() }));
         check("/v1/sites/s", Some(Route::Site { site: site() }));
         check("/v1/sites/s/tokens", Some(Route::List { site: site(), list: List::Tokens }));
         check(

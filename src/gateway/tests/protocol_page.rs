@@ -61,6 +61,7 @@ fn every_example_is_what_its_type_says() {
             "Queue" => check::<resource::Queue>(text),
             "Instance" => check::<resource::Instance>(text),
             "Subscription" => check::<resource::Subscription>(text),
+            "SessionPage" => check::<resource::SessionPage>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
             "BatchItem" => check::<resource::BatchItem>(text),
             "BatchResult" => check::<resource::BatchResult>(text),

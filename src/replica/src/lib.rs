@@ -45,7 +45,7 @@ pub use error::{ProposeError, StartError};
 pub use handle::{PartitionHandle, Pending};
 pub use node::Node;
 pub use options::{NodeOptions, OnFatal};
-pub use peer::{PeerOptions, PeerTls};
+pub use peer::{ANSWER_BYTES_MAX, Answerer, AskError, PeerOptions, PeerTls, QUESTION_BYTES_MAX};
 pub use recover::recover;
 pub use view::{ClusterView, GroupView, NodeView};
 pub use watch::EffectWatch;

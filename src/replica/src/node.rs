@@ -2,7 +2,7 @@
 //!
 //! `open the store ─▶ restore each partition ─▶ raft ─▶ bootstrap or elect ─▶ caught up ─▶ serve`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,8 @@ use std::time::Duration;
 use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::{NodeInfo, NodeState, SiteName};
 use ackord_store::{GroupId, Identity, Store, StoreOptions};
+use bytes::Bytes;
+use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -29,7 +31,7 @@ use crate::log::{LogStorage, SyncHook};
 use crate::mover;
 use crate::options::NodeOptions;
 use crate::partition::{Continuity, Partition, Shared};
-use crate::peer::{Listening, Network, Peers};
+use crate::peer::{Answerer, AskError, Listening, Network, Peers};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
 use crate::recover;
@@ -212,6 +214,61 @@ impl Node {
             .filter(|row| row.id != self.shared.node && row.state == NodeState::Active)
             .flat_map(|row| row.info.urls.iter().cloned());
         others.collect()
+    }
+
+    /// Answers the questions of other nodes from now on, see [`Node::ask`]. Only the first answerer
+    /// counts; on a node that is alone nobody asks.
+    ///
+    /// # Errors
+    /// When there is no thread to answer on.
+    pub fn answer(&self, answerer: Answerer) -> std::io::Result<()> {
+        self.shared.peers.as_ref().map_or(Ok(()), |peers| peers.answer(answerer))
+    }
+
+    /// Asks the answerer of another node, once; the deadline covers everything. What is asked must
+    /// be harmless when it is not known whether it arrived.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn ask(
+        &self,
+        node: u64,
+        question: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, AskError> {
+        match &self.shared.peers {
+            Some(peers) => peers.ask(node, question, deadline).await,
+            None => Err(AskError::Unreachable("this node has no others".into())),
+        }
+    }
+
+    /// Asks every other node of the cluster at the same time, those included that cannot be reached
+    /// now. By node number.
+    pub async fn ask_all(
+        &self,
+        question: Bytes,
+        deadline: Duration,
+    ) -> Vec<(u64, Result<Bytes, AskError>)> {
+        let asking = self.other_nodes().into_iter().map(|node| {
+            let question = question.clone();
+            async move { (node, self.ask(node, question, deadline).await) }
+        });
+        join_all(asking).await
+    }
+
+    /// The other nodes of the cluster, by number.
+    pub fn other_nodes(&self) -> BTreeSet<u64> {
+        let Some(peers) = &self.shared.peers else { return BTreeSet::new() };
+        let applied = self.partitions[0].applied.read();
+        let directory = applied.state.directory();
+        // Who is not in the directory yet may be connected already.
+        let mut nodes = peers.linked();
+        nodes.extend(directory.members().map(|row| row.id));
+        nodes.retain(|id| {
+            let removed = directory.node(*id).is_some_and(|row| row.state == NodeState::Removed);
+            *id != self.shared.node && !removed
+        });
+        nodes
     }
 
     /// Where this node listens for other nodes.
@@ -568,7 +625,7 @@ fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
     let Running { runtime, checkpointer, proposers } = running;
     runtime.block_on(async {
         // First of all: what is queued here then goes to the next leader.
-        futures_util::future::join_all(partitions.iter().map(hand_over)).await;
+        join_all(partitions.iter().map(hand_over)).await;
         for partition in partitions {
             partition.queue.close();
         }

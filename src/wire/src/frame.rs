@@ -252,6 +252,7 @@ pub struct Subscription {
 
 /// Where a new subscription starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// At the earliest retained instance.
@@ -263,6 +264,7 @@ pub enum Start {
 
 /// Where a subscription stands. Ids compare only within an equal (incarnation, generation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Position {
     /// The life of the site that the id belongs to.
     pub incarnation: u64,
@@ -275,6 +277,7 @@ pub struct Position {
 
 /// Names an instance in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ack {
     /// The subscription's number, from `subscribed`.
     pub subscription: u32,

@@ -9,6 +9,7 @@ use crate::resource::Principal;
 
 /// What a site may use; an absent bound is none but the deployment's own limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Quotas {
     /// Connections (WebSockets, event streams, waiting polls) on each node.
@@ -54,6 +55,7 @@ pub struct Quotas {
 
 /// A site's quotas, and what it uses of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteQuotas {
     /// What it may use.
     pub quotas: Quotas,
@@ -63,6 +65,7 @@ pub struct SiteQuotas {
 
 /// What a site uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// Services.
     pub services: u64,
@@ -78,6 +81,7 @@ pub struct Usage {
 
 /// A request for a ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TicketBody {
     /// The client that its bearer shall be; may be left out by the client itself.
@@ -90,6 +94,7 @@ pub struct TicketBody {
 
 /// A ticket: for the parameter `ticket` of an address, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewTicket {
     /// The ticket.
     pub ticket: String,
@@ -101,6 +106,7 @@ pub struct NewTicket {
 
 /// One entry of the record of acts and refused attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// Rises with each entry of the site.
     pub number: u64,
@@ -125,6 +131,7 @@ pub struct AuditEntry {
 /// What an administrator sets of a subscription. A new one starts as `start` says; a kept one keeps
 /// its cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionBody {
     /// Where a new one starts.
@@ -140,6 +147,7 @@ pub struct SubscriptionBody {
 
 /// Whether somebody may do something, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CanI {
     /// What was asked.
     pub act: String,
@@ -154,6 +162,7 @@ pub struct CanI {
 
 /// What became of an instance, and why a client got it or did not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// The instance.
     pub instance_id: u64,
@@ -176,6 +185,7 @@ pub struct Why {
 
 /// What became of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceFate {
     /// `retained`, `superseded`, `evicted`, `expired`, `acknowledged`, `removed`, `not-raised` or
     /// `forgotten`: it was raised, and what became of it is not remembered.
@@ -205,6 +215,7 @@ pub struct InstanceFate {
 
 /// A subscription as far as it explains what became of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhySubscription {
     /// Its cursor.
     pub position: Position,

@@ -89,3 +89,16 @@ impl<'de> Deserialize<'de> for Data {
         }
     }
 }
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Data {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Data".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Bytes, base64.", "type": "string", "contentEncoding": "base64",
+        })
+    }
+}

@@ -15,8 +15,9 @@ pub const TYPE_PREFIX: &str = "urn:ackord:problem:";
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// [`TYPE_PREFIX`] and the code.
+    /// `urn:ackord:problem:` and the code.
     #[serde(rename = "type")]
     pub kind: String,
     /// The code in words; the same for every problem of the code.

@@ -15,6 +15,12 @@ use crate::payload::Data;
 use crate::problem::Problem;
 use crate::structure::{Category, Structure};
 
+mod live;
+pub use live::{
+    Encoding, InFlight, LaneState, NotReached, Session, SessionKind, SessionPage, SessionState,
+    SubscriptionSession, Transport, Why,
+};
+
 /// Items of a page when the request names no limit.
 pub const PAGE_DEFAULT: usize = 100;
 /// Items of a page at most.
@@ -22,6 +28,7 @@ pub const PAGE_MAX: usize = 1000;
 
 /// A part of a list, in an order that does not change: ascending by name or id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "{T}Page"))]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -33,6 +40,7 @@ pub struct Page<T> {
 /// Settings of a site. In a request an absent field keeps its value, or at creation takes the
 /// default of [`SiteSettings`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SiteBody {
     /// See [`SiteSettings::multi_service`].
@@ -51,6 +59,7 @@ pub struct SiteBody {
 
 /// The settings of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteSettings {
     /// Whether several services share the site, each with its own queues. Cannot change while the
     /// site has a structure.
@@ -92,6 +101,7 @@ impl SiteBody {
 
 /// A site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Site {
     /// Its name.
     pub name: String,
@@ -118,6 +128,7 @@ pub struct Site {
 
 /// The structure of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteStructure {
     /// Its canonical hash, hex.
     pub hash: String,
@@ -129,6 +140,7 @@ pub struct SiteStructure {
 
 /// A publisher account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Service {
     /// Its id.
     pub id: String,
@@ -156,11 +168,13 @@ pub struct Service {
 
 /// An empty object: a service has nothing that an administrator sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceBody {}
 
 /// What an administrator sets of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClientBody {
     /// Its user; absent or null makes it a guest.
@@ -170,6 +184,7 @@ pub struct ClientBody {
 
 /// A stateful subscriber account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Client {
     /// Its id.
     pub id: String,
@@ -182,6 +197,7 @@ pub struct Client {
 
 /// What an administrator sets of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserBody {
     /// The roles it holds; each must be declared once the site has a structure.
@@ -191,6 +207,7 @@ pub struct UserBody {
 
 /// A holder of roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     /// Its id.
     pub id: String,
@@ -201,6 +218,7 @@ pub struct User {
 /// What a token lets its bearer do, inside one site: `"admin"`, `"operator"`, `"observer"`,
 /// `{"service": "s"}` or `{"client": "c"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Principal {
     /// Administers the site.
@@ -217,6 +235,7 @@ pub enum Principal {
 
 /// A request for a new token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenBody {
     /// What its bearer may do.
@@ -231,6 +250,7 @@ pub struct TokenBody {
 
 /// A token that was just made: the only time its secret is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewToken {
     /// Its public half.
     pub id: String,
@@ -245,6 +265,7 @@ pub struct NewToken {
 
 /// A token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Token {
     /// Its public half.
     pub id: String,
@@ -262,6 +283,7 @@ pub struct Token {
 
 /// The queues of an event: one for each service of a multi-service site, seen as one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Queue {
     /// The event.
     pub event: String,
@@ -281,6 +303,7 @@ pub struct Queue {
 
 /// A retained instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Instance {
     /// Its id.
     pub instance_id: u64,
@@ -301,6 +324,7 @@ pub struct Instance {
     pub content_type: Option<String>,
     /// The arguments where they are JSON other than `null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Value>"))]
     pub args: Option<Box<RawValue>>,
     /// The arguments otherwise, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,6 +333,7 @@ pub struct Instance {
 
 /// A subscription of a stateful client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscription {
     /// The client.
     pub client: String,
@@ -333,10 +358,30 @@ pub struct Subscription {
     /// Since when an administrator holds its deliveries back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_ms: Option<u64>,
+    /// Retained instances above the cursor that are for this client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// The same where there are more than are counted: so many at least. One of the two is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_at_least: Option<u64>,
+    /// When the first of them was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unacknowledged_ms: Option<u64>,
+    /// What was sent and is not acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
+    /// The client's newest session, if one is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SubscriptionSession>,
+    /// Nodes that did not say in time which sessions they have: one that is absent here may be
+    /// there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_reached: Vec<NotReached>,
 }
 
 /// Where a subscription is to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SeekBody {
     /// Delivery goes on with the first retained instance above this id; 0 is the earliest.
@@ -345,6 +390,7 @@ pub struct SeekBody {
 
 /// What became of an event raised over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RaiseResult {
     /// The event.
     pub event: String,
@@ -413,6 +459,7 @@ pub struct BatchResult {
 
 /// What the health checks answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Health {
     /// `ok`.
     pub status: String,
@@ -420,6 +467,7 @@ pub struct Health {
 
 /// The cluster as one of its nodes sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cluster {
     /// The cluster's own number, hex.
     pub cluster: String,
@@ -439,6 +487,7 @@ pub struct Cluster {
 
 /// A node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClusterNode {
     /// Its number, never given out again.
     pub id: u64,
@@ -468,6 +517,7 @@ pub struct ClusterNode {
 
 /// What shall become of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
     /// It votes, leads and serves.
@@ -480,6 +530,7 @@ pub enum NodeState {
 
 /// A group of a cluster: the directory or a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClusterGroup {
     /// Its number; 0 is the directory.
     pub group: u32,
@@ -508,6 +559,7 @@ pub struct ClusterGroup {
 
 /// The hash of a replica's state at one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Compared {
     /// The entry.
     pub index: u64,

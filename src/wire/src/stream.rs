@@ -61,6 +61,7 @@ pub struct Resumed {
 
 /// An acknowledgement: one token, or several.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AckBody {
     /// The token of one delivery.
@@ -73,6 +74,7 @@ pub struct AckBody {
 
 /// What an acknowledgement came to: one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AckResult {
     /// Where the cursor stands, durably: this instance and all before it never come again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +86,7 @@ pub struct AckResult {
 
 /// What several acknowledgements came to, in the order of their tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AckResults {
     /// One for each.
     pub results: Vec<AckResult>,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an event's instances relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// A newer instance replaces the older one.
@@ -27,6 +28,7 @@ pub enum Category {
 
 /// Whether clients without a user may take part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum GuestSupport {
     /// Guests are not admitted.
     #[default]
@@ -42,6 +44,7 @@ pub enum GuestSupport {
 
 /// Who may receive a Replacing or Queueing event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Everyone the site admits.
@@ -58,6 +61,7 @@ pub enum Access {
 /// One event definition. Which of the optional fields are required or forbidden depends on the
 /// category; the broker says so with the field's path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Event {
     /// The name.
@@ -77,6 +81,7 @@ pub struct Event {
 
 /// The whole of a site's structure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Structure {
     /// What kind of service this is.

@@ -2,5 +2,6 @@
 
 mod delivery;
 mod lifecycle;
+mod looking;
 mod support;
 mod translation;

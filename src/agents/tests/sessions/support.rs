@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::{
-    Broker, BrokerOptions, Connection, Inbound, Outbound, Outbox, Principal, Said, token,
+    Broker, BrokerOptions, Connection, Inbound, Outbound, Outbox, Principal, Said, Transport, token,
 };
 use ackord_machine::site::{
     Access, AdminAction, EventDefinition, GuestSupport, Incarnation, Kind, Limits, SiteName,
@@ -137,7 +137,8 @@ impl Peer {
 
 fn connection(principal: Option<Principal>, codec: Codec, outbox: Outbox) -> Connection {
     let site = SITE.into();
-    Connection { site, principal, token: None, codec, outbox, peer: "test".into() }
+    let (transport, peer) = (Transport::WebSocket, "test".into());
+    Connection { site, principal, token: None, codec, outbox, transport, peer }
 }
 
 fn stream(inbound: mpsc::Receiver<Inbound>) -> impl futures_util::Stream<Item = Inbound> {

@@ -8,38 +8,48 @@ use actix_web::http::Method;
 
 use super::answer::Answer;
 use super::authority::Need;
-use super::exchange::{Allowed, Exchange, not_found, page};
+use super::exchange::{Allowed, Exchange, not_found};
+use super::list::Wanted;
 use crate::convert;
-
-const PAGED: &[&str] = &["limit", "after", "consistency"];
 
 /// `GET /v1/sites/{site}/services`.
 pub async fn services(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
-    let window = allowed.query.window()?;
+    let known = &["limit", "after", "consistency", "prefix", "online"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let wanted = Wanted::of(&allowed.query)?;
+    let online = allowed.query.choice("online")?;
     let look = |site: &Site, _| {
-        let rows = site.services_after(window.after());
-        page(&window, rows, |row| row.id.as_str(), |row| service_out(site, row))
+        let rows = wanted.rows(|id| site.service(id), |after| site.services_after(after));
+        let keep = |row: &machine::ServiceRow| online.is_none_or(|online| row.online() == online);
+        wanted.page(rows, |row| row.id.as_str(), keep, |row| service_out(site, row))
     };
     Ok(Answer::ok(&allowed.look(site, look).await?))
 }
 
 /// `GET /v1/sites/{site}/clients`.
 pub async fn clients(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
-    let window = allowed.query.window()?;
+    let known = &["limit", "after", "consistency", "prefix"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let wanted = Wanted::of(&allowed.query)?;
     let look = |site: &Site, _| {
-        page(&window, site.clients_after(window.after()), |row| row.id.as_str(), client_out)
+        let rows = wanted.rows(|id| site.client(id), |after| site.clients_after(after));
+        wanted.page(rows, |row| row.id.as_str(), |_| true, client_out)
     };
     Ok(Answer::ok(&allowed.look(site, look).await?))
 }
 
 /// `GET /v1/sites/{site}/users`.
 pub async fn users(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
-    let window = allowed.query.window()?;
+    let known = &["limit", "after", "consistency", "prefix", "role"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let wanted = Wanted::of(&allowed.query)?;
+    let role = allowed.query.get("role");
     let look = |site: &Site, _| {
-        page(&window, site.users_after(window.after()), |row| row.id.as_str(), user_out)
+        let rows = wanted.rows(|id| site.user(id), |after| site.users_after(after));
+        let keep = |row: &machine::UserRow| {
+            role.is_none_or(|role| row.roles.iter().any(|held| held.as_str() == role))
+        };
+        wanted.page(rows, |row| row.id.as_str(), keep, user_out)
     };
     Ok(Answer::ok(&allowed.look(site, look).await?))
 }

@@ -12,7 +12,7 @@ use ackord_machine::site::{
     AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, Principal, RequestId,
     Site, SiteName, Stamp,
 };
-use ackord_wire::resource::{Page, SiteSettings};
+use ackord_wire::resource::SiteSettings;
 use ackord_wire::{Code, Problem};
 use actix_web::dev::RequestHead;
 use actix_web::http::{Method, header};
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::RETRY_AFTER_S;
 use super::authority::{self, Bearer, Caller, Need};
 use super::body::{self, BodyLimits};
-use super::query::{Consistency, Query, Window};
+use super::query::{Consistency, Query};
 use crate::context::Context;
 use crate::convert;
 use crate::route::Route;
@@ -342,23 +342,6 @@ pub fn refused(refused: ackord_agents::Refused) -> Problem {
 /// No such object.
 pub fn not_found(kind: &str, name: &str) -> Problem {
     Problem::new(Code::NotFound, format!("no {kind} {name:?}"))
-}
-
-/// A page of objects that come in ascending order, from the first that is wanted on.
-pub fn page<'s, R: 's, T>(
-    window: &Window,
-    mut objects: impl Iterator<Item = &'s R>,
-    name: impl Fn(&'s R) -> &'s str,
-    resource: impl Fn(&'s R) -> T,
-) -> Page<T> {
-    let mut items = Vec::new();
-    let mut last = None;
-    for object in objects.by_ref().take(window.limit) {
-        items.push(resource(object));
-        last = Some(name(object));
-    }
-    let next = if objects.next().is_some() { last.map(str::to_owned) } else { None };
-    Page { items, next }
 }
 
 /// Random bytes of the operating system.

@@ -16,6 +16,8 @@ pub mod cors;
 pub mod exchange;
 mod govern;
 mod health;
+mod list;
+mod live;
 pub mod query;
 mod queues;
 mod raise;
@@ -129,6 +131,7 @@ async fn answer(
 ) -> Result<Answer, Problem> {
     let exchange = Exchange::new(context, request, payload);
     match route {
+        Route::OpenApi => Ok(crate::openapi::answer()),
         Route::Live => health::live(exchange),
         Route::Ready => health::ready(exchange),
         Route::Metrics => health::metrics(exchange),
@@ -148,6 +151,7 @@ async fn answer(
             List::Queues => queues::list(exchange, site).await,
             List::Subscriptions => subscriptions::list(exchange, site).await,
         },
+        Route::Sessions { site } => live::sessions(exchange, site).await,
         Route::Service { site, id } => accounts::service(exchange, site, id).await,
         Route::ApplyDeclared { site, id } => sites::apply_declared(exchange, site, id).await,
         Route::Client { site, id } => accounts::client(exchange, site, id).await,

@@ -81,6 +81,11 @@ impl Query {
         }
     }
 
+    /// `true` or `false`, if it is there.
+    pub fn choice(&self, name: &str) -> Result<Option<bool>, Problem> {
+        self.get(name).map(|_| self.flag(name)).transpose()
+    }
+
     /// A number.
     pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, Problem> {
         let parse = |text: &str| {

@@ -7,7 +7,8 @@ use ackord_wire::resource::{self, Page};
 
 use super::answer::Answer;
 use super::authority::Need;
-use super::exchange::{Exchange, not_found, page};
+use super::exchange::{Exchange, not_found};
+use super::list::Wanted;
 use super::query::{self, Window};
 use crate::convert;
 
@@ -16,18 +17,18 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// `GET /v1/sites/{site}/queues`, by the name of the event.
 pub async fn list(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, &["limit", "after", "consistency"]).await?;
-    let window = allowed.query.window()?;
+    let known = &["limit", "after", "consistency", "prefix"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let wanted = Wanted::of(&allowed.query)?;
     let look = |site: &Site, _| {
-        let behind = |row: &&machine::EventRow| row.definition.name.as_str() > window.after();
-        let mut events: Vec<&machine::EventRow> = site.events().filter(behind).collect();
+        let wants = |row: &&machine::EventRow| {
+            let name = row.definition.name.as_str();
+            name > wanted.window.after() && wanted.begins(name)
+        };
+        let mut events: Vec<&machine::EventRow> = site.events().filter(wants).collect();
         events.sort_unstable_by(|a, b| a.definition.name.cmp(&b.definition.name));
-        page(
-            &window,
-            events.into_iter(),
-            |row| row.definition.name.as_str(),
-            |row| queue_out(site, row),
-        )
+        let rows = events.into_iter();
+        wanted.page(rows, |row| row.definition.name.as_str(), |_| true, |row| queue_out(site, row))
     };
     Ok(Answer::ok(&allowed.look(site, look).await?))
 }

@@ -12,20 +12,22 @@ use actix_web::http::Method;
 use super::answer::Answer;
 use super::authority::Need;
 use super::exchange::{Allowed, Exchange, incarnation};
+use super::list::Wanted;
 use super::query::Consistency;
 use crate::convert;
 
 /// `GET /v1/sites`.
 pub async fn list(exchange: Exchange<'_>) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize_node(&["limit", "after", "consistency"])?;
-    let window = allowed.query.window()?;
+    let allowed = exchange.authorize_node(&["limit", "after", "consistency", "prefix"])?;
+    let wanted = Wanted::of(&allowed.query)?;
+    let window = &wanted.window;
     // Sites come partition by partition; keep the first of all of them by name, one more than
     // wanted to know whether there is a next page.
     let mut first: BTreeMap<String, resource::Site> = BTreeMap::new();
     let broker = &allowed.context.broker;
     let gather = |site: &machine::Site| {
         let name = site.name().as_str();
-        if window.after.as_deref().is_some_and(|after| name <= after) {
+        if !wanted.begins(name) || window.after.as_deref().is_some_and(|after| name <= after) {
             return;
         }
         let full = first.len() > window.limit;

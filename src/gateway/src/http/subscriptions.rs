@@ -2,7 +2,7 @@
 
 use ackord_agents::translate;
 use ackord_machine::site::{
-    self as machine, AdminAction, ClientId, EventKey, InstanceId, Object, Receiver, Site,
+    self as machine, AdminAction, InstanceId, Object, Receiver, Site, Stamp,
 };
 use ackord_wire::Problem;
 use ackord_wire::resource::{self, Page, SeekBody};
@@ -11,34 +11,47 @@ use actix_web::http::Method;
 use super::answer::Answer;
 use super::authority::Need;
 use super::exchange::{Allowed, Exchange, not_found};
-use super::query;
+use super::list::{LOOKED_AT_MAX, Wanted};
+use super::{live, query};
 use crate::convert;
 
-const PAGED: &[&str] = &["limit", "after", "consistency"];
+/// Instances that are counted for each subscription of a list, and where one is asked for.
+const LISTED_LAG_MAX: u64 = 1000;
+const LAG_MAX: u64 = 100_000;
 
 /// `GET /v1/sites/{site}/subscriptions`, by client, then by number.
 pub async fn list(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::Read, PAGED).await?;
-    let window = allowed.query.window()?;
+    let known = &["limit", "after", "consistency", "prefix", "client", "event"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let wanted = Wanted::of(&allowed.query)?;
+    let window = &wanted.window;
+    let (client, event) = (allowed.query.get("client"), allowed.query.get("event"));
     let after = match window.after.as_deref() {
         None => None,
         Some(text) => Some(after_subscription(text)?),
     };
-    let look = |site: &Site, _| {
-        let behind = |row: &machine::SubscriptionRow| {
-            after.as_ref().is_none_or(|(client, number)| {
-                (row.client.as_str(), row.event.0) > (client.as_str(), *number)
-            })
-        };
+    let look = |site: &Site, now| {
+        let start = after.as_ref().map_or("", |(client, _)| client.as_str());
+        let start = start.max(wanted.prefix());
         // The client that the last page ended in may have more.
-        let first = after.as_ref().and_then(|(client, _)| site.client(client));
-        let others = site.clients_after(after.as_ref().map_or("", |(client, _)| client.as_str()));
-        let rows = first
+        let start = client.unwrap_or(start);
+        let others = site.clients_after(start).take(if client.is_some() { 0 } else { usize::MAX });
+        let rows = site
+            .client(start)
             .into_iter()
             .chain(others)
+            .take_while(|client| wanted.begins(client.id.as_str()))
             .flat_map(|client| site.subscriptions(&client.id))
-            .filter(|row| behind(row));
-        take(site, rows, window.limit)
+            .filter(|row| {
+                after.as_ref().is_none_or(|(client, number)| {
+                    (row.client.as_str(), row.event.0) > (client.as_str(), *number)
+                })
+            });
+        let named = |row: &machine::SubscriptionRow| {
+            let name = site.event(row.event).map(|event| event.definition.name.as_str());
+            event.is_none_or(|event| name == Some(event))
+        };
+        take(site, now, rows, named, window.limit)
     };
     Ok(Answer::ok(&allowed.look(site, look).await?))
 }
@@ -49,20 +62,23 @@ pub async fn of_client(
     site: &str,
     client: &str,
 ) -> Result<Answer, Problem> {
-    let allowed = exchange.authorize(site, Need::ReadClient(client), PAGED).await?;
+    let known = &["limit", "after", "consistency"];
+    let allowed = exchange.authorize(site, Need::ReadClient(client), known).await?;
     let window = allowed.query.window()?;
     let after = match window.after.as_deref() {
         None => None,
         Some(text) => Some(after_subscription(text)?.1),
     };
-    let look = |site: &Site, _| {
+    let look = |site: &Site, now| {
         let row = site.client(client)?;
         let rows =
             site.subscriptions(&row.id).filter(|row| after.is_none_or(|after| row.event.0 > after));
-        Some(take(site, rows, window.limit))
+        Some(take(site, now, rows, |_| true, window.limit))
     };
     let found = allowed.look(site, look).await?;
-    found.map(|page| Answer::ok(&page)).ok_or_else(|| not_found("client", client))
+    let mut page = found.ok_or_else(|| not_found("client", client))?;
+    live::complete(&allowed, site, client, &mut page.items).await?;
+    Ok(Answer::ok(&page))
 }
 
 /// `/v1/sites/{site}/clients/{id}/subscriptions/{event}`.
@@ -110,17 +126,20 @@ pub async fn answer_one(
     client: &str,
     event: &str,
 ) -> Result<Answer, Problem> {
-    let look = |site: &Site, _| {
+    let look = |site: &Site, now| {
         let row = site.client(client)?;
         let event = site.event_named(event)?;
         let object = Object::Subscription(row.id.clone(), event.definition.name.clone());
         let row = site.subscription(&row.id, event.key)?;
-        Some((subscription_out(site, row), site.revision(&object)))
+        Some((subscription_out(site, row, now, LAG_MAX), site.revision(&object)))
     };
     let found = allowed.look(site, look).await?;
-    found
-        .map(|(subscription, revision)| Answer::ok(&subscription).tagged(revision))
-        .ok_or_else(|| not_found("subscription", &format!("{client}/{event}")))
+    let missing = || not_found("subscription", &format!("{client}/{event}"));
+    let (subscription, revision) = found.ok_or_else(missing)?;
+    let mut found = [subscription];
+    live::complete(allowed, site, client, &mut found).await?;
+    let [subscription] = found;
+    Ok(Answer::ok(&subscription).tagged(revision))
 }
 
 /// `client/number`, as a page's `next` has it.
@@ -133,20 +152,35 @@ fn after_subscription(text: &str) -> Result<(String, u32), Problem> {
 
 fn take<'a>(
     site: &Site,
+    now: Stamp,
     rows: impl Iterator<Item = &'a machine::SubscriptionRow>,
+    keep: impl Fn(&machine::SubscriptionRow) -> bool,
     limit: usize,
 ) -> Page<resource::Subscription> {
-    let mut rest = rows;
-    let items: Vec<_> = rest.by_ref().take(limit).map(|row| subscription_out(site, row)).collect();
-    let next = match (rest.next(), items.last()) {
-        (Some(_), Some(last)) => Some(format!("{}/{}", last.client, last.subscription)),
-        (Some(_), None) | (None, _) => None,
-    };
-    Page { items, next }
+    let mut items = Vec::new();
+    let mut last: Option<&machine::SubscriptionRow> = None;
+    for (looked_at, row) in rows.enumerate() {
+        let full = items.len() == limit;
+        if looked_at == LOOKED_AT_MAX || full && keep(row) {
+            return Page { items, next: last.map(|row| format!("{}/{}", row.client, row.event)) };
+        }
+        if !full && keep(row) {
+            items.push(subscription_out(site, row, now, LISTED_LAG_MAX));
+        }
+        last = Some(row);
+    }
+    Page { items, next: None }
 }
 
-fn subscription_out(site: &Site, row: &machine::SubscriptionRow) -> resource::Subscription {
+fn subscription_out(
+    site: &Site,
+    row: &machine::SubscriptionRow,
+    now: Stamp,
+    lag_max: u64,
+) -> resource::Subscription {
     let event = site.event(row.event);
+    let receiver = Receiver::Client(row.client.clone());
+    let lag = site.lag(row.event, row.cursor, &receiver, now, lag_max);
     resource::Subscription {
         client: row.client.to_string(),
         event: event.map(|event| event.definition.name.to_string()).unwrap_or_default(),
@@ -158,11 +192,13 @@ fn subscription_out(site: &Site, row: &machine::SubscriptionRow) -> resource::Su
         start: convert::start_out(row.start),
         ack_timeout_ms: row.ack_timeout_ms,
         max_attempts: row.max_attempts,
-        granted: may_receive(site, row.event, &row.client),
+        granted: site.may_receive(row.event, &receiver),
         paused_ms: row.paused.map(|stamp| stamp.0),
+        lag: (!lag.more).then_some(lag.count),
+        lag_at_least: lag.more.then_some(lag.count),
+        oldest_unacknowledged_ms: lag.oldest.map(|stamp| stamp.0),
+        in_flight: None,
+        session: None,
+        not_reached: Vec::new(),
     }
-}
-
-fn may_receive(site: &Site, event: EventKey, client: &ClientId) -> bool {
-    site.may_receive(event, &Receiver::Client(client.clone()))
 }

@@ -7,17 +7,24 @@ use actix_web::http::Method;
 
 use super::answer::Answer;
 use super::authority::Need;
-use super::exchange::{Allowed, Exchange, not_found, page};
+use super::exchange::{Allowed, Exchange, not_found};
+use super::list::Wanted;
+use super::query;
 use crate::convert;
 
 /// `/v1/sites/{site}/tokens`.
 pub async fn all(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
     if exchange.reads() {
-        let known = &["limit", "after", "consistency"];
+        let known = &["limit", "after", "consistency", "prefix", "principal"];
         let allowed = exchange.authorize(site, Need::Read, known).await?;
-        let window = allowed.query.window()?;
+        let wanted = Wanted::of(&allowed.query)?;
+        let principal = allowed.query.get("principal").map(principal).transpose()?;
         let look = |site: &Site, _| {
-            page(&window, site.tokens_after(window.after()), |row| row.id.as_str(), token_out)
+            let rows = wanted.rows(|id| site.token(id), |after| site.tokens_after(after));
+            let keep = |row: &machine::TokenRow| {
+                principal.as_ref().is_none_or(|principal| row.principal == *principal)
+            };
+            wanted.page(rows, |row| row.id.as_str(), keep, token_out)
         };
         return Ok(Answer::ok(&allowed.look(site, look).await?));
     }
@@ -79,6 +86,25 @@ pub async fn one(exchange: Exchange<'_>, site: &str, id: &str) -> Result<Answer,
     let found = allowed.look(site, look).await?;
     let found = found.map(|(token, revision)| Answer::ok(&token).tagged(revision));
     found.ok_or_else(|| not_found("token", id))
+}
+
+/// A principal as a query writes it.
+fn principal(text: &str) -> Result<machine::Principal, Problem> {
+    let named = match text.split_once(':') {
+        Some(("service", id)) => Some(machine::Principal::Service(id.into())),
+        Some(("client", id)) => Some(machine::Principal::Client(id.into())),
+        Some(_) => None,
+        None => match text {
+            "admin" => Some(machine::Principal::Admin),
+            "operator" => Some(machine::Principal::Operator),
+            "observer" => Some(machine::Principal::Observer),
+            _ => None,
+        },
+    };
+    named.ok_or_else(|| {
+        let detail = format!("admin, operator, observer, service:ID or client:ID, was {text:?}");
+        query::invalid("principal", &detail)
+    })
 }
 
 fn token_out(row: &machine::TokenRow) -> resource::Token {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ackord_agents::{Connection, outbox};
+use ackord_agents::{Connection, Transport, outbox};
 use ackord_machine::site::SiteName;
 use actix_codec::Framed;
 use actix_http::{Extensions, Request, h1};
@@ -100,6 +100,7 @@ fn serve(
         token,
         codec,
         outbox: said,
+        transport: Transport::WebSocket,
         peer: peer.into_boxed_str(),
     };
     match endpoint {

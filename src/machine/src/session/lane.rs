@@ -44,6 +44,8 @@ pub struct Lane {
     /// 0 is for ever.
     attempts_max: u32,
     phase: Phase,
+    /// When what was last sent was sent first, by the clock of the deadlines.
+    since_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,17 @@ pub enum LaneState {
     BackingOff(InstanceId),
     /// Acknowledged, its cursor not yet committed.
     Committing(InstanceId),
+}
+
+/// What is in flight, for those who look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The instance.
+    pub instance: InstanceId,
+    /// How often it was sent.
+    pub attempt: u32,
+    /// When it was sent first, by the clock of the deadlines.
+    pub since_ms: u64,
 }
 
 /// How a client names what it answers.
@@ -148,6 +161,7 @@ impl Lane {
             ack_timeout_ms,
             attempts_max: attempts_max.unwrap_or(0),
             phase: Phase::Idle,
+            since_ms: 0,
         }
     }
 
@@ -191,6 +205,17 @@ impl Lane {
             Phase::Committing { instance, .. } | Phase::CommitDelayed { instance, .. } => {
                 LaneState::Committing(instance)
             }
+        }
+    }
+
+    /// What is sent and not acknowledged, or returned to be sent again.
+    pub fn in_flight(&self) -> Option<InFlight> {
+        match self.phase {
+            Phase::InFlight { instance, attempt, .. }
+            | Phase::BackingOff { instance, attempt, .. } => {
+                Some(InFlight { instance, attempt, since_ms: self.since_ms })
+            }
+            Phase::Idle | Phase::Committing { .. } | Phase::CommitDelayed { .. } => None,
         }
     }
 
@@ -351,6 +376,9 @@ impl Lane {
     fn transmit(&mut self, instance: Arc<Instance>, attempt: u32, now_ms: u64) -> Step {
         let resend_ms = now_ms + u64::from(self.ack_timeout_ms);
         self.phase = Phase::InFlight { instance: instance.id, attempt, resend_ms };
+        if attempt == 1 {
+            self.since_ms = now_ms;
+        }
         Step::Send { instance, attempt }
     }
 

@@ -33,7 +33,7 @@ mod tests;
 
 pub use client::{ClientSession, SessionOptions, Wake};
 pub use keepalive::{Keepalive, KeepaliveAct};
-pub use lane::{Lane, LaneState, Named};
+pub use lane::{InFlight, Lane, LaneState, Named};
 pub use message::{
     AcceptedSubscription, Delivery, RefusedRaise, RefusedSubscription, SubscriptionSync, ToClient,
     ToService,

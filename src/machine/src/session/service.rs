@@ -160,6 +160,11 @@ impl ServiceSession {
         self.stage == Stage::Open && self.parked.is_none()
     }
 
+    /// Why it exchanges no events.
+    pub fn parked(&self) -> Option<Parked> {
+        self.parked
+    }
+
     /// Raises that are not yet answered.
     pub fn in_flight(&self) -> usize {
         self.raises.len()

@@ -12,6 +12,7 @@ pub mod directory;
 pub mod history;
 pub mod ids;
 mod index;
+pub mod lag;
 pub mod limits;
 pub mod outcome;
 pub mod quota;
@@ -39,6 +40,7 @@ pub use directory::{
 };
 pub use history::{Departed, Gone, Missed};
 pub use ids::*;
+pub use lag::Lag;
 pub use limits::Limits;
 pub use outcome::*;
 pub use quota::{Quota, QuotaRow, Quotas, RateRow};

@@ -442,12 +442,7 @@ impl Site {
         receiver: &Receiver,
         now: Stamp,
     ) -> Option<&Arc<Instance>> {
-        let rows = self.events.get(&event)?;
-        let queue = match (rows.row.as_ref()?.definition.kind.category(), receiver) {
-            (Category::Replacing | Category::Queueing, _) => &rows.retained,
-            (Category::Private, Receiver::Client(client)) => rows.addressed.get(client)?,
-            (Category::Private, Receiver::Stateless) => return None,
-        };
+        let queue = self.queue_for(event, receiver)?;
         let mut above = queue.range((Bound::Excluded(after), Bound::Unbounded));
         above.find(|(_, instance)| !instance.expired(now)).map(|(_, instance)| instance)
     }
@@ -463,6 +458,16 @@ impl Site {
         let open = cursors.into_iter().filter(|(event, _)| self.may_receive(*event, receiver));
         let next = |(event, after)| self.next_instance(event, after, receiver, now);
         open.filter_map(next).min_by_key(|instance| instance.id)
+    }
+
+    /// What is retained of an event for this receiver: of a private one only what is addressed to it.
+    pub(super) fn queue_for(&self, event: EventKey, receiver: &Receiver) -> Option<&Queue> {
+        let rows = self.events.get(&event)?;
+        match (rows.row.as_ref()?.definition.kind.category(), receiver) {
+            (Category::Replacing | Category::Queueing, _) => Some(&rows.retained),
+            (Category::Private, Receiver::Client(client)) => rows.addressed.get(client),
+            (Category::Private, Receiver::Stateless) => None,
+        }
     }
 
     /// Whether this receiver may enter at all. Guests need both the structure's support and the

@@ -11,6 +11,7 @@ mod encoding;
 mod governed;
 mod governing;
 mod history;
+mod lag;
 mod polling;
 mod properties;
 mod raising;

@@ -127,13 +127,13 @@ impl Connection {
         CallError::unreachable(status.to_string())
     }
 
-    fn client(&self) -> tonic::client::Grpc<Channel> {
+    pub(super) fn client(&self) -> tonic::client::Grpc<Channel> {
         tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    fn codec<E, D>(&self) -> PeerCodec<E, D> {
+    pub(super) fn codec<E, D>(&self) -> PeerCodec<E, D> {
         PeerCodec::new(self.line.agreed.version)
     }
 }

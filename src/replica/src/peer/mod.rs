@@ -12,6 +12,7 @@
 //!   delays a heartbeat.
 //! - `append`, `network`: raft's calls; appends are pipelined on one stream per group and target.
 //! - `forward`: proposals go to the leader in one hop.
+//! - `ask`: questions of the layer above to its counterpart on another node.
 //! - `snapshot`: whole states, in pieces, resumable.
 //! - `server`: the listening side of all of it.
 //! - `stranger`: what a node that is no member yet asks and is told.
@@ -19,6 +20,7 @@
 //! Everything is bounded, and nothing here is retried: a call that broke says so.
 
 mod append;
+mod ask;
 mod codec;
 mod forward;
 pub(crate) mod fuzz;
@@ -42,11 +44,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ackord_store::Identity;
+use bytes::Bytes;
 use openraft::BasicNode;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+pub use ask::{ANSWER_BYTES_MAX, Answerer, AskError, QUESTION_BYTES_MAX};
 pub(crate) use forward::{Forwarder, refuse};
 pub(crate) use network::Network;
 pub use options::{PeerOptions, PeerTls};
@@ -54,6 +58,7 @@ pub(crate) use stranger::{Ask, Founding, Told};
 #[cfg(test)]
 pub(crate) use {forward::accept_commands, probe::Garbage};
 
+use self::ask::Answers;
 use self::io::Line;
 use crate::error::StartError;
 use crate::partition::Partition;
@@ -90,6 +95,7 @@ pub(super) struct Context {
     /// Whether another node has said that this one is no member any more.
     told_removed: AtomicBool,
     appends_in_flight_peak: AtomicUsize,
+    answers: Answers,
 }
 
 /// A node that has connected to this one.
@@ -257,6 +263,7 @@ impl Peers {
             known: Mutex::default(),
             told_removed: AtomicBool::new(false),
             appends_in_flight_peak: AtomicUsize::new(0),
+            answers: Answers::default(),
         };
         Arc::new(Self {
             context: Arc::new(context),
@@ -312,6 +319,7 @@ impl Peers {
             address: node.addr.clone(),
             main: Link::open(&self.context, peer, &node.addr),
             bulk: OnceLock::new(),
+            asking: Semaphore::new(ask::ASKED_MAX),
             context: self.context.clone(),
         });
         links.insert(peer, Arc::downgrade(&opened));
@@ -322,6 +330,32 @@ impl Peers {
     pub(crate) fn is_up(&self, peer: NodeId) -> bool {
         let links = self.links.lock().get(&peer).and_then(Weak::upgrade);
         links.is_some_and(|links| links.is_up())
+    }
+
+    /// Answers the questions of other nodes from now on; only the first answerer counts.
+    pub(crate) fn answer(&self, answerer: Answerer) -> std::io::Result<()> {
+        self.context.answers.begin(answerer)
+    }
+
+    /// Asks a node once.
+    pub(crate) async fn ask(
+        &self,
+        peer: NodeId,
+        question: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, AskError> {
+        let links = self.links.lock().get(&peer).and_then(Weak::upgrade);
+        let Some(links) = links else {
+            return Err(AskError::Unreachable(format!("no connection to node {peer}")));
+        };
+        let asked = self.run(async move { ask::ask(&links, question, deadline).await }).await;
+        asked.unwrap_or_else(|| Err(AskError::Unreachable("this node is stopping".into())))
+    }
+
+    /// The nodes that this one keeps connections to, by number.
+    pub(crate) fn linked(&self) -> BTreeSet<NodeId> {
+        let links = self.links.lock();
+        links.iter().filter(|(_, held)| held.strong_count() > 0).map(|(peer, _)| *peer).collect()
     }
 
     /// Runs what must not depend on the caller's runtime.
@@ -344,8 +378,10 @@ pub(crate) struct PeerLinks {
     pub(super) peer: NodeId,
     address: String,
     main: Link,
-    /// Made when the first snapshot is sent.
+    /// Made when the first snapshot is sent or the first question asked.
     bulk: OnceLock<Link>,
+    /// Bounds the questions that wait for their answers.
+    asking: Semaphore,
     context: Arc<Context>,
 }
 

@@ -46,6 +46,12 @@ impl Peers {
         links.values().filter_map(std::sync::Weak::upgrade).filter(|links| links.is_up()).count()
     }
 
+    /// Questions to a node that wait for their answers.
+    pub(crate) fn asking(&self, peer: NodeId) -> usize {
+        let links = self.links.lock().get(&peer).and_then(std::sync::Weak::upgrade);
+        links.map_or(0, |links| super::ask::ASKED_MAX - links.asking.available_permits())
+    }
+
     /// Connects, says nonsense, and waits until the connection is ended by the other side.
     pub(crate) async fn send_garbage(&self, peer: NodeId, address: SocketAddr, garbage: Garbage) {
         let context = self.context.clone();

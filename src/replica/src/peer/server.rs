@@ -27,6 +27,7 @@ use tonic::server::Grpc;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::ask::{PATH_ASK, Question, Reply};
 use super::codec::{PeerCodec, is_garbage};
 use super::hello::{self, Greeting};
 use super::io::{Line, PeerIo, Stream};
@@ -71,7 +72,7 @@ pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &
         .iter()
         .map(|partition| Served { partition: partition.clone(), receiving: Arc::default() })
         .collect();
-    let service = PeerService { served };
+    let service = PeerService { served, context: context.clone() };
     let directory = partitions.first().cloned();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -181,6 +182,7 @@ async fn tell(context: &Context, directory: Option<&Partition>, ask: Ask) -> Tol
 #[derive(Clone)]
 struct PeerService {
     served: Arc<[Served]>,
+    context: Arc<Context>,
 }
 
 impl Service<http::Request<Body>> for PeerService {
@@ -203,6 +205,7 @@ impl Service<http::Request<Body>> for PeerService {
             PATH_FORWARD => {
                 respond(line, request, move |line, items| service.forwards(line, items))
             }
+            PATH_ASK => respond(line, request, move |line, asked| service.asks(line, asked)),
             _ => {
                 line.close();
                 future::ready(Ok(Status::unimplemented("no such call").into_http())).boxed()
@@ -288,6 +291,15 @@ impl PeerService {
                 return Err(Status::cancelled("no call"));
             };
             Ok(self.answer(call).await.unwrap_or_else(Answer::Refused))
+        }))
+    }
+
+    fn asks(self, line: Arc<Line>, mut asked: Streaming<Question>) -> Answers<Reply> {
+        Box::pin(stream::once(async move {
+            let Some(question) = receive(&line, &mut asked).await else {
+                return Err(Status::cancelled("no question"));
+            };
+            Ok(self.context.answers.answer(question).await)
         }))
     }
 

@@ -1,5 +1,6 @@
 //! Scenarios of a whole node on a real data directory, and openraft's own storage suite.
 
+mod asking;
 mod cluster;
 mod durability;
 mod failure;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_agents::{Broker, Connection, Inbound, Outbound, Said, outbox};
+use ackord_agents::{Broker, Connection, Inbound, Outbound, Said, Transport, outbox};
 use ackord_machine::site::limits::EVENTS_MAX;
 use ackord_machine::site::{
     Epoch, EventKey, Generation, Incarnation, InstanceId, Principal, Receiver, SessionId, Site,
@@ -118,6 +118,7 @@ impl Session {
                 codec: Codec::Json,
                 outbox,
                 peer: peer.into_boxed_str(),
+                transport: Transport::EventStream,
             },
             frames,
         );

@@ -1,0 +1,172 @@
+//! Who is connected, and what is in flight: asked of the nodes, for it is in no log.
+
+use ackord_agents::live::{
+    Live, LiveKey, LiveKind, LiveLaneState, LiveQuery, LiveSession, LiveState, NotReached, Reach,
+};
+use ackord_agents::{Transport, live};
+use ackord_machine::site::SiteName;
+use ackord_wire::Problem;
+use ackord_wire::resource::{self, InFlight, LaneState, SessionKind, SubscriptionSession};
+
+use super::answer::Answer;
+use super::authority::Need;
+use super::exchange::{Allowed, Exchange};
+use super::query::{self, Consistency};
+
+/// `GET /v1/sites/{site}/sessions`, by kind, id, node and number.
+pub async fn sessions(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
+    let known = &["limit", "after", "consistency", "kind", "id"];
+    let allowed = exchange.authorize(site, Need::Read, known).await?;
+    let window = allowed.query.window()?;
+    let kind = allowed.query.get("kind").map(kind_in).transpose()?;
+    let after = window.after.as_deref().map(after).transpose()?;
+    let reach = reach(&allowed)?;
+    // So that one that does not exist is not taken for one without sessions.
+    allowed.look(site, |_, _| ()).await?;
+    let id = allowed.query.get("id").map(str::to_owned);
+    let limit = window.limit.min(live::LIVE_SESSIONS_MAX);
+    let query = LiveQuery { kind, id, lanes: false, after, limit };
+    let found = allowed.context.broker.live(&SiteName::from(site), query, reach).await;
+    let next = found.sessions.last().filter(|_| found.more).map(|session| next(&session.key));
+    let items = found.sessions.iter().map(session_out).collect();
+    Ok(Answer::ok(&resource::SessionPage { items, next, not_reached: not_reached(&found) }))
+}
+
+/// Adds to the subscriptions of one client what its session says.
+pub async fn complete(
+    allowed: &Allowed<'_>,
+    site: &str,
+    client: &str,
+    subscriptions: &mut [resource::Subscription],
+) -> Result<(), Problem> {
+    if subscriptions.is_empty() {
+        return Ok(());
+    }
+    let query = LiveQuery::of(LiveKind::Client, client);
+    let reach = reach(allowed)?;
+    let found = allowed.context.broker.live(&SiteName::from(site), query, reach).await;
+    let session = found.newest();
+    for subscription in subscriptions {
+        subscription.not_reached = not_reached(&found);
+        let Some(session) = session else { continue };
+        let lane = session.lanes.iter().find(|lane| lane.event.0 == subscription.subscription);
+        subscription.session = Some(SubscriptionSession {
+            node: session.key.node,
+            session: session.key.session,
+            transport: transport_out(session.transport),
+            since_ms: session.since_ms,
+            state: lane.map(|lane| lane_state_out(lane.state)),
+        });
+        subscription.in_flight = lane.and_then(|lane| {
+            Some(InFlight {
+                instance_id: lane.instance?,
+                attempt: lane.attempt,
+                since_ms: lane.since_ms?,
+                node: session.key.node,
+            })
+        });
+    }
+    Ok(())
+}
+
+/// Whose sessions are asked for: a read that need not be confirmed asks nobody else.
+fn reach(allowed: &Allowed<'_>) -> Result<Reach, Problem> {
+    Ok(match allowed.query.consistency()? {
+        Consistency::Linearizable => Reach::Cluster,
+        Consistency::Local => Reach::Node,
+    })
+}
+
+fn kind_in(text: &str) -> Result<LiveKind, Problem> {
+    match text {
+        "client" => Ok(LiveKind::Client),
+        "service" => Ok(LiveKind::Service),
+        "stateless" => Ok(LiveKind::Stateless),
+        other => {
+            let detail = format!("client, service or stateless, was {other:?}");
+            Err(query::invalid("kind", &detail))
+        }
+    }
+}
+
+fn kind_text(kind: LiveKind) -> &'static str {
+    match kind {
+        LiveKind::Client => "client",
+        LiveKind::Service => "service",
+        LiveKind::Stateless => "stateless",
+    }
+}
+
+/// `kind/id/node/session`; ids have no `/`.
+fn next(key: &LiveKey) -> String {
+    format!("{}/{}/{}/{}", kind_text(key.kind), key.id, key.node, key.session)
+}
+
+fn after(text: &str) -> Result<LiveKey, Problem> {
+    let parse = || {
+        let [kind, id, node, session] = text.split('/').collect::<Vec<_>>().try_into().ok()?;
+        let (kind, id) = (kind_in(kind).ok()?, String::from(id));
+        Some(LiveKey { kind, id, node: node.parse().ok()?, session: session.parse().ok()? })
+    };
+    let wrong = || query::invalid("after", &format!("the `next` of a page, was {text:?}"));
+    parse().ok_or_else(wrong)
+}
+
+fn not_reached(live: &Live) -> Vec<resource::NotReached> {
+    let out = |(node, why): (&u64, &NotReached)| resource::NotReached {
+        node: *node,
+        why: match why {
+            NotReached::Unreachable => resource::Why::Unreachable,
+            NotReached::Late => resource::Why::Late,
+            NotReached::Unsupported => resource::Why::Unsupported,
+            NotReached::Busy => resource::Why::Busy,
+        },
+    };
+    live.not_reached.iter().map(out).collect()
+}
+
+fn session_out(session: &LiveSession) -> resource::Session {
+    let key = &session.key;
+    resource::Session {
+        kind: match key.kind {
+            LiveKind::Client => SessionKind::Client,
+            LiveKind::Service => SessionKind::Service,
+            LiveKind::Stateless => SessionKind::Stateless,
+        },
+        id: (key.kind != LiveKind::Stateless).then(|| key.id.clone()),
+        node: key.node,
+        session: key.session,
+        since_ms: session.since_ms,
+        transport: transport_out(session.transport),
+        codec: session.codec().into(),
+        peer: session.peer.clone(),
+        state: match session.state {
+            LiveState::Opening => resource::SessionState::Opening,
+            LiveState::Open => resource::SessionState::Open,
+            LiveState::Parked => resource::SessionState::Parked,
+            LiveState::Closing => resource::SessionState::Closing,
+        },
+        epoch: session.epoch,
+        stalled: session.stalled,
+        subscriptions: session.subscriptions,
+        in_flight: session.in_flight,
+    }
+}
+
+fn transport_out(transport: Transport) -> resource::Transport {
+    match transport {
+        Transport::WebSocket => resource::Transport::Websocket,
+        Transport::EventStream => resource::Transport::EventStream,
+        Transport::LongPoll => resource::Transport::LongPoll,
+    }
+}
+
+fn lane_state_out(state: LiveLaneState) -> LaneState {
+    match state {
+        LiveLaneState::Idle => LaneState::Idle,
+        LiveLaneState::Unauthorized => LaneState::Unauthorized,
+        LiveLaneState::InFlight => LaneState::InFlight,
+        LiveLaneState::BackingOff => LaneState::BackingOff,
+        LiveLaneState::Committing => LaneState::Committing,
+    }
+}
