@@ -226,7 +226,9 @@ mod tests {
         let mut metered = Metered::new(here);
         let meter = metered.meter();
         meter.begin_stream(Duration::from_millis(20));
-        let error = metered.write_all(b"12345").await.unwrap_err();
+        let patience = Duration::from_secs(10);
+        let written = tokio::time::timeout(patience, metered.write_all(b"12345")).await;
+        let error = written.expect("it is given up").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(meter.is_gone() && meter.is_slow());
         drop(there);

@@ -10,8 +10,8 @@ use ackord_wire::codec::set_hash;
 use ackord_wire::frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 use ackord_wire::govern;
 use ackord_wire::problem::Problem;
-use ackord_wire::resource;
 use ackord_wire::{Code, Codec};
+use ackord_wire::{resource, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -71,6 +71,11 @@ fn every_example_is_what_its_type_says() {
             "Why" => check::<govern::Why>(text),
             "CanI" => check::<govern::CanI>(text),
             "Problem" => check::<Problem>(text),
+            "Resume" => check::<stream::Resume>(text),
+            "AckBody" => check::<stream::AckBody>(text),
+            "AckResult" => check::<stream::AckResult>(text),
+            "AckResults" => check::<stream::AckResults>(text),
+            "CloudEvent" => check::<stream::CloudEvent>(text),
             other => panic!("an example of an unknown type {other:?}"),
         }
     }

@@ -72,22 +72,25 @@ impl Stream {
 
     /// The next one of this name; others are passed over.
     pub async fn until(&mut self, event: &str) -> Said {
-        loop {
-            let said = self.next().await.unwrap_or_else(|| panic!("ended before {event}"));
-            if said.event == event {
-                return said;
-            }
-        }
+        self.next_that(|said| said.event == event).await
     }
 
     /// The next event of the site.
     pub async fn event(&mut self) -> Said {
-        loop {
-            let said = self.next().await.expect("an event");
-            if !said.event.is_empty() && !said.event.starts_with('@') {
-                return said;
+        self.next_that(|said| !said.event.is_empty() && !said.event.starts_with('@')).await
+    }
+
+    /// The next one that is so, whatever heartbeats come before it.
+    async fn next_that(&mut self, is_so: impl Fn(&Said) -> bool) -> Said {
+        let looking = async {
+            loop {
+                let said = self.read().await.expect("the stream goes on");
+                if is_so(&said) {
+                    return said;
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it is said in time")
     }
 
     /// What these next events say.
