@@ -9,6 +9,7 @@ use cluster_tests::plain::{Plain, Stream, Told};
 use cluster_tests::seed::Seed;
 use cluster_tests::site::{Site, queueing, structure, with};
 use cluster_tests::wait;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -202,4 +203,50 @@ async fn clients_over_plain_http_see_everything_once_whichever_node_is_killed() 
         assert!(times > 1, "the {name} never had to come again");
     }
     cluster.until_replicas_agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lags_hands_out_nothing_that_was_acknowledged_elsewhere() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let site = site(&cluster).await;
+    let service = site.service("service").await;
+    let account = site.guest("poll").await;
+    let client = Plain::new("one", Some(&account.token));
+    let raiser = site.raiser(&service).start().await;
+    let mut ids = Vec::new();
+    for n in 0..=2 * super::rounds(3) as u64 {
+        ids.push(raiser.raise(EVENT, n).await);
+    }
+    let group = cluster.admin(1).call(Method::GET, "/v1/sites/one", None).await.expect("the site")
+        ["partition"]
+        .as_u64();
+    let group = group.expect("a number") as usize;
+    let query = format!("event={EVENT}&wait=0");
+    // The node is left by no leader: it lags at once, and nobody has to be elected.
+    let follower = async || {
+        let leader = cluster.leader(group, 1).await?;
+        cluster.nodes().find(|node| *node != leader)
+    };
+    let lagging = wait::until("a follower", follower).await;
+    let asked = 1 + lagging % 3;
+    for pair in ids[..ids.len() - 1].chunks(2) {
+        let known = wait::until_for(OUTCOME, "the node to know of what is due", async || {
+            client.next(cluster.url(lagging), &query).await.ok().flatten()
+        })
+        .await;
+        assert_eq!(id(&known), pair[0]);
+        cluster.mesh().cut_from_peers(lagging);
+        let (status, _) = client.ack(cluster.url(asked), &known).await.expect("an answer");
+        assert_eq!(status, 200);
+        // What it has itself still says that the acknowledged event is due.
+        if let Ok(Some(event)) = client.next(cluster.url(lagging), &query).await {
+            assert_ne!(id(&event), pair[0], "it was acknowledged, and comes again");
+        }
+        let next = client.next(cluster.url(asked), &query).await.expect("an answer");
+        let next = next.expect("an event");
+        assert_eq!(id(&next), pair[1]);
+        let (status, _) = client.ack(cluster.url(asked), &next).await.expect("an answer");
+        assert_eq!(status, 200);
+        cluster.mesh().rejoin_peers(lagging);
+    }
 }

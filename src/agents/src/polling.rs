@@ -492,7 +492,8 @@ impl Terms {
             self.is_newest(site, client)?;
         }
         site.admits(&self.receiver).map_err(|refusal| refused(&refusal))?;
-        if self.token.as_ref().is_some_and(|token| site.token(token.as_str()).is_none()) {
+        let valid = |token: &TokenId| site.valid_token(token.as_str(), now).is_some();
+        if !self.token.as_ref().is_none_or(valid) {
             return Err((Code::BadCredentials, "the token was revoked".to_owned()));
         }
         if site.incarnation() != self.incarnation {
