@@ -78,13 +78,19 @@ impl<'a> Exchange<'a> {
 
     fn allow(self, caller: Caller, need: Need<'_>, known: &[&str]) -> Result<Allowed<'a>, Problem> {
         caller.may(need)?;
-        Ok(Allowed {
+        let reads = self.reads();
+        let allowed = Allowed {
             context: self.context,
             caller,
             query: Query::parse(self.request.query_string(), known)?,
             request: self.request,
             payload: self.payload,
-        })
+        };
+        if !reads {
+            // Also where nothing turns out to be left to do: a wrong key is never passed over.
+            allowed.key()?;
+        }
+        Ok(allowed)
     }
 }
 
