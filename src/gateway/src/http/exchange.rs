@@ -111,13 +111,19 @@ impl<'a> Exchange<'a> {
     }
 
     fn allow(self, bearer: Bearer, known: &[&str]) -> Result<Allowed<'a>, Problem> {
-        Ok(Allowed {
+        let reads = self.reads();
+        let allowed = Allowed {
             context: self.context,
             bearer,
             query: Query::parse(self.request.query_string(), known)?,
             request: self.request,
             payload: self.payload,
-        })
+        };
+        if !reads {
+            // Also where nothing turns out to be left to do: a wrong key is never passed over.
+            allowed.key()?;
+        }
+        Ok(allowed)
     }
 }
 

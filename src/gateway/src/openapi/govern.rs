@@ -109,11 +109,8 @@ pub fn streams() -> Vec<Operation> {
         Kind::Whole { min: 1, max: 3_600_000 },
         "Until an unacknowledged event is sent again.",
     );
-    const FORMAT: Param = Param::new(
-        "format",
-        Kind::Choice(&["ackord", "cloudevents"]),
-        "How events are written.",
-    );
+    const FORMAT: Param =
+        Param::new("format", Kind::Choice(&["ackord", "cloudevents"]), "How events are written.");
     let asked = [
         Code::SiteBlank,
         Code::ShuttingDown,

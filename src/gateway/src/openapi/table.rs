@@ -194,9 +194,10 @@ fn accounts() -> Vec<Operation> {
             .takes::<ClientBody>()
             .answers::<Client>(200, "It was there, and has this user now.")
             .answers::<Client>(201, "It was made.")
-            .problems(&conflict),
+            .problems(&[Code::Conflict, Code::UnknownClient]),
         delete("client", "Deletes a client with its private events and cursors.")
-            .needs(Needs::Admin),
+            .needs(Needs::Admin)
+            .problems(&[Code::UnknownClient]),
         list("users", "The users of a site, by id.")
             .query(FILTERED)
             .query(&[ROLE])
@@ -229,7 +230,7 @@ fn tokens() -> Vec<Operation> {
             .needs(Needs::Admin)
             .takes_required::<TokenBody>()
             .answers::<NewToken>(201, "The only time that it is shown.")
-            .problems(&[Code::Conflict, Code::AlreadyExists]),
+            .problems(&[Code::Conflict, Code::AlreadyExists, Code::UnknownClient]),
         one("token", "A token, without its secret.", Needs::Read)
             .answers::<Token>(200, "The token."),
         delete("token", "Revokes a token; its sessions are closed.").needs(Needs::Admin),
@@ -239,7 +240,7 @@ fn tokens() -> Vec<Operation> {
 fn queues() -> Vec<Operation> {
     const CLIENT: Param = Param::new("client", Kind::Text, "Only those of this client.");
     const EVENT: Param = Param::new("event", Kind::Text, "Only those of this event.");
-    let unknown = [Code::UnknownEvent, Code::Conflict];
+    let unknown = [Code::UnknownClient, Code::UnknownEvent, Code::Conflict];
     vec![
         list("queues", "What is retained of each event, by its name.")
             .query(FILTERED)
