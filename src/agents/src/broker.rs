@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
-use ackord_machine::site::audit::COMMON;
 use ackord_machine::site::{
-    AdminAction, Administer, Advance, AuditRow, Command, Digest, InstanceId, IssueTicket, NewEvent,
-    Note, Outcome, Place, Principal, Quotas, RaiseKeyed, Receiver, RedeemTicket, RequestId,
-    Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Administer, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place,
+    Principal, Quotas, RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site,
+    SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -34,7 +33,7 @@ use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
 use crate::polling::Polls;
 use crate::proposals;
-use crate::record::{self, Recorder};
+use crate::record::Recorder;
 use crate::seat::Wall;
 use crate::service::ServiceAgent;
 use crate::shell::Counted;
@@ -82,7 +81,7 @@ pub(crate) struct Inner {
     /// Bounds the reads that are confirmed on behalf of those who are not known here.
     confirming: Semaphore,
     /// What is to be recorded of refused attempts.
-    record: Recorder,
+    pub record: Recorder,
     /// The connections of each site.
     pub usage: Arc<Usage>,
     pub shutdown: watch::Sender<bool>,
@@ -184,53 +183,6 @@ impl Broker {
         }
     }
 
-    /// Has something recorded, soon: see [`Broker::keep_record`].
-    pub fn note(&self, site: SiteName, note: Note) {
-        // Nobody can fill the record of a site that is not there.
-        let known = self.read_site(site.as_str(), |_, _| ()).is_some();
-        let site = if known { site } else { SiteName::from(COMMON) };
-        self.inner.record.note(site, note);
-    }
-
-    /// Writes what was noted into the record, every [`record::INTERVAL`], until this broker stops.
-    pub async fn keep_record(&self) {
-        let mut stopping = self.inner.shutdown.subscribe();
-        let mut ticks = tokio::time::interval(record::INTERVAL);
-        loop {
-            let stop = tokio::select! {
-                _tick = ticks.tick() => false,
-                _stop = stopping.wait_for(|stopping| *stopping) => true,
-            };
-            for (site, notes) in self.inner.record.take() {
-                let command = Command::Record { site: site.clone(), notes: notes.clone() };
-                let patience = self.inner.options.admin_deadline;
-                let told =
-                    proposals::propose_until(&self.partition(&site), command, patience).await;
-                if let Err((code, _)) = told {
-                    let lost: u64 = notes.iter().map(|note| u64::from(note.count)).sum();
-                    tracing::warn!(%site, %code, lost, "refused attempts were not recorded");
-                }
-            }
-            if stop {
-                return;
-            }
-        }
-    }
-
-    /// The acts kept under a name in all partitions, the newest first.
-    pub fn read_common_record(&self, mut look: impl FnMut(u32, &AuditRow) -> bool) {
-        for partition in self.inner.node.partitions() {
-            let number = partition.number();
-            partition.read(|state| {
-                for row in state.audit_before(COMMON, u64::MAX) {
-                    if !look(number, row) {
-                        break;
-                    }
-                }
-            });
-        }
-    }
-
     /// Whether another session may be opened: `limit-reached` or `shutting-down` if not.
     ///
     /// # Errors
@@ -258,62 +210,6 @@ impl Broker {
         }
         self.confirm(site).await?;
         self.bearer(site, &id, &given).ok_or(Code::BadCredentials)
-    }
-
-    /// Makes a ticket: what a page puts into an address, of use once. Answers its text.
-    ///
-    /// # Errors
-    /// As [`Broker::admin`].
-    pub async fn issue_ticket(
-        &self,
-        site: &SiteName,
-        principal: Principal,
-        token: Option<TokenId>,
-        lifetime_ms: u64,
-    ) -> Result<String, Refused> {
-        let id = TokenId::from(format!("k{:016x}", u64::from_le_bytes(token::random())));
-        let minted = token::mint(&id);
-        let command = Command::IssueTicket(IssueTicket {
-            site: site.clone(),
-            id,
-            hash: minted.hash,
-            principal,
-            token,
-            lifetime_ms,
-        });
-        let patience = self.inner.options.admin_deadline;
-        proposals::propose_until(&self.partition(site), command, patience).await?;
-        Ok(minted.text)
-    }
-
-    /// Uses a ticket up: who its bearer is, and the token that it was drawn with.
-    ///
-    /// # Errors
-    /// `bad-credentials`, whatever the reason; `unavailable` when nobody can tell now.
-    pub async fn redeem_ticket(
-        &self,
-        site: &str,
-        ticket: &str,
-    ) -> Result<(Principal, Option<TokenId>), Code> {
-        let (id, hash) = token::parse(ticket).ok_or(Code::BadCredentials)?;
-        let site = SiteName::from(site);
-        // What is no ticket here costs no entry of the log.
-        let known = || self.read_site(site.as_str(), |site, _| site.ticket(id.as_str()).is_some());
-        if known() != Some(true) {
-            self.confirm(site.as_str()).await?;
-            if known() != Some(true) {
-                return Err(Code::BadCredentials);
-            }
-        }
-        let attempt = u64::from_le_bytes(token::random());
-        let partition = self.partition(&site);
-        let command = Command::RedeemTicket(RedeemTicket { site, id, hash, attempt });
-        let patience = self.inner.options.admin_deadline;
-        match proposals::propose_until(&partition, command, patience).await {
-            Ok(Outcome::Redeemed { principal, token }) => Ok((principal, token)),
-            Ok(_) | Err((Code::NotFound, _)) => Err(Code::BadCredentials),
-            Err(_) => Err(Code::Unavailable),
-        }
     }
 
     /// Whose token this is, as applied on this node.

@@ -32,6 +32,7 @@ mod record;
 mod seat;
 mod service;
 mod shell;
+mod tickets;
 mod timers;
 pub mod token;
 pub mod trace;

@@ -6,9 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ackord_machine::site::audit::AUDIT_RECORDS_MAX;
-use ackord_machine::site::{By, Note, SiteName};
+use ackord_machine::site::audit::{AUDIT_RECORDS_MAX, COMMON};
+use ackord_machine::site::{AuditRow, By, Command, Note, SiteName};
 use parking_lot::Mutex;
+
+use crate::broker::Broker;
+use crate::proposals;
 
 /// How often notes go into the record.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +57,55 @@ impl Recorder {
             }
         }
         pieces
+    }
+}
+
+impl Broker {
+    /// Has something recorded, soon: see [`Broker::keep_record`].
+    pub fn note(&self, site: SiteName, note: Note) {
+        // Nobody can fill the record of a site that is not there.
+        let known = self.read_site(site.as_str(), |_, _| ()).is_some();
+        let site = if known { site } else { SiteName::from(COMMON) };
+        self.inner().record.note(site, note);
+    }
+
+    /// Writes what was noted into the record, every [`INTERVAL`], until this broker stops.
+    pub async fn keep_record(&self) {
+        let mut stopping = self.inner().shutdown.subscribe();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            let stop = tokio::select! {
+                _tick = ticks.tick() => false,
+                _stop = stopping.wait_for(|stopping| *stopping) => true,
+            };
+            for (site, notes) in self.inner().record.take() {
+                let command = Command::Record { site: site.clone(), notes: notes.clone() };
+                let patience = self.inner().options.admin_deadline;
+                let told =
+                    proposals::propose_until(&self.partition(&site), command, patience).await;
+                if let Err((code, _)) = told {
+                    let lost: u64 = notes.iter().map(|note| u64::from(note.count)).sum();
+                    tracing::warn!(%site, %code, lost, "refused attempts were not recorded");
+                }
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// The acts kept under a name in all partitions, the newest first.
+    pub fn read_common_record(&self, mut look: impl FnMut(u32, &AuditRow) -> bool) {
+        for partition in self.node().partitions() {
+            let number = partition.number();
+            partition.read(|state| {
+                for row in state.audit_before(COMMON, u64::MAX) {
+                    if !look(number, row) {
+                        break;
+                    }
+                }
+            });
+        }
     }
 }
 

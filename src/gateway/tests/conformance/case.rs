@@ -418,7 +418,7 @@ fn wrong_path(chance: &mut Chance, operation: &Operation, world: &World, case: &
         let end = path.find('}').unwrap();
         let name = match chance.below(4) {
             0 => "%ff".to_owned(),
-            1 => world.name(&path[start + 1..end].to_owned(), operation),
+            1 => world.name(&path[start + 1..end], operation),
             _ => encode(&odd(chance)),
         };
         path.replace_range(start..=end, &name);
