@@ -38,7 +38,7 @@ pub struct BrokerOptions {
     /// How long the nodes of a cluster are asked for what only they know.
     pub ask_deadline: Duration,
     /// Transmissions that the node remembers, for whoever asks what was sent; 0 for none. Each takes
-    /// some 90 bytes.
+    /// 80 bytes.
     pub trace_entries: usize,
     /// How long [`crate::Broker::shutdown`] waits for sessions to end.
     pub shutdown_deadline: Duration,
