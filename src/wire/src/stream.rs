@@ -92,6 +92,17 @@ pub struct AckResults {
     pub results: Vec<AckResult>,
 }
 
+/// What a request to acknowledge is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum AckAnswer {
+    /// To several tokens.
+    Several(AckResults),
+    /// To one token.
+    One(AckResult),
+}
+
 /// An event as a CloudEvent 1.0 in the structured mode. Numbers that CloudEvents has no room for
 /// (its integers have 32 bits) are texts.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -87,6 +87,7 @@ fn path_parameters(address: &Address) -> Value {
 fn query_parameter(param: &Param) -> Value {
     let schema = match param.kind {
         Kind::Text => json!({"type": "string"}),
+        Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Whole { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Choice(texts) => json!({"type": "string", "enum": texts}),

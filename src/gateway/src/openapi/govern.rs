@@ -5,7 +5,7 @@ use ackord_wire::govern::{
     AuditEntry, CanI, NewTicket, Quotas, SiteQuotas, SubscriptionBody, TicketBody, Why,
 };
 use ackord_wire::resource::{Client, Page, Service, Subscription};
-use ackord_wire::stream::{AckBody, AckResult};
+use ackord_wire::stream::{AckAnswer, AckBody};
 
 use super::operation::{Body, Kind, Needs, Operation, Param, get, post, put};
 use super::table::{AFTER, CONSISTENCY, LIMIT};
@@ -97,8 +97,7 @@ pub fn govern() -> Vec<Operation> {
 
 /// Events over plain HTTP.
 pub fn streams() -> Vec<Operation> {
-    const EVENT: Param =
-        Param::new("event", Kind::Text, "An event to subscribe to; may be given repeatedly.");
+    const EVENT: Param = Param::new("event", Kind::Texts, "The events to subscribe to.");
     const START: Param = Param::new(
         "start",
         Kind::Choice(&["earliest", "latest"]),
@@ -159,12 +158,12 @@ pub fn streams() -> Vec<Operation> {
                 Param::new("wait", Kind::Text, "How long: `30s`, `500ms` or seconds."),
                 Param::new("after", Kind::Text, "Where a guest goes on, as it was answered."),
             ])
-            .answers_media("application/json", "The event, with its ack token.")
+            .answers_media("*/*", "The event, with its ack token: JSON, or a CloudEvent.")
             .answers_nothing("There was none.")
             .problems(&asked),
         post("ack", "Acknowledges deliveries by their ack tokens.")
             .takes_required::<AckBody>()
-            .answers::<AckResult>(200, "Where the cursor stands; for several, `results`.")
+            .answers::<AckAnswer>(200, "Where the cursor stands; for several, `results`.")
             .problems(&[
                 Code::AccessDenied,
                 Code::BadCredentials,

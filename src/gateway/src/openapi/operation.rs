@@ -74,6 +74,8 @@ impl Needs {
 pub enum Kind {
     /// Text.
     Text,
+    /// Text that may be given repeatedly.
+    Texts,
     /// A whole number.
     Whole { min: u64, max: u64 },
     /// `true`, `false`, or without a value, which is true.

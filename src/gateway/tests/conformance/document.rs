@@ -13,6 +13,8 @@ use crate::support::Running;
 /// One operation as it is described.
 pub struct Operation {
     pub id: String,
+    /// Who may, for a person.
+    pub needs: String,
     pub method: String,
     pub template: String,
     /// Whether it is refused without a token.
@@ -97,7 +99,7 @@ impl Document {
             return if empty { Ok(()) } else { Err("a body that is not described".to_owned()) };
         };
         let kind = reply.header("content-type").unwrap_or_default();
-        let Some(media) = content.get(kind) else {
+        let Some(media) = content.get(kind).or(content.get("*/*")) else {
             return Err(format!("{kind:?} is not described"));
         };
         let Some(schema) = media.get("schema") else { return Ok(()) };
@@ -136,6 +138,7 @@ fn operation(template: &str, method: String, described: &Value) -> Operation {
     let security = described["security"].as_array().unwrap();
     Operation {
         id: described["operationId"].as_str().unwrap().to_owned(),
+        needs: described["description"].as_str().unwrap().to_owned(),
         method,
         template: template.to_owned(),
         secured: !security.is_empty() && !security.contains(&json!({})),

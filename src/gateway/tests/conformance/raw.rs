@@ -73,12 +73,20 @@ pub async fn ask(base: &str, request: &Request) -> Reply {
         let (mut from, mut to) = socket.into_split();
         let bytes = request.bytes();
         // A node that refuses need not read what it refuses: then writing fails.
-        let writing = async move { drop(to.write_all(&bytes).await) };
+        // The half to write with stays open: a peer that closes it wants no answer.
+        let writing = async { drop(to.write_all(&bytes).await) };
         let mut answer = Vec::new();
-        let reading = from.read_to_end(&mut answer);
-        let (read, ()) = tokio::join!(reading, writing);
-        // What came before a reset counts.
-        drop(read);
+        let reading = async {
+            let mut piece = vec![0; 16 << 10];
+            // What came before a reset counts; a stream has no end, so its head is enough.
+            while let Ok(read @ 1..) = from.read(&mut piece).await {
+                answer.extend_from_slice(&piece[..read]);
+                if is_stream(&answer) {
+                    break;
+                }
+            }
+        };
+        tokio::join!(reading, writing);
         answer
     };
     let answer = timeout(ANSWER, asking).await;
@@ -86,6 +94,11 @@ pub async fn ask(base: &str, request: &Request) -> Reply {
     parse(&answer).unwrap_or_else(|| {
         panic!("no HTTP in answer to {request:?}: {}", String::from_utf8_lossy(&answer))
     })
+}
+
+fn is_stream(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    String::from_utf8_lossy(&answer[..end]).to_lowercase().contains("text/event-stream")
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {
@@ -101,7 +114,11 @@ fn parse(answer: &[u8]) -> Option<Reply> {
     let chunked = headers
         .iter()
         .any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));
-    let body = if chunked { unchunk(rest)? } else { rest.to_vec() };
+    let body = match (chunked, is_stream(answer)) {
+        (_, true) => Vec::new(),
+        (true, false) => unchunk(rest)?,
+        (false, false) => rest.to_vec(),
+    };
     Some(Reply { status, headers, body })
 }
 

@@ -1,6 +1,10 @@
 //! A node with a site that has one of everything, spares for what is deleted, and what brings the
 //! site back after a request that took some of it away.
 
+use std::time::Duration;
+
+use ackord_agents::BrokerOptions;
+use ackord_gateway::GatewayLimits;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -28,7 +32,10 @@ fn token_id(token: &str) -> String {
 
 impl World {
     pub async fn start() -> Self {
-        let node = Running::start().await;
+        // No question waits long here.
+        let limits =
+            GatewayLimits { poll_wait_max: Duration::from_millis(20), ..GatewayLimits::default() };
+        let node = Running::start_with(limits, BrokerOptions::default()).await;
         node.admin("PUT", "/v1/sites/other", None).await.is(201);
         node.admin("PUT", SITE, Some(json!({"multi_service": true}))).await.is(201);
         node.admin("PUT", &format!("{SITE}/structure"), Some(structure())).await.is(200);
@@ -108,6 +115,14 @@ impl World {
                                       "stateless_guests_allowed": true});
                 self.node.admin("PUT", SITE, Some(settings)).await.is(200);
             }
+            "put-quotas" => {
+                let path = format!("{SITE}/quotas");
+                self.node.admin("PUT", &path, Some(json!({}))).await.is(200);
+            }
+            "post-pause" => {
+                let path = format!("{SITE}/clients/c/subscriptions/reading/resume");
+                self.node.admin("POST", &path, None).await.is(200);
+            }
             "put-structure" | "post-apply-declared" => {
                 let path = format!("{SITE}/structure");
                 if self.node.admin("GET", &path, None).await.is(200)["structure"] != structure() {
@@ -159,6 +174,15 @@ impl World {
         path
     }
 
+    /// The token of whoever does this.
+    pub fn token(&self, operation: &Operation) -> &str {
+        match &*operation.id {
+            "post-raise" | "post-events" => &self.demo.service,
+            "get-events" | "get-next" => &self.demo.client,
+            _ => ADMIN,
+        }
+    }
+
     /// Tokens that may do something here.
     pub fn tokens(&self) -> [&str; 5] {
         let demo = &self.demo;
@@ -172,6 +196,7 @@ impl World {
             "post-seek" => json!({"after": chance.below(3)}),
             "put-user" => json!({"roles": ["operator"]}),
             "put-client" => json!({"user": "u"}),
+            "post-tickets" => json!({"client": "c", "expires_in_s": 1}),
             "post-tokens" => json!({"principal": {"client": "c"}}),
             _ => return None,
         })

@@ -5,7 +5,7 @@
 
 use ackord_machine::site::{Advance, Principal, Site, SiteName};
 use ackord_wire::frame::Ack;
-use ackord_wire::stream::{ACK_TOKENS_MAX, AckBody, AckResult, AckResults};
+use ackord_wire::stream::{ACK_TOKENS_MAX, AckAnswer, AckBody, AckResult, AckResults};
 use ackord_wire::{Code, Problem};
 use futures_util::future::join_all;
 
@@ -35,7 +35,8 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
     match (body.token, body.tokens) {
         (Some(token), None) => {
             let committed = one(context, &site, caller.as_ref(), &token, "token").await?;
-            Ok(Answer::ok(&AckResult { committed: Some(committed), problem: None }))
+            let result = AckResult { committed: Some(committed), problem: None };
+            Ok(Answer::ok(&AckAnswer::One(result)))
         }
         (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => {
             let each = tokens.iter().enumerate().map(|(index, token)| {
@@ -48,7 +49,8 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
                     }
                 }
             });
-            Ok(Answer::ok(&AckResults { results: join_all(each).await }))
+            let results = AckResults { results: join_all(each).await };
+            Ok(Answer::ok(&AckAnswer::Several(results)))
         }
         (None, Some(tokens)) => {
             let detail = format!("at most {ACK_TOKENS_MAX}, were {}", tokens.len());
