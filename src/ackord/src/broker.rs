@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_agents::{Broker, BrokerOptions};
+use ackord_agents::Broker;
 use ackord_gateway::{Gateway, GatewayOptions, WaitingRoom};
-use ackord_replica::{Node, NodeOptions, StartError};
+use ackord_replica::{Node, PeerOptions, StartError};
 
-use crate::config::{Cluster, Deployment};
+use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::memory;
@@ -32,12 +32,12 @@ pub struct Running {
 pub struct Parts<'a> {
     /// Where the node keeps its data.
     pub dir: &'a Path,
-    /// Limits.
-    pub deployment: &'a Deployment,
-    /// The socket to serve.
-    pub listener: TcpListener,
+    /// What the configuration says.
+    pub settings: &'a Settings,
+    /// The sockets to serve.
+    pub listeners: Vec<TcpListener>,
     /// The cluster that the node belongs to; `None` for a node that is alone.
-    pub cluster: Option<Cluster>,
+    pub cluster: Option<PeerOptions>,
     /// SHA-256 of the administrator's token.
     pub admin_hash: [u8; 32],
 }
@@ -45,22 +45,19 @@ pub struct Parts<'a> {
 impl Running {
     /// Starts everything; the front answers when this returns.
     pub async fn start(parts: Parts<'_>) -> Result<Self, Failure> {
-        let Parts { dir, deployment, listener, cluster, admin_hash } = parts;
-        let address = listener.local_addr().map_err(|error| {
-            Failure::new(Exit::Configuration, format!("the socket has no address: {error}"))
-        })?;
-        let urls = vec![listen::url(address)];
-        let mut options = NodeOptions::new(dir);
-        options.partitions = deployment.partitions;
-        options.limits = deployment.limits.clone();
-        options.state_bytes_max = deployment.state_bytes_max.unwrap_or_else(memory::half);
-        options.disk_reserve_bytes = deployment.disk_reserve_bytes;
-        options.snapshot_log_bytes_min = deployment.snapshot_log_bytes_min;
-        options.log_file_bytes = deployment.log_file_bytes;
-        options.log_purge_bytes = deployment.log_purge_bytes;
-        options.peers = cluster.map(|cluster| cluster.peers(&urls));
+        let Parts { dir, settings, listeners, cluster, admin_hash } = parts;
+        let urls = listeners.iter().map(url_of).collect::<Result<Vec<_>, _>>()?;
+        let mut options = settings.node.clone();
+        options.dir = dir.to_owned();
+        options.state_bytes_max = settings.state_bytes_max.unwrap_or_else(memory::half);
+        options.peers = cluster.map(|mut peers| {
+            if peers.urls.is_empty() {
+                peers.urls.clone_from(&urls);
+            }
+            peers
+        });
         let unable = |error: ackord_gateway::Error| Failure::configuration(error.to_string());
-        let room = WaitingRoom::open(&listener).map_err(unable)?;
+        let room = WaitingRoom::open(&listeners).map_err(unable)?;
         let started = tokio::task::spawn_blocking(move || Node::start(options)).await;
         let node = match started {
             Ok(node) => Arc::new(node.map_err(|error| start_failure(&error, dir))?),
@@ -68,13 +65,15 @@ impl Running {
         };
         // Endpoints are told of other nodes only: this one they have reached, perhaps through a
         // link that its own idea of its address does not know of.
-        let broker = Broker::new(node.clone(), BrokerOptions::default());
+        let broker = Broker::new(node.clone(), settings.sessions.clone());
         let ending = broker.clone();
         tokio::spawn(async move { ending.end_left_behind().await });
         let options = GatewayOptions {
-            listeners: vec![listener],
+            listeners,
             admin_hash,
-            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            workers: workers(settings),
+            origins: settings.origins.clone(),
+            limits: settings.front.clone(),
             ..GatewayOptions::default()
         };
         room.leave().await;
@@ -106,6 +105,19 @@ impl Running {
         // A panic in there is reported by the panic hook; there is nothing left to stop.
         let _ = tokio::task::spawn_blocking(move || node.shutdown()).await;
     }
+}
+
+fn url_of(listener: &TcpListener) -> Result<String, Failure> {
+    let address = listener.local_addr().map_err(|error| {
+        Failure::new(Exit::Configuration, format!("the socket has no address: {error}"))
+    })?;
+    Ok(listen::url(address))
+}
+
+/// Threads that serve connections.
+fn workers(settings: &Settings) -> usize {
+    let given = settings.workers.and_then(|workers| usize::try_from(workers).ok());
+    given.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 fn start_failure(error: &StartError, dir: &Path) -> Failure {

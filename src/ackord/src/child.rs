@@ -37,7 +37,14 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
     })?;
     let mut command = Command::new(program);
     command.args(arguments);
-    for name in ["ACKORD_URL", "ACKORD_SITE", "ACKORD_TOKEN", "ACKORD_TOKEN_FILE"] {
+    for name in [
+        "ACKORD_URL",
+        "ACKORD_SITE",
+        "ACKORD_TOKEN",
+        "ACKORD_TOKEN_FILE",
+        "ACKORD_CA",
+        "ACKORD_CONFIG",
+    ] {
         command.env_remove(name);
     }
     if let Some(filter) = LOG.get() {

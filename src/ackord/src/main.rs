@@ -22,6 +22,7 @@ mod memory;
 mod output;
 mod token;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
@@ -56,7 +57,7 @@ fn run() -> Outcome {
     let cli = Cli::from_arg_matches(&matches)
         .unwrap_or_else(|error| error.format(&mut definition).exit());
     let format = Format::of(cli.json);
-    let log_given = matches.value_source("log") != Some(clap::parser::ValueSource::DefaultValue);
+    let log_given = matches.value_source("log") != Some(ValueSource::DefaultValue);
     if log_given {
         child::log_as(&cli.log);
     }
@@ -77,12 +78,15 @@ fn run() -> Outcome {
             log(&cli.log)?;
             command::recover::run(&arguments, format)
         }
+        Command::Config(command) => command::config::run(&command, format),
         Command::Serve(arguments) => {
-            let Some(config) = command::serve::prepare(&arguments, format)? else {
+            // A variable is read with the other variables.
+            let source = matches.value_source("log");
+            let flag = (source == Some(ValueSource::CommandLine)).then_some(&cli.log);
+            let Some(config) = command::serve::prepare(&arguments, flag, format)? else {
                 return Ok(Exit::Done);
             };
-            let of_file = config.log.clone().filter(|_| !log_given);
-            log(of_file.as_ref().unwrap_or(&cli.log))?;
+            log(&config.settings.log)?;
             runtime(command::serve::run(config, format))
         }
         command => {
@@ -105,7 +109,10 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
         Command::Bench(command) => command::bench::run(command, format).await,
         Command::Dev(arguments) => command::dev::run(arguments, format).await,
-        Command::Serve(_) | Command::Recover(_) | Command::Completion { .. } => {
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Recover(_)
+        | Command::Completion { .. } => {
             Err(Failure::usage("this command needs no runtime of its own"))
         }
     }

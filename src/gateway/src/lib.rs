@@ -21,6 +21,7 @@ mod server;
 mod waiting;
 mod ws;
 
+pub use http::suggest::nearest as nearest_name;
 pub use options::{Error, GatewayLimits, GatewayOptions};
 pub use server::Gateway;
 pub use waiting::WaitingRoom;

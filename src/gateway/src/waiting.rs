@@ -24,12 +24,13 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Answers on this socket until it is left.
+    /// Answers on these sockets until it is left.
     ///
     /// # Errors
-    /// When there is no thread or the socket is of no use.
-    pub fn open(listener: &TcpListener) -> Result<Self, Error> {
-        let listener = listener.try_clone()?;
+    /// When there is no thread or a socket is of no use.
+    pub fn open(listeners: &[TcpListener]) -> Result<Self, Error> {
+        let listeners =
+            listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         let (started, handle) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("ackord-waiting".to_owned()).spawn(move || {
             actix_rt::System::new().block_on(async move {
@@ -38,9 +39,9 @@ impl WaitingRoom {
                     .workers(1)
                     .worker_max_blocking_threads(1)
                     .max_connections(CONNECTIONS_MAX)
-                    .disable_signals()
-                    .listen(listener);
-                let server = match server {
+                    .disable_signals();
+                let listen = |server: HttpServer<_, _, _, _>, listener| server.listen(listener);
+                let server = match listeners.into_iter().try_fold(server, listen) {
                     Ok(server) => server.run(),
                     // The starter waits for exactly one message, so this cannot block.
                     Err(error) => return drop(started.send(Err(error))),
@@ -88,7 +89,7 @@ mod tests {
     async fn a_node_that_starts_lives_and_tells_everybody_to_come_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let room = WaitingRoom::open(&listener).unwrap();
+        let room = WaitingRoom::open(std::slice::from_ref(&listener)).unwrap();
         let live = reqwest::get(format!("{url}/healthz/live")).await.unwrap();
         assert_eq!(live.status(), 200);
         for path in ["/healthz/ready", "/v1/sites/plant/service", "/v1/cluster"] {

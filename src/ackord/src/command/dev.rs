@@ -18,7 +18,7 @@ use super::dev_cluster;
 use crate::args::Dev;
 use crate::broker::{Parts, Running};
 use crate::child;
-use crate::config::Deployment;
+use crate::config::Settings;
 use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
@@ -109,9 +109,9 @@ pub struct Ready {
 /// Runs the command.
 pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
-    let deployment = Deployment::from_flags(&arguments.limits.limits)?;
+    let settings = Settings::from_flags(&arguments.limits.limits, &arguments.limits.sets)?;
     if let (Some(number), Some(dir)) = (arguments.only, &arguments.data) {
-        return dev_cluster::run_one(&arguments, number, dir, &deployment, interrupt, format).await;
+        return dev_cluster::run_one(&arguments, number, dir, &settings, interrupt, format).await;
     }
     let temporary = match &arguments.data {
         Some(_) => None,
@@ -139,8 +139,8 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let node = data.node();
     let parts = Parts {
         dir: &node,
-        deployment: &deployment,
-        listener,
+        settings: &settings,
+        listeners: vec![listener],
         cluster: None,
         admin_hash: hash(&kept.admin_token),
     };

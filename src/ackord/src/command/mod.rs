@@ -7,6 +7,7 @@ pub mod bench;
 pub mod boiler;
 pub mod boiler_parts;
 pub mod cluster;
+pub mod config;
 pub mod demo;
 pub mod dev;
 pub mod dev_cluster;

@@ -1,11 +1,13 @@
 //! `ackord serve`: a broker as its configuration says, until SIGINT or SIGTERM.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::Serve;
 use crate::broker::{Parts, Running};
-use crate::config::{AdminToken, Config, EXAMPLE};
+use crate::config::{AdminToken, Config, Sources, document};
 use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
@@ -24,29 +26,36 @@ struct Kept {
     admin_hash: Option<String>,
 }
 
-/// Judges the configuration; `None` when there is nothing to run.
-pub fn prepare(arguments: &Serve, format: Format) -> Result<Option<Config>, Failure> {
+/// Judges the configuration; `None` when there is nothing to run. `log` is what `--log` says.
+pub fn prepare(
+    arguments: &Serve,
+    log: Option<&String>,
+    format: Format,
+) -> Result<Option<Config>, Failure> {
     if arguments.example {
         let written = match format {
-            Format::Json => output::json(&json!({"example": EXAMPLE})),
-            Format::Text => output::line(EXAMPLE.trim_end()),
+            Format::Json => output::json(&json!({"example": document::example()})),
+            Format::Text => output::line(document::example().trim_end()),
         };
         written.map_err(|error| output::closed(&error))?;
         return Ok(None);
     }
-    let Some(file) = &arguments.config else {
-        return Err(Failure::usage("--config FILE is needed"));
+    let compat = arguments.compat_version.map(|version| version.to_string());
+    let flags = [("cluster.compat_version", compat), ("log", log.cloned())];
+    let sources = Sources {
+        file: arguments.config.clone(),
+        environment: Sources::variables(),
+        sets: arguments.limits.sets.clone(),
+        limits: arguments.limits.limits.clone(),
+        flags: flags.into_iter().filter_map(|(path, value)| Some((path, value?))).collect(),
     };
-    let mut config = Config::load(file, &arguments.limits.limits)?;
-    if let Some(version) = arguments.compat_version {
-        let Some(cluster) = &mut config.cluster else {
-            return Err(Failure::usage("--compat-version is for a node of a cluster")
-                .hint("the configuration has no [cluster]"));
-        };
-        cluster.set_compat_version(version);
+    let config = Config::load(&sources)?;
+    if arguments.compat_version.is_some() && config.cluster.is_none() {
+        return Err(Failure::usage("--compat-version is for a node of a cluster")
+            .hint("the configuration has no `cluster.listen`"));
     }
     if arguments.check {
-        output::object(format, &json!({"valid": true, "config": file}))?;
+        output::object(format, &json!({"valid": true, "config": arguments.config}))?;
         return Ok(None);
     }
     Ok(Some(config))
@@ -55,12 +64,16 @@ pub fn prepare(arguments: &Serve, format: Format) -> Result<Option<Config>, Fail
 /// Runs the broker.
 pub async fn run(config: Config, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
-    let data = DataDir::open(&config.data)?;
+    let Some(dir) = &config.settings.data else {
+        return Err(Failure::configuration("data: must be given"));
+    };
+    let data = DataDir::open(dir)?;
     let (admin_hash, generated) = admin(&config.admin_token, &data)?;
-    let listener = listen::bind(Wanted::Exactly(config.listen))?;
+    let bind = |address: &SocketAddr| listen::bind(Wanted::Exactly(*address));
+    let listeners = config.settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
     let node = data.node();
-    let (deployment, cluster) = (&config.deployment, config.cluster);
-    let parts = Parts { dir: &node, deployment, listener, cluster, admin_hash };
+    let (settings, cluster) = (&config.settings, config.cluster.clone());
+    let parts = Parts { dir: &node, settings, listeners, cluster, admin_hash };
     let running = tokio::select! {
         running = Running::start(parts) => running?,
         () = interrupt.wait() => return Ok(Exit::Done),

@@ -9,6 +9,7 @@
 mod administration;
 mod brokers;
 mod clusters;
+mod configuration;
 mod demos;
 mod help;
 mod keeping;

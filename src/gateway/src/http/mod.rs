@@ -15,7 +15,7 @@ mod queues;
 mod raise;
 mod sites;
 mod subscriptions;
-mod suggest;
+pub mod suggest;
 mod tokens;
 
 use std::sync::Arc;
