@@ -3,13 +3,12 @@
 //! `Node (log, state) ◀─ Broker (sessions) ◀─ Gateway (HTTP, WebSocket)`; a stop goes the other
 //! way: no new connections, sessions end, the node writes its last checkpoint.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::Broker;
-use ackord_gateway::{Gateway, GatewayOptions, WaitingRoom};
+use ackord_gateway::{Face, Gateway, GatewayOptions, Listener, WaitingRoom};
 use ackord_replica::{Node, PeerOptions, StartError};
 
 use crate::config::Settings;
@@ -26,6 +25,7 @@ pub struct Running {
     gateway: Gateway,
     node: Arc<Node>,
     urls: Vec<String>,
+    admin_urls: Vec<String>,
 }
 
 /// What a broker is started with.
@@ -35,7 +35,7 @@ pub struct Parts<'a> {
     /// What the configuration says.
     pub settings: &'a Settings,
     /// The sockets to serve.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<Listener>,
     /// The cluster that the node belongs to; `None` for a node that is alone.
     pub cluster: Option<PeerOptions>,
     /// SHA-256 of the administrator's token.
@@ -46,7 +46,13 @@ impl Running {
     /// Starts everything; the front answers when this returns.
     pub async fn start(parts: Parts<'_>) -> Result<Self, Failure> {
         let Parts { dir, settings, listeners, cluster, admin_hash } = parts;
-        let urls = listeners.iter().map(url_of).collect::<Result<Vec<_>, _>>()?;
+        let has_endpoints = listeners.iter().any(|listener| listener.face == Face::Endpoints);
+        let (mut urls, mut admin_urls) = (Vec::new(), Vec::new());
+        for listener in &listeners {
+            // A whole socket beside one for endpoints is for the administration.
+            let admin = has_endpoints && listener.face == Face::Whole;
+            if admin { &mut admin_urls } else { &mut urls }.push(url_of(listener)?);
+        }
         let mut options = settings.node.clone();
         options.dir = dir.to_owned();
         options.state_bytes_max = settings.state_bytes_max.unwrap_or_else(memory::half);
@@ -70,6 +76,7 @@ impl Running {
         tokio::spawn(async move { ending.end_left_behind().await });
         let options = GatewayOptions {
             listeners,
+            watch_interval: settings.watch_interval,
             admin_hash,
             workers: workers(settings),
             origins: settings.origins.clone(),
@@ -78,7 +85,7 @@ impl Running {
         };
         room.leave().await;
         let gateway = Gateway::start(broker.clone(), options).map_err(unable)?;
-        Ok(Self { broker, gateway, node, urls })
+        Ok(Self { broker, gateway, node, urls, admin_urls })
     }
 
     /// The sessions and the administration.
@@ -98,20 +105,26 @@ impl Running {
         &self.urls
     }
 
+    /// Addresses for administrators on this machine, where those are others.
+    pub fn admin_urls(&self) -> &[String] {
+        &self.admin_urls
+    }
+
     /// Stops everything in order; the front lets the sessions end before it does.
     pub async fn stop(self) {
-        let Self { broker: _, gateway, node, urls: _ } = self;
+        let Self { broker: _, gateway, node, urls: _, admin_urls: _ } = self;
         gateway.stop().await;
         // A panic in there is reported by the panic hook; there is nothing left to stop.
         let _ = tokio::task::spawn_blocking(move || node.shutdown()).await;
     }
 }
 
-fn url_of(listener: &TcpListener) -> Result<String, Failure> {
-    let address = listener.local_addr().map_err(|error| {
+fn url_of(listener: &Listener) -> Result<String, Failure> {
+    let address = listener.socket.local_addr().map_err(|error| {
         Failure::new(Exit::Configuration, format!("the socket has no address: {error}"))
     })?;
-    Ok(listen::url(address))
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    Ok(listen::url(scheme, address))
 }
 
 /// Threads that serve connections.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::command::dev::Ready;
 use crate::command::dev_cluster::NodeReady;
+use crate::connect;
 use crate::exit::{Exit, Failure};
 
 /// How long a child may take to end when it is asked to.
@@ -46,6 +47,9 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
         "ACKORD_CONFIG",
     ] {
         command.env_remove(name);
+    }
+    if let Some(file) = connect::roots_file() {
+        command.env("ACKORD_CA", file);
     }
     if let Some(filter) = LOG.get() {
         command.env("ACKORD_LOG", filter);

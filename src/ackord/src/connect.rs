@@ -1,12 +1,41 @@
 //! Where the broker is, which site, which token: from flags, environment and files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::args::Connect;
 use crate::exit::Failure;
 
 /// Where a broker is looked for when nothing says otherwise; `ackord dev` listens there.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:4655";
+
+/// What is trusted for `https` and `wss`, where that was said: the file and its text.
+static TRUSTED: OnceLock<(PathBuf, Vec<u8>)> = OnceLock::new();
+
+/// From now on these authorities are trusted, and no others.
+pub fn trust(file: &Path) -> Result<(), Failure> {
+    let unusable = |why: String| {
+        Failure::usage(format!("--ca {}: {why}", file.display()))
+            .hint("a PEM file with the certificates of the authorities to trust")
+    };
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let known = reqwest::Certificate::from_pem_bundle(&pem);
+    if known.map_err(|error| unusable(error.to_string()))?.is_empty() {
+        return Err(unusable("no certificate in it".to_owned()));
+    }
+    TRUSTED.get_or_init(|| (file.to_owned(), pem));
+    Ok(())
+}
+
+/// The authorities that are trusted instead of the web's, PEM.
+pub fn roots() -> Option<&'static [u8]> {
+    TRUSTED.get().map(|(_, pem)| pem.as_slice())
+}
+
+/// The file that they came from.
+pub fn roots_file() -> Option<&'static Path> {
+    TRUSTED.get().map(|(file, _)| file.as_path())
+}
 
 impl Connect {
     /// The addresses of the broker, without trailing slashes.

@@ -61,6 +61,9 @@ fn run() -> Outcome {
     if log_given {
         child::log_as(&cli.log);
     }
+    if let Some(file) = &cli.ca {
+        connect::trust(file)?;
+    }
     match cli.command {
         Command::Completion { shell } => {
             let mut script = Vec::new();

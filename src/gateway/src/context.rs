@@ -4,18 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ackord_agents::Broker;
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::options::GatewayLimits;
+use crate::tls::Tls;
+
+/// What can be changed while the front runs.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// SHA-256 of the node's administration token.
+    pub admin_hash: [u8; 32],
+    /// See [`crate::GatewayOptions::origins`].
+    pub origins: Vec<String>,
+    /// The bounds; those of sockets and of a connection's first request count from the start on.
+    pub limits: GatewayLimits,
+}
 
 /// Shared by all workers.
 pub struct Context {
     pub broker: Broker,
-    pub admin_hash: [u8; 32],
-    pub origins: Vec<String>,
-    pub limits: GatewayLimits,
+    live: ArcSwap<Live>,
+    /// The TLS of the listeners, each once.
+    pub tls: Vec<Arc<Tls>>,
     pub metrics: Metrics,
     /// Cancelled when the front stops: not ready any more, sockets are closed.
     pub stopping: CancellationToken,
@@ -25,29 +38,42 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(
-        broker: Broker,
-        admin_hash: [u8; 32],
-        origins: Vec<String>,
-        limits: GatewayLimits,
-    ) -> Self {
+    pub fn new(broker: Broker, live: Live, tls: Vec<Arc<Tls>>) -> Self {
+        let metrics = Metrics::new();
+        for tls in &tls {
+            metrics.follow(tls);
+        }
         Self {
             broker,
-            admin_hash,
-            origins,
-            limits,
-            metrics: Metrics::new(),
+            live: ArcSwap::from_pointee(live),
+            tls,
+            metrics,
             stopping: CancellationToken::new(),
             sockets: TaskTracker::new(),
             connections: AtomicUsize::new(0),
         }
     }
 
+    /// What can be changed, as it is now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// From now on this counts.
+    pub fn set_live(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// The bounds as they are now.
+    pub fn limits(&self) -> GatewayLimits {
+        self.live.load().limits.clone()
+    }
+
     /// Counts a connection for as long as the guard lives.
     pub fn connected(self: &Arc<Self>) -> ConnectionGuard {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections.inc();
-        ConnectionGuard { context: self.clone(), over: before >= self.limits.connections_max }
+        ConnectionGuard { context: self.clone(), over: before >= self.limits().connections_max }
     }
 }
 

@@ -12,16 +12,22 @@
 //! any sight of the log or the store.
 
 mod context;
+mod control;
 mod convert;
 mod http;
 mod metrics;
 mod options;
 mod route;
 mod server;
+mod stream;
+mod tls;
 mod waiting;
 mod ws;
 
+pub use context::Live;
+pub use control::{Control, FileReport};
 pub use http::suggest::nearest as nearest_name;
-pub use options::{Error, GatewayLimits, GatewayOptions};
+pub use options::{Error, Face, GatewayLimits, GatewayOptions, Listener};
 pub use server::Gateway;
+pub use tls::{Tls, TlsFiles, TlsLimits};
 pub use waiting::WaitingRoom;

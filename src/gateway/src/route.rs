@@ -5,6 +5,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::options::Face;
+
 /// A list of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
@@ -135,6 +137,40 @@ impl Route {
             ["events", event] => Self::Raise { site, event: own(event) },
             _ => return None,
         })
+    }
+
+    /// Whether a socket of this face serves it. Beside a socket for the administration, endpoints
+    /// find what they need to raise and receive, and nothing else.
+    pub fn is_on(&self, face: Face) -> bool {
+        match (face, self) {
+            (Face::Whole, _)
+            | (
+                Face::Endpoints,
+                Self::Live | Self::Ready | Self::Raise { .. } | Self::Socket { .. },
+            ) => true,
+            (
+                Face::Endpoints,
+                Self::Metrics
+                | Self::Cluster
+                | Self::Compare
+                | Self::Backup { .. }
+                | Self::Restore { .. }
+                | Self::NodeState { .. }
+                | Self::Sites
+                | Self::Site { .. }
+                | Self::Structure { .. }
+                | Self::List { .. }
+                | Self::Service { .. }
+                | Self::ApplyDeclared { .. }
+                | Self::Client { .. }
+                | Self::User { .. }
+                | Self::Token { .. }
+                | Self::Queue { .. }
+                | Self::ClientSubscriptions { .. }
+                | Self::Subscription { .. }
+                | Self::Seek { .. },
+            ) => false,
+        }
     }
 
     /// The methods it has. `HEAD` goes with `GET`.

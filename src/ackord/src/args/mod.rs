@@ -42,6 +42,10 @@ pub struct Cli {
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
+    /// Trust the certificates of this file (PEM) for https and wss, instead of the web's authorities
+    #[arg(long, global = true, env = "ACKORD_CA", value_name = "FILE", display_order = 902)]
+    pub ca: Option<PathBuf>,
+
     /// What to log on standard error, for instance `info` or `ackord_agents=debug`
     #[arg(
         long,

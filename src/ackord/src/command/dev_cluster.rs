@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
+use ackord_gateway::Listener;
 use ackord_replica::PeerOptions;
 use serde::{Deserialize, Serialize};
 
@@ -205,7 +206,7 @@ pub(super) async fn run_one(
     let parts = Parts {
         dir: &node,
         settings,
-        listeners: vec![listener],
+        listeners: vec![Listener::plain(listener)],
         cluster: Some(PeerOptions { initial, ..PeerOptions::new(place.peers) }),
         admin_hash: hash(&kept.admin_token),
     };

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ackord_gateway::{Face, Listener};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -69,8 +70,7 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     };
     let data = DataDir::open(dir)?;
     let (admin_hash, generated) = admin(&config.admin_token, &data)?;
-    let bind = |address: &SocketAddr| listen::bind(Wanted::Exactly(*address));
-    let listeners = config.settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
+    let listeners = listeners(&config)?;
     let node = data.node();
     let (settings, cluster) = (&config.settings, config.cluster.clone());
     let parts = Parts { dir: &node, settings, listeners, cluster, admin_hash };
@@ -87,6 +87,9 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     let printed = match format {
         Format::Json => {
             let mut ready = json!({"urls": running.urls(), "pids": [std::process::id()]});
+            if !running.admin_urls().is_empty() {
+                ready["admin_urls"] = json!(running.admin_urls());
+            }
             if let Some(token) = &generated {
                 ready["admin_token"] = json!(token);
             }
@@ -103,6 +106,23 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     running.stop().await;
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// The sockets of the configuration, bound.
+fn listeners(config: &Config) -> Result<Vec<Listener>, Failure> {
+    let settings = &config.settings;
+    let bind = |addresses: &[SocketAddr], face: Face, plain: bool| {
+        let tls = config.tls.clone().filter(|_| !plain);
+        let bound = addresses.iter().map(|address| {
+            let socket = listen::bind(Wanted::Exactly(*address))?;
+            Ok(Listener { socket, face, tls: tls.clone() })
+        });
+        bound.collect::<Result<Vec<_>, Failure>>()
+    };
+    let face = if settings.admin_listen.is_empty() { Face::Whole } else { Face::Endpoints };
+    let mut listeners = bind(&settings.listen, face, settings.listen_plain)?;
+    listeners.extend(bind(&settings.admin_listen, Face::Whole, settings.admin_listen_plain)?);
+    Ok(listeners)
 }
 
 /// The hash to compare with, and the token where it was just made.

@@ -3,9 +3,12 @@
 //! Invariant: everything that is wrong is told at once, and what is wrong changes nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use ackord_gateway::{Tls, TlsFiles};
 use ackord_replica::{PeerOptions, PeerTls};
 
 use super::settings::Settings;
@@ -37,6 +40,8 @@ pub struct Config {
     pub admin_token: AdminToken,
     /// The cluster that the node belongs to.
     pub cluster: Option<PeerOptions>,
+    /// The TLS of the front.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Config {
@@ -65,9 +70,14 @@ impl Config {
             AdminToken::Generated
         });
         let cluster = cluster(&gathered.settings, &mut problems);
+        let tls = tls(&gathered.settings, warnings).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        crossing(&gathered.settings, &mut problems);
         let Gathered { settings, origins, problems: _ } = gathered;
         fail(Exit::Configuration, problems)?;
-        Ok(Self { settings, origins, admin_token, cluster })
+        Ok(Self { settings, origins, admin_token, cluster, tls })
     }
 }
 
@@ -130,6 +140,48 @@ fn together(settings: &Settings, problems: &mut Vec<String>) {
         ("twice limits.log_file_bytes", node.log_file_bytes.saturating_mul(2)),
         ("limits.log_purge_bytes", node.log_purge_bytes),
     ]);
+}
+
+impl Settings {
+    /// The files of the front's certificate.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_certificate.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { certificate, key })
+    }
+}
+
+fn tls(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Arc<Tls>>, String> {
+    let Some(files) = settings.tls_files() else {
+        return match (&settings.tls_certificate, &settings.tls_key) {
+            (None, None) => Ok(None),
+            (_, _) => Err("tls: needs certificate and key".to_owned()),
+        };
+    };
+    if settings.listen_plain && (settings.admin_listen.is_empty() || settings.admin_listen_plain) {
+        return Err("tls: nothing uses the certificate: listen_plain is set".to_owned());
+    }
+    warn_if_open(&files.key, "is tls.key", warnings);
+    let loaded = Tls::load(files, settings.tls.clone());
+    loaded.map(|tls| Some(Arc::new(tls))).map_err(|error| format!("tls: {error}"))
+}
+
+/// What crosses machines is encrypted, unless somebody says that something else sees to that.
+fn crossing(settings: &Settings, problems: &mut Vec<String>) {
+    if settings.tls_files().is_some() {
+        return;
+    }
+    for (key, addresses, plain) in [
+        ("listen", &settings.listen, settings.listen_plain),
+        ("admin.listen", &settings.admin_listen, settings.admin_listen_plain),
+    ] {
+        let crosses = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        if let (Some(address), false) = (addresses.iter().find(crosses), plain) {
+            problems.push(format!(
+                "{key} = {address}: crosses machines without TLS: give tls.certificate and tls.key, \
+                 or set {key}_plain = true where something else encrypts"
+            ));
+        }
+    }
 }
 
 /// The token, from whichever of its two keys wins.
@@ -197,6 +249,9 @@ fn cluster(settings: &Settings, problems: &mut Vec<String>) -> Option<PeerOption
             None
         }
     };
+    if let Some(Err(error)) = peers_tls.as_ref().map(PeerTls::check) {
+        problems.push(format!("cluster.tls: {error}"));
+    }
     let cluster = &settings.cluster;
     let Some(listen) = settings.cluster_listen else {
         if !cluster.initial.is_empty() || !cluster.join.is_empty() {
@@ -246,6 +301,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_crosses_machines_in_the_clear_unless_somebody_says_so() {
+        let check = |text: &str, wanted: Option<&str>| {
+            let (judged, _) = judged(&format!("data = 'd'\n{text}\n"), &[]);
+            match (judged, wanted) {
+                (Ok(_), None) => {}
+                (Err(failure), Some(wanted)) => {
+                    assert!(failure.message.contains(wanted), "{failure}");
+                }
+                (Ok(_), Some(wanted)) => panic!("{text} was taken: {wanted}"),
+                (Err(failure), None) => panic!("{text}: {failure}"),
+            }
+        };
+        check("listen = '127.0.0.1:1'", None);
+        check("listen = ['127.3.2.1:1', '[::1]:1', '[::ffff:127.0.0.1]:1']", None);
+        check("listen = '0.0.0.0:1'", Some("listen = 0.0.0.0:1: crosses machines without TLS"));
+        check("listen = ['127.0.0.1:1', '[::]:1']", Some("or set listen_plain = true"));
+        check("listen = '0.0.0.0:1'\nlisten_plain = true", None);
+        check("[admin]\nlisten = '10.0.0.1:1'", Some("or set admin.listen_plain = true"));
+        check("[admin]\nlisten = '10.0.0.1:1'\nlisten_plain = true", None);
+        check("[tls]\ncertificate = 'c'", Some("tls: needs certificate and key"));
+        let files = "[tls]\ncertificate = '/nowhere/c'\nkey = '/nowhere/k'";
+        check(files, Some("tls: /nowhere/c"));
+        check(&format!("listen_plain = true\n{files}"), Some("nothing uses the certificate"));
+    }
+
+    #[test]
     fn a_node_of_a_cluster_has_an_address_and_all_of_its_certificates() {
         let check = |text: &str, wanted: &str| {
             let (judged, _) = judged(&format!("data = 'd'\n[cluster]\n{text}\n"), &[]);
@@ -254,6 +335,8 @@ mod tests {
         };
         check("initial = ['a:1']", "cluster.listen: must be given");
         check("listen = '127.0.0.1:0'\ntls.key = 'k'", "cluster.tls: needs");
+        let files = "tls = {authority = '/nowhere', certificate = '/nowhere', key = '/nowhere'}";
+        check(&format!("listen = '127.0.0.1:0'\n{files}"), "cluster.tls: /nowhere");
         let listening = "data = 'd'\n[cluster]\nlisten = '127.0.0.1:0'\nzone = 'z'\n";
         let (judged, _) = judged(listening, &[]);
         assert!(judged.is_ok_and(|config| config.cluster.is_some_and(|peers| peers.zone == "z")));

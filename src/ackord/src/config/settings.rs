@@ -5,9 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ackord_agents::BrokerOptions;
-use ackord_gateway::GatewayLimits;
+use ackord_gateway::{GatewayLimits, GatewayOptions, TlsLimits};
 use ackord_replica::{NodeOptions, PeerOptions};
 
 use crate::listen;
@@ -30,6 +31,14 @@ pub struct Settings {
     pub admin_listen: Vec<SocketAddr>,
     /// Whether `admin.listen` may cross machines without TLS.
     pub admin_listen_plain: bool,
+    /// The certificate of the front.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// The bounds of handshakes.
+    pub tls: TlsLimits,
+    /// How often certificates and keys are looked at.
+    pub watch_interval: Duration,
     /// Threads that serve connections; none for one per processor.
     pub workers: Option<u64>,
     /// The administrator's token.
@@ -78,6 +87,10 @@ impl Default for Settings {
             listen_plain: false,
             admin_listen: Vec::new(),
             admin_listen_plain: false,
+            tls_certificate: None,
+            tls_key: None,
+            tls: TlsLimits::default(),
+            watch_interval: GatewayOptions::default().watch_interval,
             workers: None,
             admin_token: None,
             admin_token_file: None,

@@ -46,6 +46,13 @@ pub static SECTIONS: &[Section] = &[
         keys: ADMIN,
     },
     Section {
+        name: "tls",
+        doc: "TLS of `listen` and `admin.listen`, versions 1.2 and 1.3. The files are looked at from time \
+              to time; a changed certificate is used for new connections, one that cannot be used is \
+              not.",
+        keys: TLS,
+    },
+    Section {
         name: "limits",
         doc: "The limits of the deployment; `--limit NAME=VALUE` sets them too. Those that count at \
               a reload are replicated: the leader of a partition brings its own to all replicas, so \
@@ -148,6 +155,37 @@ static ADMIN: &[Key] = &[
         Truth(|s| &mut s.admin_listen_plain),
         "Serve `admin.listen` without TLS although it is no loopback address.",
     ),
+];
+
+static TLS: &[Key] = &[
+    Key::new(
+        "tls.certificate",
+        Path(|s| &mut s.tls_certificate),
+        "The certificate and what leads from it to its authority, PEM. Having one at all or not takes a restart.",
+    )
+    .live()
+    .like("\"/etc/ackord/front.pem\""),
+    Key::new("tls.key", Path(|s| &mut s.tls_key), "Its private key, PEM.")
+        .live()
+        .like("\"/etc/ackord/front-key.pem\""),
+    Key::new(
+        "tls.handshake_deadline_ms",
+        Millis(|s| &mut s.tls.handshake_deadline),
+        "Until a handshake is done.",
+    )
+    .within(100, 60 * SECOND),
+    Key::new(
+        "tls.handshakes_max",
+        Usize(|s| &mut s.tls.handshakes_max),
+        "Handshakes that may go on at the same time; one more is dropped.",
+    )
+    .within(1, 1_000_000),
+    Key::new(
+        "tls.watch_interval_ms",
+        Millis(|s| &mut s.watch_interval),
+        "How often the files of certificates, keys and key sets are looked at, also those of `cluster.tls`.",
+    )
+    .within(100, HOUR),
 ];
 
 static LIMITS: &[Key] = &[

@@ -102,7 +102,7 @@ impl Allowed<'_> {
 
     /// The body, as far as the limits of the front allow.
     pub async fn bytes(&mut self) -> Result<web::Bytes, Problem> {
-        let limits = &self.context.limits;
+        let limits = self.context.limits();
         let limits =
             BodyLimits { bytes_max: limits.body_bytes_max, deadline: limits.body_deadline };
         let announced =
@@ -201,7 +201,8 @@ where
             }
         }
     };
-    tokio::time::timeout(context.limits.read_deadline, trying).await.map_err(|_| {
+    let deadline = context.limits().read_deadline;
+    tokio::time::timeout(deadline, trying).await.map_err(|_| {
         let detail = "the state cannot be confirmed now; `?consistency=local` reads it unconfirmed";
         Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S)
     })

@@ -26,6 +26,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::context::{ConnectionGuard, Context};
+use crate::options::Face;
 use crate::route::{List, Route};
 use answer::{Answer, refuse};
 use exchange::Exchange;
@@ -36,11 +37,13 @@ pub const RETRY_AFTER_S: u32 = 1;
 /// Answers one request that is not an upgrade.
 pub async fn handle(
     context: Arc<Context>,
+    face: Face,
     request: HttpRequest,
     mut payload: web::Payload,
 ) -> HttpResponse {
     let started = Instant::now();
-    let route = Route::parse(request.path());
+    // What another socket serves is not here.
+    let route = Route::parse(request.path()).filter(|route| route.is_on(face));
     let label = route.as_ref().map_or("none", Route::label);
     let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
     let mut response = match &route {
@@ -72,7 +75,7 @@ pub async fn handle(
 
 /// The node has as many connections as it may.
 pub fn too_many_connections(context: &Context) -> Problem {
-    let max = context.limits.connections_max;
+    let max = context.limits().connections_max;
     Problem::new(Code::Busy, format!("this node has its {max} connections"))
         .retry_after(RETRY_AFTER_S)
 }

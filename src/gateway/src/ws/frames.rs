@@ -38,7 +38,7 @@ pub struct Frames {
 impl Frames {
     /// `input` was read before the upgrade.
     pub fn new(context: Arc<Context>, link: Rc<Link>, codec: Codec, input: &[u8]) -> Self {
-        let decoder = Decoder::new(context.limits.frame_bytes_max);
+        let decoder = Decoder::new(context.limits().frame_bytes_max);
         Self { context, link, codec, decoder, input: BytesMut::from(input) }
     }
 
@@ -51,7 +51,7 @@ impl Frames {
     fn violation(&self, violation: &Violation) -> Poll<Option<Inbound>> {
         let (code, detail) = match violation {
             Violation::TooLarge => {
-                let max = self.context.limits.frame_bytes_max;
+                let max = self.context.limits().frame_bytes_max;
                 (Code::TooLarge, format!("a frame has at most {max} bytes"))
             }
             Violation::Malformed(what) => (Code::ProtocolViolation, (*what).to_owned()),

@@ -7,7 +7,6 @@ use ackord_agents::{Connection, outbox};
 use ackord_machine::site::SiteName;
 use actix_codec::Framed;
 use actix_http::{Extensions, Request, h1};
-use actix_rt::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -20,14 +19,11 @@ use crate::http::answer::refuse_raw;
 use crate::http::too_many_connections;
 use crate::metrics::close_label;
 use crate::route::{Endpoint, Route};
+use crate::stream::Stream;
 
 /// Answers an upgrade request. The session of whoever is let in gets a task of its own, and that
 /// of the HTTP connection, several times as large, ends.
-pub async fn upgrade(
-    context: Arc<Context>,
-    request: Request,
-    framed: Framed<TcpStream, h1::Codec>,
-) {
+pub async fn upgrade(context: Arc<Context>, request: Request, framed: Framed<Stream, h1::Codec>) {
     let mut request = request;
     // Counts the connection for as long as it is served here.
     let connection = request.take_conn_data();
@@ -59,7 +55,12 @@ pub async fn upgrade(
         Ok(admitted) => {
             context.metrics.answered(label, 101);
             head.extend_from_slice(&switching(&admitted));
-            let written = timeout(context.limits.write_deadline, socket.write_all(&head)).await;
+            let writing = async {
+                socket.write_all(&head).await?;
+                socket.flush().await
+            };
+            let deadline = context.limits().write_deadline;
+            let written = timeout(deadline, writing).await;
             if matches!(written, Ok(Ok(()))) {
                 let tracked = context.sockets.clone();
                 let session = serve(context, admitted, socket, &input, peer, connection);
@@ -71,7 +72,7 @@ pub async fn upgrade(
 
 /// The socket, what was read from it behind the request, and what is still to be written. The
 /// buffers of the HTTP connection, several KiB each, end here.
-fn unframe(framed: Framed<TcpStream, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>) {
+fn unframe(framed: Framed<Stream, h1::Codec>) -> (Stream, Vec<u8>, Vec<u8>) {
     let parts = framed.into_parts();
     (parts.io, parts.read_buf.to_vec(), parts.write_buf.to_vec())
 }
@@ -80,7 +81,7 @@ fn unframe(framed: Framed<TcpStream, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>
 fn serve(
     context: Arc<Context>,
     admitted: Admitted,
-    socket: TcpStream,
+    socket: Stream,
     input: &[u8],
     peer: String,
     counted: Option<Rc<Extensions>>,
@@ -92,7 +93,7 @@ fn serve(
     }
     let link = Rc::new(Link::new(socket));
     let frames = Frames::new(context.clone(), link.clone(), codec, input);
-    let (said, outbox) = outbox(context.limits.outbox_messages);
+    let (said, outbox) = outbox(context.limits().outbox_messages);
     let connection = Connection {
         site: SiteName::from(site),
         principal,
@@ -133,7 +134,7 @@ fn switching(admitted: &Admitted) -> Vec<u8> {
 }
 
 /// Writes a refusal and waits, not long, for the peer to have read it.
-async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
+async fn refuse(context: &Context, socket: &mut Stream, response: &[u8]) {
     let telling = async {
         socket.write_all(response).await?;
         socket.shutdown().await?;
@@ -142,5 +143,6 @@ async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
         std::io::Result::Ok(())
     };
     // The peer may be gone already: there is nobody left to tell.
-    let _ = timeout(context.limits.close_deadline, telling).await;
+    let deadline = context.limits().close_deadline;
+    let _ = timeout(deadline, telling).await;
 }

@@ -72,6 +72,13 @@ impl Running {
     }
 
     pub async fn start_with(limits: GatewayLimits, options: BrokerOptions) -> Self {
+        let listen = vec!["127.0.0.1:0".parse().unwrap()];
+        Self::start_front(options, GatewayOptions { listen, limits, ..GatewayOptions::default() })
+            .await
+    }
+
+    /// With a front of these options; requests go to its first socket.
+    pub async fn start_front(options: BrokerOptions, front: GatewayOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut node_options = NodeOptions::new(dir.path());
         node_options.partitions = 2;
@@ -81,12 +88,7 @@ impl Running {
         let broker = Broker::new(node.clone(), options);
         let gateway = Gateway::start(
             broker.clone(),
-            GatewayOptions {
-                listen: vec!["127.0.0.1:0".parse().unwrap()],
-                admin_hash: sha2::Sha256::digest(ADMIN).into(),
-                limits,
-                ..GatewayOptions::default()
-            },
+            GatewayOptions { admin_hash: sha2::Sha256::digest(ADMIN).into(), ..front },
         )
         .unwrap();
         let base = format!("http://{}", gateway.addresses()[0]);
