@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::Broker;
-use ackord_gateway::{Face, Gateway, GatewayOptions, Listener, WaitingRoom};
+use ackord_gateway::{Face, Gateway, GatewayOptions, Issuer, Listener, WaitingRoom};
 use ackord_replica::{Node, PeerOptions, StartError};
 
 use crate::config::Settings;
@@ -36,6 +36,8 @@ pub struct Parts<'a> {
     pub settings: &'a Settings,
     /// The sockets to serve.
     pub listeners: Vec<Listener>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
     /// The cluster that the node belongs to; `None` for a node that is alone.
     pub cluster: Option<PeerOptions>,
     /// SHA-256 of the administrator's token.
@@ -45,7 +47,7 @@ pub struct Parts<'a> {
 impl Running {
     /// Starts everything; the front answers when this returns.
     pub async fn start(parts: Parts<'_>) -> Result<Self, Failure> {
-        let Parts { dir, settings, listeners, cluster, admin_hash } = parts;
+        let Parts { dir, settings, listeners, issuers, cluster, admin_hash } = parts;
         let has_endpoints = listeners.iter().any(|listener| listener.face == Face::Endpoints);
         let (mut urls, mut admin_urls) = (Vec::new(), Vec::new());
         for listener in &listeners {
@@ -80,6 +82,7 @@ impl Running {
             admin_hash,
             workers: workers(settings),
             origins: settings.origins.clone(),
+            issuers,
             limits: settings.front.clone(),
             ..GatewayOptions::default()
         };

@@ -60,6 +60,18 @@ impl Connect {
         token(self.token.as_deref(), self.token_file.as_deref())
     }
 
+    /// The file that holds the token, where it comes from one: it may be renewed there.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        match (&self.token, &self.token_file) {
+            (Some(_), _) => None,
+            (None, Some(file)) => Some(file.clone()),
+            (None, None) => variable("ACKORD_TOKEN")
+                .is_none()
+                .then(|| variable("ACKORD_TOKEN_FILE"))?
+                .map(Into::into),
+        }
+    }
+
     /// The token; needed.
     pub fn token(&self) -> Result<String, Failure> {
         self.token_maybe()?.ok_or_else(|| {
@@ -97,11 +109,19 @@ pub fn token(flag: Option<&str>, file: Option<&Path>) -> Result<Option<String>, 
     if let Some(file) = file {
         return read_token(file).map(Some);
     }
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(token) = variable("ACKORD_TOKEN") {
         return Ok(Some(token.trim().to_owned()));
     }
     variable("ACKORD_TOKEN_FILE").map(|file| read_token(Path::new(&file))).transpose()
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Asks this file for a token, now and whenever an endpoint connects.
+pub fn renewed(file: PathBuf) -> impl Fn() -> Option<String> + Send + Sync {
+    move || read_token(&file).ok()
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {

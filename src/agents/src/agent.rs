@@ -307,6 +307,10 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
         {
             self.session.close(CloseReason::IdleTimeout, detail, &mut out);
         }
+        if marks.time && self.shell.has_expired() {
+            let detail = "the token has expired: connect again with a new one";
+            self.session.close(CloseReason::CredentialsExpired, detail, &mut out);
+        }
         let session = &mut self.session;
         if !marks.wakes.is_empty() || marks.time {
             self.shell.look(|view| {

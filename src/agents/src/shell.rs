@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ackord_machine::session::{Keepalive, KeepaliveAct, View};
 use ackord_machine::site::SiteName;
@@ -56,6 +57,12 @@ enum Patience {
     Alive(Keepalive),
 }
 
+/// Milliseconds of Unix time.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// See the head of this file.
 pub(crate) struct Shell {
     pub broker: Arc<Inner>,
@@ -71,6 +78,8 @@ pub(crate) struct Shell {
     pub peer: Box<str>,
     keepalive_s: u32,
     patience: Patience,
+    /// When the credentials end, milliseconds of Unix time.
+    expires_ms: Option<u64>,
     pub outbox: Outbox,
     _counted: Counted,
 }
@@ -78,7 +87,8 @@ pub(crate) struct Shell {
 impl Shell {
     pub fn new(setup: AgentSetup, notice: Rc<Notice>) -> Self {
         let AgentSetup { broker, arbiter, partition, connection, who, counted } = setup;
-        let Connection { site, codec, outbox, peer, principal: _, token: _ } = connection;
+        let Connection { site, codec, outbox, peer, expires_ms, principal: _, token: _ } =
+            connection;
         let index = arbiter.index(&partition);
         let id = arbiter.next_session();
         index.borrow_mut().enter(&site, id, &who, &notice);
@@ -89,6 +99,7 @@ impl Shell {
             outcomes: Outcomes::default(),
             keepalive_s: broker.options.keepalive_s_default,
             patience: Patience::Hello(broker.now_ms() + hello_ms),
+            expires_ms,
             broker,
             arbiter,
             partition,
@@ -155,13 +166,21 @@ impl Shell {
         }
     }
 
-    /// Sets the session's timer to its own deadline or the end of patience.
+    /// Whether the credentials are over. The wall clock says so: it may be set meanwhile.
+    pub fn has_expired(&self) -> bool {
+        self.expires_ms.is_some_and(|expires_ms| expires_ms <= unix_ms())
+    }
+
+    /// Sets the session's timer to its own deadline, the end of patience or of the credentials.
     pub fn arm(&self, deadline_ms: Option<u64>) {
         let patience_ms = match &self.patience {
             Patience::Hello(deadline_ms) => *deadline_ms,
             Patience::Alive(keepalive) => keepalive.deadline(),
         };
-        let deadline_ms = deadline_ms.map_or(patience_ms, |at| at.min(patience_ms));
+        let left_ms = self.expires_ms.map(|expires_ms| expires_ms.saturating_sub(unix_ms()));
+        // A clock that is behind by a little finds nothing due and looks again.
+        let over_ms = left_ms.map(|left_ms| self.broker.now_ms().saturating_add(left_ms.max(1)));
+        let deadline_ms = [deadline_ms, over_ms].into_iter().flatten().fold(patience_ms, u64::min);
         self.arbiter.timers.arm(&self.notice, deadline_ms);
     }
 

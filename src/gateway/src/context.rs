@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::identity::issuer::Issuer;
 use crate::metrics::Metrics;
 use crate::options::GatewayLimits;
 use crate::tls::Tls;
@@ -19,6 +20,8 @@ pub struct Live {
     pub admin_hash: [u8; 32],
     /// See [`crate::GatewayOptions::origins`].
     pub origins: Vec<String>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
     /// The bounds; those of sockets and of a connection's first request count from the start on.
     pub limits: GatewayLimits,
 }

@@ -22,7 +22,7 @@ pub struct Control {
 /// What became of files that were looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// What they are: `tls`, `cluster.tls`.
+    /// What they are: `tls`, `cluster.tls`, `jwt`.
     pub file: &'static str,
     /// What was found.
     pub refreshed: Refreshed,
@@ -75,7 +75,9 @@ fn watch(context: &Weak<Context>, interval: Duration) {
 fn refresh(context: &Context) -> Vec<FileReport> {
     let front = context.tls.iter().map(|tls| ("tls", tls.refresh()));
     let peers = context.broker.node().refresh_certificates();
-    let looked = front.chain(peers.map(|peers| ("cluster.tls", peers)));
+    let live = context.live();
+    let issuers = live.issuers.iter().map(|issuer| ("jwt", issuer.refresh()));
+    let looked = front.chain(peers.map(|peers| ("cluster.tls", peers))).chain(issuers);
     let reports = looked.map(|(file, refreshed)| FileReport { file, refreshed });
     let reports: Vec<FileReport> = reports.collect();
     for FileReport { file, refreshed } in &reports {

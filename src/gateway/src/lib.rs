@@ -15,6 +15,7 @@ mod context;
 mod control;
 mod convert;
 mod http;
+mod identity;
 mod metrics;
 mod options;
 mod route;
@@ -27,6 +28,10 @@ mod ws;
 pub use context::Live;
 pub use control::{Control, FileReport};
 pub use http::suggest::nearest as nearest_name;
+pub use identity::issuer::{
+    Issuer, IssuerOptions, KeyFile, LEEWAY_S_DEFAULT, LEEWAY_S_MAX, ROLE_CLAIM_DEFAULT,
+    SITE_CLAIM_DEFAULT,
+};
 pub use options::{Error, Face, GatewayLimits, GatewayOptions, Listener};
 pub use server::Gateway;
 pub use tls::{Tls, TlsFiles, TlsLimits};

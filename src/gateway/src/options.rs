@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ackord_wire::limits::FRAME_BYTES_MAX;
 
+use crate::identity::issuer::Issuer;
 use crate::tls::Tls;
 
 /// How a [`crate::Gateway`] listens and whom it trusts.
@@ -24,6 +25,8 @@ pub struct GatewayOptions {
     /// Origins (`https://host[:port]`) whose pages may open WebSockets, beside the page's own
     /// host. Requests without an `Origin` are not from a page.
     pub origins: Vec<String>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
     /// The bounds.
     pub limits: GatewayLimits,
 }
@@ -134,6 +137,7 @@ impl Default for GatewayOptions {
             admin_hash: [0; 32],
             workers: 2,
             origins: Vec::new(),
+            issuers: Vec::new(),
             limits: GatewayLimits::default(),
         }
     }
@@ -156,6 +160,9 @@ pub enum Error {
     /// A certificate or its key cannot be used.
     #[error("{0}")]
     Certificate(ackord_tls::Error),
+    /// An issuer of JWTs cannot be believed as it is configured.
+    #[error("jwt: {0}")]
+    Issuer(String),
     /// The server's thread cannot run.
     #[error("cannot run the server: {0}")]
     Server(#[from] std::io::Error),
@@ -166,7 +173,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Listen { .. } | Self::Server(_) => true,
-            Self::NoAddress | Self::Certificate(_) => false,
+            Self::NoAddress | Self::Certificate(_) | Self::Issuer(_) => false,
         }
     }
 }

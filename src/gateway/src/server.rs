@@ -46,6 +46,7 @@ impl Gateway {
             admin_hash,
             workers,
             origins,
+            issuers,
             limits,
         } = options;
         for address in listen {
@@ -58,7 +59,7 @@ impl Gateway {
         }
         let addresses =
             listeners.iter().map(|at| at.socket.local_addr()).collect::<Result<Vec<_>, _>>()?;
-        let live = Live { admin_hash, origins, limits: limits.raised() };
+        let live = Live { admin_hash, origins, issuers, limits: limits.raised() };
         let context = Arc::new(Context::new(broker, live, distinct(&listeners)));
         let control = Control::new(context.clone());
         let (started, handle) = std::sync::mpsc::sync_channel(1);

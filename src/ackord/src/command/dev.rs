@@ -143,6 +143,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
         dir: &node,
         settings: &settings,
         listeners: vec![Listener::plain(listener)],
+        issuers: Vec::new(),
         cluster: None,
         admin_hash: hash(&kept.admin_token),
     };

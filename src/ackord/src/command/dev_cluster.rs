@@ -207,6 +207,7 @@ pub(super) async fn run_one(
         dir: &node,
         settings,
         listeners: vec![Listener::plain(listener)],
+        issuers: Vec::new(),
         cluster: Some(PeerOptions { initial, ..PeerOptions::new(place.peers) }),
         admin_hash: hash(&kept.admin_token),
     };

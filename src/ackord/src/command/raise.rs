@@ -383,6 +383,9 @@ async fn start(arguments: &Raise, seen: Arc<Seen>) -> Result<ServiceEndpoint, Fa
     for url in connect.urls()? {
         builder = builder.url(url);
     }
+    if let Some(file) = connect.token_file() {
+        builder = builder.token_from(connect::renewed(file));
+    }
     if let Some(roots) = connect::roots() {
         builder = builder.tls_roots_pem(roots);
     }

@@ -73,7 +73,8 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     let listeners = listeners(&config)?;
     let node = data.node();
     let (settings, cluster) = (&config.settings, config.cluster.clone());
-    let parts = Parts { dir: &node, settings, listeners, cluster, admin_hash };
+    let issuers = config.issuers.clone();
+    let parts = Parts { dir: &node, settings, listeners, issuers, cluster, admin_hash };
     let running = tokio::select! {
         running = Running::start(parts) => running?,
         () = interrupt.wait() => return Ok(Exit::Done),

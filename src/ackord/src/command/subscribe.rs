@@ -290,6 +290,9 @@ async fn start(arguments: &Subscribe, shared: &Arc<Shared>) -> Result<ClientEndp
     for url in connect.urls()? {
         builder = builder.url(url);
     }
+    if let Some(file) = connect.token_file().filter(|_| !stateless) {
+        builder = builder.token_from(connect::renewed(file));
+    }
     if let Some(roots) = connect::roots() {
         builder = builder.tls_roots_pem(roots);
     }

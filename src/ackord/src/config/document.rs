@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use ackord_gateway::LEEWAY_S_MAX;
 use serde_json::{Map, Value as Json, json};
 
+use super::issuers::{FIELDS, ISSUERS_MAX, Kind};
 use super::judge::Config;
 use super::key::{Change, Key, Type, Value};
 use super::settings::Settings;
@@ -37,6 +39,10 @@ pub fn example() -> String {
             out.push('\n');
             comment(section.doc, &mut out);
             // Writing to a text cannot fail, here and below.
+            if section.name == "jwt" {
+                issuer_example(&mut out);
+                continue;
+            }
             let _ = writeln!(out, "[{}]", section.name);
         }
         for key in section.keys {
@@ -53,6 +59,23 @@ pub fn example() -> String {
         }
     }
     out
+}
+
+/// A table of `jwt`, commented out: it has no defaults that could be shown.
+fn issuer_example(out: &mut String) {
+    out.push_str("# [[jwt]]\n");
+    for field in FIELDS {
+        comment(field.doc, out);
+        let value = match field.name {
+            "issuer" => "\"https://login.example\"",
+            "audience" => "[\"ackord\"]",
+            "algorithms" => "[\"EdDSA\", \"ES256\", \"RS256\"]",
+            "jwks_file" => "\"/etc/ackord/jwks.json\"",
+            "secret_file" => "\"/run/secrets/ackord-jwt\"",
+            _ => field.default.unwrap_or_default(),
+        };
+        let _ = writeln!(out, "# {} = {value}", field.name);
+    }
 }
 
 /// The name of a key inside its table.
@@ -114,6 +137,9 @@ pub fn page() -> String {
                 key.doc,
             );
         }
+        if section.name == "jwt" {
+            issuer_rows(&mut out);
+        }
     }
     let _ = write!(
         out,
@@ -121,6 +147,19 @@ pub fn page() -> String {
         example()
     );
     out
+}
+
+fn issuer_rows(out: &mut String) {
+    for field in FIELDS {
+        let value = match field.kind {
+            Kind::Text => "text",
+            Kind::Texts => "list of texts",
+            Kind::Seconds => "seconds",
+        };
+        let default = field.default.map_or("none".to_owned(), |default| format!("`{default}`"));
+        let (name, doc) = (field.name, field.doc);
+        let _ = writeln!(out, "| `{name}` | {value} | {default} | reload | {doc} |");
+    }
 }
 
 fn value_words(key: &Key) -> String {
@@ -132,6 +171,7 @@ fn value_words(key: &Key) -> String {
         (Type::Text, ..) if key.secret => "text, secret".to_owned(),
         (Type::Text, ..) => "text".to_owned(),
         (Type::Texts, ..) => "list of texts".to_owned(),
+        (Type::Issuers, ..) => "tables".to_owned(),
     }
 }
 
@@ -157,7 +197,8 @@ pub fn schema() -> Json {
     for key in table::keys() {
         insert(&mut root, key.path, key_schema(key));
     }
-    for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
+    let tables = |section: &&table::Section| !matches!(section.name, "" | "jwt");
+    for section in SECTIONS.iter().filter(tables) {
         root["properties"][section.name]["description"] = json!(section.doc);
     }
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
@@ -203,6 +244,11 @@ fn key_schema(key: &Key) -> Json {
             put("items", json!({"type": "string"}));
             put("maxItems", json!(super::key::LIST_MAX));
         }
+        Type::Issuers => {
+            put("type", json!("array"));
+            put("items", issuer_schema());
+            put("maxItems", json!(ISSUERS_MAX));
+        }
     }
     put("description", json!(described(key)));
     if let Some(words) = key.default {
@@ -218,6 +264,21 @@ fn key_schema(key: &Key) -> Json {
         put("writeOnly", json!(true));
     }
     Json::Object(schema)
+}
+
+fn issuer_schema() -> Json {
+    let mut schema = table_schema("An issuer of JWTs.");
+    for field in FIELDS {
+        let mut value = match field.kind {
+            Kind::Text => json!({"type": "string"}),
+            Kind::Texts => json!({"type": ["array", "string"], "items": {"type": "string"}}),
+            Kind::Seconds => json!({"type": "integer", "minimum": 0, "maximum": LEEWAY_S_MAX}),
+        };
+        value["description"] = json!(field.doc);
+        schema["properties"][field.name] = value;
+    }
+    schema["required"] = json!(["issuer", "audience", "algorithms"]);
+    schema
 }
 
 /// The values in force, one object per key; secrets are not shown.
@@ -260,7 +321,11 @@ mod tests {
 
     #[test]
     fn every_line_that_the_example_comments_out_is_valid_too() {
-        let assignments = |line: &str| line.starts_with("# ") && line.contains(" = ");
+        let assignments = |line: &str| {
+            let code = line.contains(" = ") || line.starts_with("# [[");
+            // Of two keys that exclude each other one is enough.
+            line.starts_with("# ") && code && !line.starts_with("# secret_file")
+        };
         let text: Vec<String> = example()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -271,6 +336,7 @@ mod tests {
         let given = gathered(&text.join("\n"));
         assert_eq!(given.problems, [""; 0]);
         assert_eq!(given.origins.len(), table::keys().count());
+        assert_eq!(given.settings.issuers.len(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ackord_gateway::{Tls, TlsFiles};
+use ackord_gateway::{Issuer, KeyFile, Tls, TlsFiles};
 use ackord_replica::{PeerOptions, PeerTls};
 
 use super::settings::Settings;
@@ -42,6 +42,8 @@ pub struct Config {
     pub cluster: Option<PeerOptions>,
     /// The TLS of the front.
     pub tls: Option<Arc<Tls>>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
 }
 
 impl Config {
@@ -75,9 +77,10 @@ impl Config {
             None
         });
         crossing(&gathered.settings, &mut problems);
+        let issuers = issuers(&gathered.settings, &mut problems, warnings);
         let Gathered { settings, origins, problems: _ } = gathered;
         fail(Exit::Configuration, problems)?;
-        Ok(Self { settings, origins, admin_token, cluster, tls })
+        Ok(Self { settings, origins, admin_token, cluster, tls, issuers })
     }
 }
 
@@ -163,6 +166,24 @@ fn tls(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Arc<Tls
     warn_if_open(&files.key, "is tls.key", warnings);
     let loaded = Tls::load(files, settings.tls.clone());
     loaded.map(|tls| Some(Arc::new(tls))).map_err(|error| format!("tls: {error}"))
+}
+
+fn issuers(
+    settings: &Settings,
+    problems: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Vec<Arc<Issuer>> {
+    let mut issuers = Vec::new();
+    for options in &settings.issuers {
+        if let KeyFile::Secret(file) = &options.keys {
+            warn_if_open(file, "is jwt.secret_file", warnings);
+        }
+        match Issuer::load(options.clone()) {
+            Ok(issuer) => issuers.push(Arc::new(issuer)),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    issuers
 }
 
 /// What crosses machines is encrypted, unless somebody says that something else sees to that.

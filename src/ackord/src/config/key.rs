@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ackord_gateway::IssuerOptions;
 use serde_json::json;
 
+use super::issuers;
 use super::settings::Settings;
 
 /// The most elements that a list may have.
@@ -28,6 +30,8 @@ pub enum Value {
     Text(String),
     /// Several of them.
     Texts(Vec<String>),
+    /// Tables of issuers.
+    Issuers(Vec<IssuerOptions>),
 }
 
 /// The type of a value as it is written.
@@ -41,6 +45,8 @@ pub enum Type {
     Text,
     /// A list of texts.
     Texts,
+    /// A list of tables of issuers.
+    Issuers,
 }
 
 /// The setting that a key is for.
@@ -74,6 +80,8 @@ pub enum Slot {
     Address(fn(&mut Settings) -> &mut Option<SocketAddr>),
     /// Addresses and ports; one may be written as a text.
     Addresses(fn(&mut Settings) -> &mut Vec<SocketAddr>),
+    /// Whose JWTs are believed.
+    Issuers(fn(&mut Settings) -> &mut Vec<IssuerOptions>),
 }
 
 /// When a change of a key counts.
@@ -181,6 +189,7 @@ impl Key {
             Slot::Truth(_) => Type::Truth,
             Slot::Text(_) | Slot::TextMaybe(_) | Slot::Path(_) | Slot::Address(_) => Type::Text,
             Slot::Texts(_) | Slot::Addresses(_) => Type::Texts,
+            Slot::Issuers(_) => Type::Issuers,
         }
     }
 
@@ -202,6 +211,7 @@ impl Key {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Ok(Value::Texts(parts.map(str::to_owned).collect()))
             }
+            Type::Issuers => issuers::read_text(text).map(Value::Issuers),
         }
     }
 
@@ -238,6 +248,7 @@ impl Key {
                 let addresses: Result<_, _> = texts.iter().map(|text| self.address(text)).collect();
                 *at(settings) = addresses?;
             }
+            (Slot::Issuers(at), Value::Issuers(issuers)) => *at(settings) = issuers,
             (Slot::Texts(_) | Slot::Addresses(_), Value::Text(text)) => {
                 return self.set(settings, Value::Texts(vec![text]));
             }
@@ -275,6 +286,7 @@ impl Key {
             Slot::Addresses(at) => {
                 Value::Texts(at(settings).iter().map(ToString::to_string).collect())
             }
+            Slot::Issuers(at) => Value::Issuers(at(settings).clone()),
         }
     }
 
@@ -313,6 +325,7 @@ impl Type {
             Self::Truth => "`true` or `false`",
             Self::Text => "a text",
             Self::Texts => "a list of texts",
+            Self::Issuers => "a list of tables",
         }
     }
 }
@@ -326,6 +339,7 @@ impl Value {
             Self::Truth(truth) => json!(truth),
             Self::Text(text) => json!(text),
             Self::Texts(texts) => json!(texts),
+            Self::Issuers(issuers) => issuers::json(issuers),
         }
     }
 }
@@ -339,6 +353,10 @@ impl fmt::Display for Value {
             Self::Truth(truth) => write!(f, "{truth}"),
             Self::Text(text) => write!(f, "{}", toml::Value::from(text.as_str())),
             Self::Texts(texts) => write!(f, "{}", toml::Value::from(texts.clone())),
+            Self::Issuers(issuers) => {
+                let tables = toml::Value::try_from(issuers::json(issuers));
+                write!(f, "{}", tables.map_err(|_| fmt::Error)?)
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 //! `defaults ◀ file ◀ environment ◀ flags ─▶ Gathered ─▶ judge ─▶ Config | every problem there is`
 //!
 //! - `table`: every key; `key`: what one is; `settings`: what the keys set.
+//! - `issuers`: the tables of `jwt`.
 //! - `sources`: where values come from. `judge`: what they must be together.
 //! - `document`: the example, the schema, the page and what is shown, all from the table.
 
 pub mod document;
+pub mod issuers;
 mod judge;
 pub mod key;
 pub mod settings;

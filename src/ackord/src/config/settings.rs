@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ackord_agents::BrokerOptions;
-use ackord_gateway::{GatewayLimits, GatewayOptions, TlsLimits};
+use ackord_gateway::{GatewayLimits, GatewayOptions, IssuerOptions, TlsLimits};
 use ackord_replica::{NodeOptions, PeerOptions};
 
 use crate::listen;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub log: String,
     /// Pages that may use a browser's access.
     pub origins: Vec<String>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<IssuerOptions>,
     /// The bounds of the front.
     pub front: GatewayLimits,
     /// How sessions are served.
@@ -96,6 +98,7 @@ impl Default for Settings {
             admin_token_file: None,
             log: LOG_DEFAULT.to_owned(),
             origins: Vec::new(),
+            issuers: Vec::new(),
             front: GatewayLimits::default(),
             sessions: BrokerOptions::default(),
             state_bytes_max: None,

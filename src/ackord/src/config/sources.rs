@@ -10,7 +10,8 @@ use ackord_gateway::nearest_name;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::key::{Key, Value};
+use super::issuers;
+use super::key::{Key, Type, Value};
 use super::settings::Settings;
 use super::table;
 
@@ -226,6 +227,9 @@ fn written(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, String> {
         DeValue::Integer(number) => {
             let parsed = u64::from_str_radix(number.as_str(), number.radix());
             Value::Number(parsed.map_err(|_| key.not(key.value_type().name()))?)
+        }
+        DeValue::Array(items) if key.value_type() == Type::Issuers => {
+            Value::Issuers(issuers::read(items)?)
         }
         DeValue::Array(items) => {
             let text = |item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned);

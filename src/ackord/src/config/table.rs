@@ -5,8 +5,8 @@
 
 use super::key::Key;
 use super::key::Slot::{
-    Address, Addresses, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64, U64Bound,
-    U64Maybe, Usize,
+    Address, Addresses, Issuers, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64,
+    U64Bound, U64Maybe, Usize,
 };
 
 /// A kibibyte.
@@ -51,6 +51,12 @@ pub static SECTIONS: &[Section] = &[
               to time; a changed certificate is used for new connections, one that cannot be used is \
               not.",
         keys: TLS,
+    },
+    Section {
+        name: "jwt",
+        doc: "Issuers whose tokens are believed beside those of the sites: one `[[jwt]]` table each, at most \
+              16. In a variable or flag they are a list of inline tables. All of them are replaced together.",
+        keys: JWT,
     },
     Section {
         name: "limits",
@@ -187,6 +193,9 @@ static TLS: &[Key] = &[
     )
     .within(100, HOUR),
 ];
+
+static JWT: &[Key] =
+    &[Key::new("jwt", Issuers(|s| &mut s.issuers), "The issuers; their fields are below.").live()];
 
 static LIMITS: &[Key] = &[
     Key::new(

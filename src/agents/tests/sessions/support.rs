@@ -137,7 +137,15 @@ impl Peer {
 
 fn connection(principal: Option<Principal>, codec: Codec, outbox: Outbox) -> Connection {
     let site = SITE.into();
-    Connection { site, principal, token: None, codec, outbox, peer: "test".into() }
+    Connection {
+        site,
+        principal,
+        token: None,
+        expires_ms: None,
+        codec,
+        outbox,
+        peer: "test".into(),
+    }
 }
 
 fn stream(inbound: mpsc::Receiver<Inbound>) -> impl futures_util::Stream<Item = Inbound> {

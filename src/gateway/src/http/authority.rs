@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::RETRY_AFTER_S;
 use crate::context::Context;
+use crate::identity::identify;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Caller {
         if is_node_admin(context, token) {
             return Ok(Self::Node);
         }
-        context.broker.authenticate(site, token).await.map(Self::Site).map_err(unknown)
+        identify(context, site, token).await.map(|bearer| Self::Site(bearer.principal))
     }
 
     /// Who the bearer is, for an address above the sites.

@@ -9,6 +9,7 @@ use actix_http::ws::{HandshakeError, hash_key, verify_handshake};
 use crate::context::Context;
 use crate::http::authority;
 use crate::http::{RETRY_AFTER_S, method_problem, nothing_here};
+use crate::identity::{self, Bearer};
 use crate::route::{Endpoint, Route};
 
 /// Whoever was let in.
@@ -19,6 +20,8 @@ pub struct Admitted {
     /// `None` is a stateless guest.
     pub principal: Option<Principal>,
     pub token: Option<TokenId>,
+    /// When the credentials end, milliseconds of Unix time.
+    pub expires_ms: Option<u64>,
     pub codec: Codec,
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: String,
@@ -37,14 +40,17 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
     origin(context, &head.headers)?;
-    let (principal, token) = identify(context, &head.headers, &site, endpoint).await?;
+    let bearer = identify(context, &head.headers, &site, endpoint).await?;
     let codec = subprotocol(&head.headers)?;
     verify_handshake(head).map_err(|error| handshake_problem(&error))?;
     context.broker.accepts().map_err(full)?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
-    Ok(Admitted { site, endpoint, principal, token, codec, accept })
+    let expires_ms = bearer.as_ref().and_then(|bearer| bearer.expires_ms);
+    let (principal, token) = bearer.map(|bearer| (bearer.principal, bearer.token)).unzip();
+    let token = token.flatten();
+    Ok(Admitted { site, endpoint, principal, token, expires_ms, codec, accept })
 }
 
 /// Pages of other sites may not use a browser's access to this node.
@@ -66,7 +72,7 @@ async fn identify(
     headers: &HeaderMap,
     site: &str,
     endpoint: Endpoint,
-) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
+) -> Result<Option<Bearer>, Problem> {
     let denied = |detail: &str| Problem::new(Code::AccessDenied, detail).field("Authorization");
     let Some(text) = bearer(headers)? else {
         return match endpoint {
@@ -75,14 +81,14 @@ async fn identify(
                 "a service needs its token: `Authorization: Bearer <token>`",
             )
             .field("Authorization")),
-            Endpoint::Client => guest(context, site).await.map(|()| (None, None)),
+            Endpoint::Client => guest(context, site).await.map(|()| None),
         };
     };
     if authority::is_node_admin(context, text) {
         return Err(denied("the node's administration token is neither a service nor a client"));
     }
-    let principal = context.broker.authenticate(site, text).await.map_err(authority::unknown)?;
-    match (&principal, endpoint) {
+    let bearer = identity::identify(context, site, text).await?;
+    match (&bearer.principal, endpoint) {
         (Principal::Service(_), Endpoint::Service) | (Principal::Client(_), Endpoint::Client) => {}
         (Principal::Admin | Principal::Observer, _)
         | (Principal::Service(_), Endpoint::Client)
@@ -91,7 +97,7 @@ async fn identify(
             return Err(denied(&detail));
         }
     }
-    Ok((Some(principal), ackord_agents::token::parse(text).map(|(id, _)| id)))
+    Ok(Some(bearer))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {

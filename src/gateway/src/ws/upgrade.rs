@@ -86,7 +86,7 @@ fn serve(
     peer: String,
     counted: Option<Rc<Extensions>>,
 ) -> impl Future<Output = ()> + 'static {
-    let Admitted { site, endpoint, principal, token, codec, accept: _ } = admitted;
+    let Admitted { site, endpoint, principal, token, expires_ms, codec, accept: _ } = admitted;
     // A frame is written when it is there; waiting for more is the writer's decision.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off coalescing");
@@ -98,6 +98,7 @@ fn serve(
         site: SiteName::from(site),
         principal,
         token,
+        expires_ms,
         codec,
         outbox: said,
         peer: peer.into_boxed_str(),

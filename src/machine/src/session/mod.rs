@@ -179,6 +179,8 @@ pub enum CloseReason {
     ShuttingDown,
     /// The broker contradicts itself.
     Internal,
+    /// The credentials that opened the session are over: connect again with new ones.
+    CredentialsExpired,
 }
 
 /// Milliseconds until a proposal that failed is proposed again.
