@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::Broker;
-use ackord_gateway::{Face, Gateway, GatewayOptions, Issuer, Listener, WaitingRoom};
+use ackord_gateway::{Control, Face, Gateway, GatewayOptions, Issuer, Listener, WaitingRoom};
 use ackord_replica::{Node, PeerOptions, StartError};
 
 use crate::config::Settings;
@@ -94,6 +94,11 @@ impl Running {
     /// The sessions and the administration.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// What can be changed while it runs.
+    pub fn handles(&self) -> (Control, Arc<Node>) {
+        (self.gateway.control().clone(), self.node.clone())
     }
 
     /// Waits until the node serves: every group has a leader and has caught up.

@@ -18,8 +18,10 @@ mod input;
 mod interrupt;
 mod line;
 mod listen;
+mod logging;
 mod memory;
 mod output;
+mod reload;
 mod token;
 
 use clap::parser::ValueSource;
@@ -27,6 +29,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
 use exit::{Exit, Failure, Outcome, say};
+use logging::Logging;
 use output::Format;
 
 /// Threads of the runtime that commands run on.
@@ -78,7 +81,7 @@ fn run() -> Outcome {
             Ok(Exit::Done)
         }
         Command::Recover(arguments) => {
-            log(&cli.log)?;
+            Logging::begin(&cli.log)?;
             command::recover::run(&arguments, format)
         }
         Command::Config(command) => command::config::run(&command, format),
@@ -86,14 +89,14 @@ fn run() -> Outcome {
             // A variable is read with the other variables.
             let source = matches.value_source("log");
             let flag = (source == Some(ValueSource::CommandLine)).then_some(&cli.log);
-            let Some(config) = command::serve::prepare(&arguments, flag, format)? else {
+            let Some((sources, config)) = command::serve::prepare(&arguments, flag, format)? else {
                 return Ok(Exit::Done);
             };
-            log(&config.settings.log)?;
-            runtime(command::serve::run(config, format))
+            let logging = Logging::begin(&config.settings.log)?;
+            runtime(command::serve::run(sources, config, logging, format))
         }
         command => {
-            log(&cli.log)?;
+            Logging::begin(&cli.log)?;
             runtime(dispatch(command, format))
         }
     }
@@ -108,6 +111,7 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Client(command) => command::account::client(command, format).await,
         Command::User(command) => command::account::user(command, format).await,
         Command::Token(command) => command::account::token(command, format).await,
+        Command::Reload(connect) => command::reload::run(&connect, format).await,
         Command::Cluster(command) => command::cluster::run(command, format).await,
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
         Command::Bench(command) => command::bench::run(command, format).await,
@@ -131,17 +135,6 @@ fn runtime(command: impl Future<Output = Outcome>) -> Outcome {
     // A thread may be inside a call that does not return, such as opening a pipe.
     runtime.shutdown_background();
     outcome
-}
-
-fn log(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("--log {filter}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    Ok(())
 }
 
 /// Why an endpoint did not start, as an exit status.

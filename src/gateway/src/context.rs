@@ -1,9 +1,11 @@
 //! What every worker shares: the broker, the options, the counters, and whether it is stopping.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ackord_agents::Broker;
+use ackord_wire::Problem;
+use ackord_wire::resource::Reloaded;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +14,9 @@ use crate::identity::issuer::Issuer;
 use crate::metrics::Metrics;
 use crate::options::GatewayLimits;
 use crate::tls::Tls;
+
+/// Reads a configuration again and says what came of it, or why it is not taken. Blocks.
+pub type Reload = Arc<dyn Fn() -> Result<Reloaded, Problem> + Send + Sync>;
 
 /// What can be changed while the front runs.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ pub struct Context {
     /// The TLS of the listeners, each once.
     pub tls: Vec<Arc<Tls>>,
     pub metrics: Metrics,
+    /// Reads the configuration again, where there is one.
+    pub reload: OnceLock<Reload>,
     /// Cancelled when the front stops: not ready any more, sockets are closed.
     pub stopping: CancellationToken,
     /// The tasks of the open WebSockets.
@@ -51,6 +58,7 @@ impl Context {
             live: ArcSwap::from_pointee(live),
             tls,
             metrics,
+            reload: OnceLock::new(),
             stopping: CancellationToken::new(),
             sockets: TaskTracker::new(),
             connections: AtomicUsize::new(0),

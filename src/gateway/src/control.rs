@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ackord_tls::Refreshed;
 
-use crate::context::{Context, Live};
+use crate::context::{Context, Live, Reload};
 use crate::options::Error;
 
 /// How long a stop may go unnoticed by the thread that looks at files.
@@ -38,6 +38,12 @@ impl Control {
     pub fn set_live(&self, live: Live) {
         let limits = live.limits.raised();
         self.context.set_live(Live { limits, ..live });
+    }
+
+    /// How `POST /v1/node/reload` is answered; the first one that is given counts.
+    pub fn on_reload(&self, reload: Reload) {
+        // One front has one configuration.
+        let _ = self.context.reload.set(reload);
     }
 
     /// Looks at every file that may have changed, and uses what can be used. Blocks.

@@ -25,7 +25,7 @@ mod tls;
 mod waiting;
 mod ws;
 
-pub use context::Live;
+pub use context::{Live, Reload};
 pub use control::{Control, FileReport};
 pub use http::suggest::nearest as nearest_name;
 pub use identity::issuer::{

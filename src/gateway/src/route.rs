@@ -53,6 +53,7 @@ pub enum Route {
     Backup { partition: String },
     Restore { site: String },
     NodeState { id: String, act: NodeAct },
+    Reload,
     Sites,
     Site { site: String },
     Structure { site: String },
@@ -102,6 +103,7 @@ impl Route {
                 };
                 Self::NodeState { id: own(id), act }
             }
+            ["v1", "node", "reload"] => Self::Reload,
             ["v1", "sites"] => Self::Sites,
             ["v1", "sites", site] => Self::Site { site: own(site) },
             ["v1", "sites", site, rest @ ..] => Self::of_site(own(site), rest)?,
@@ -156,6 +158,7 @@ impl Route {
                 | Self::Backup { .. }
                 | Self::Restore { .. }
                 | Self::NodeState { .. }
+                | Self::Reload
                 | Self::Sites
                 | Self::Site { .. }
                 | Self::Structure { .. }
@@ -183,7 +186,9 @@ impl Route {
             | Self::Backup { .. }
             | Self::Sites
             | Self::Queue { .. } => &["GET", "HEAD"],
-            Self::Compare | Self::Restore { .. } | Self::NodeState { .. } => &["POST"],
+            Self::Compare | Self::Restore { .. } | Self::NodeState { .. } | Self::Reload => {
+                &["POST"]
+            }
             Self::ClientSubscriptions { .. } => &["GET", "HEAD"],
             Self::Socket { .. } => &["GET"],
             Self::Site { .. } | Self::Service { .. } | Self::Client { .. } | Self::User { .. } => {
@@ -214,6 +219,7 @@ impl Route {
             Self::Backup { .. } => "backup",
             Self::Restore { .. } => "restore",
             Self::NodeState { .. } => "node-state",
+            Self::Reload => "reload",
             Self::Sites => "sites",
             Self::Site { .. } => "site",
             Self::Structure { .. } => "structure",
@@ -254,6 +260,7 @@ mod tests {
         };
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
+        check("/v1/node/reload", Some(Route::Reload));
         check("/v1/sites", Some(Route::Sites));
         check("/v1/sites/s", Some(Route::Site { site: site() }));
         check("/v1/sites/s/tokens", Some(Route::List { site: site(), list: List::Tokens }));

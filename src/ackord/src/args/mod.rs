@@ -68,6 +68,8 @@ pub enum Command {
     /// The configuration of a broker: judge it, show it, describe its keys
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Let a node read its configuration again
+    Reload(Connect),
     /// Raise events: one from the arguments, or one per line of standard input
     Raise(Raise),
     /// Receive events, each once and in order, and print them

@@ -13,6 +13,7 @@ pub mod dev;
 pub mod dev_cluster;
 pub mod raise;
 pub mod recover;
+pub mod reload;
 pub mod serve;
 pub mod site;
 pub mod subscribe;

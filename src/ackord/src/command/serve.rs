@@ -1,10 +1,13 @@
 //! `ackord serve`: a broker as its configuration says, until SIGINT or SIGTERM.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 
-use ackord_gateway::{Face, Listener};
+use ackord_gateway::{Face, Listener, Reload};
+use ackord_wire::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
 use crate::broker::{Parts, Running};
@@ -13,7 +16,9 @@ use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
+use crate::logging::Logging;
 use crate::output::{self, Format};
+use crate::reload::Reloader;
 use crate::token;
 
 /// The file with what the broker must remember beside the node's data.
@@ -32,7 +37,7 @@ pub fn prepare(
     arguments: &Serve,
     log: Option<&String>,
     format: Format,
-) -> Result<Option<Config>, Failure> {
+) -> Result<Option<(Sources, Config)>, Failure> {
     if arguments.example {
         let written = match format {
             Format::Json => output::json(&json!({"example": document::example()})),
@@ -59,12 +64,16 @@ pub fn prepare(
         output::object(format, &json!({"valid": true, "config": arguments.config}))?;
         return Ok(None);
     }
-    Ok(Some(config))
+    Ok(Some((sources, config)))
 }
 
 /// Runs the broker.
-pub async fn run(config: Config, format: Format) -> Outcome {
+pub async fn run(sources: Sources, config: Config, logging: Logging, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
+    // From now on it ends nothing.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| {
+        Failure::new(Exit::Configuration, format!("signals cannot be caught: {error}"))
+    })?;
     let Some(dir) = &config.settings.data else {
         return Err(Failure::configuration("data: must be given"));
     };
@@ -85,6 +94,10 @@ pub async fn run(config: Config, format: Format) -> Outcome {
         let kept = Kept { version: 1, admin_hash: Some(token::to_hex(&admin_hash)) };
         data.write(FILE, &kept)?;
     }
+    let handles = running.handles();
+    let reloader = Arc::new(Reloader::new(sources, config, admin_hash, logging, handles.clone()));
+    handles.0.on_reload(answering(Arc::downgrade(&reloader)));
+    let following = tokio::spawn(reload_on(hangup, reloader));
     let printed = match format {
         Format::Json => {
             let mut ready = json!({"urls": running.urls(), "pids": [std::process::id()]});
@@ -104,9 +117,38 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     if printed.is_ok() {
         interrupt.wait().await;
     }
+    following.abort();
     running.stop().await;
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// A reload as HTTP answers it.
+fn answering(reloader: Weak<Reloader>) -> Reload {
+    Arc::new(move || {
+        let Some(reloader) = reloader.upgrade() else {
+            return Err(Problem::new(Code::ShuttingDown, "the node is shutting down"));
+        };
+        let invalid = |failure: Failure| Problem::new(Code::Invalid, failure.message);
+        reloader.reload().map_err(invalid)
+    })
+}
+
+/// Reloads at every signal.
+async fn reload_on(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        let reloader = reloader.clone();
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        match reloaded {
+            Ok(Ok(reloaded)) => say(format_args!(
+                "configuration read again: applied {:?}, at the next start {:?}",
+                reloaded.applied, reloaded.restart
+            )),
+            Ok(Err(failure)) => say(format_args!("nothing is changed: {failure}")),
+            // A panic in there is reported by the panic hook.
+            Err(_) => {}
+        }
+    }
 }
 
 /// The sockets of the configuration, bound.

@@ -213,7 +213,7 @@ mod tests {
         check("[{", "not a list of tables");
         check(&format!("[{{{good}}}]"), "needs jwks_file or secret_file");
         check(&format!("[{{{good}, jwks_file = 'f', secret_file = 'g'}}]"), "not both");
-        check(&format!("[{{{good}, jwks = 'f'}}]"), "did you mean `jwks_file`");
+        check(&format!("[{{{good}, jwks_fle = 'f'}}]"), "did you mean `jwks_file`");
         check(&format!("[{{{good}, jwks_file = 'f', leeway_s = 301}}]"), "must be 0..=300");
         check("[{audience = 7}]", "jwt.audience: not a list of texts");
         let twice = format!("{{{good}, jwks_file = 'f'}}");

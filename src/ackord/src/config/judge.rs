@@ -14,6 +14,7 @@ use ackord_replica::{PeerOptions, PeerTls};
 use super::settings::Settings;
 use super::sources::{Gathered, Origin, Sources};
 use crate::exit::{Exit, Failure, say};
+use crate::logging;
 
 /// The shortest token of an administrator, characters.
 const ADMIN_TOKEN_MIN: usize = 32;
@@ -67,6 +68,9 @@ impl Config {
             problems.push("listen: must be given".to_owned());
         }
         together(&gathered.settings, &mut problems);
+        if let Err(failure) = logging::parse(&gathered.settings.log) {
+            problems.push(format!("log: {}", failure.message));
+        }
         let admin_token = admin_token(&gathered, warnings).unwrap_or_else(|problem| {
             problems.push(problem);
             AdminToken::Generated

@@ -290,6 +290,27 @@ impl Key {
         }
     }
 
+    /// Takes the value over from other settings, whose it is already.
+    pub fn copy(&self, from: &Settings, to: &mut Settings) {
+        let from = &mut from.clone();
+        match self.slot {
+            Slot::U8Maybe(at) => *at(to) = *at(from),
+            Slot::U32(at) => *at(to) = *at(from),
+            Slot::U64(at) | Slot::U64Bound(at) => *at(to) = *at(from),
+            Slot::U64Maybe(at) => *at(to) = *at(from),
+            Slot::Usize(at) => *at(to) = *at(from),
+            Slot::Millis(at) => *at(to) = *at(from),
+            Slot::Truth(at) => *at(to) = *at(from),
+            Slot::Text(at) => at(to).clone_from(at(from)),
+            Slot::TextMaybe(at) => at(to).clone_from(at(from)),
+            Slot::Texts(at) => at(to).clone_from(at(from)),
+            Slot::Path(at) => at(to).clone_from(at(from)),
+            Slot::Address(at) => *at(to) = *at(from),
+            Slot::Addresses(at) => at(to).clone_from(at(from)),
+            Slot::Issuers(at) => at(to).clone_from(at(from)),
+        }
+    }
+
     fn bounded<N: TryFrom<u64>>(&self, number: u64) -> Result<N, String> {
         let fits = (self.min..=self.max).contains(&number);
         N::try_from(number)

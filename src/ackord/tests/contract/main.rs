@@ -14,5 +14,6 @@ mod demos;
 mod help;
 mod keeping;
 mod raising;
+mod secured;
 mod subscribing;
 mod support;

@@ -10,6 +10,7 @@ mod body;
 mod cluster;
 mod exchange;
 mod health;
+mod node;
 mod query;
 mod queues;
 mod raise;
@@ -111,6 +112,7 @@ async fn answer(
         Route::Backup { partition } => backup::backup(exchange, partition).await,
         Route::Restore { site } => backup::restore(exchange, site).await,
         Route::NodeState { id, act } => cluster::set_state(exchange, id, *act).await,
+        Route::Reload => node::reload(exchange).await,
         Route::Sites => sites::list(exchange).await,
         Route::Site { site } => sites::one(exchange, site).await,
         Route::Structure { site } => sites::structure(exchange, site).await,
