@@ -188,6 +188,64 @@ async fn a_changed_certificate_is_shown_to_who_comes_and_what_stands_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_the_socket_at_once_arrives_without_another_word() {
+    /// Deliveries of 2 KiB each, all in flight: far more than the buffers of both sockets.
+    const EVENTS: usize = 64;
+    let authority = Authority::new();
+    authority.write(2050);
+    // Accepted sockets have the buffers of the one that listens.
+    let narrow = tokio::net::TcpSocket::new_v4().unwrap();
+    narrow.set_send_buffer_size(4096).unwrap();
+    narrow.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let socket = narrow.listen(16).unwrap().into_std().unwrap();
+    let at = socket.local_addr().unwrap();
+    let tls = Some(authority.tls(TlsLimits::default()));
+    let plain = Listener::plain(TcpListener::bind("127.0.0.1:0").unwrap());
+    let listeners = vec![plain, Listener { socket, face: Face::Whole, tls }];
+    let front = GatewayOptions { listeners, ..GatewayOptions::default() };
+    let node = Running::start_front(BrokerOptions::default(), front).await;
+    let demo = node.demo().await;
+    let names: Vec<String> = (0..EVENTS).map(|at| format!("e{at}")).collect();
+    let replacing = |name| json!({"name": name, "category": "replacing", "access": "everyone"});
+    let mut structure = structure();
+    structure["events"] = names.iter().map(replacing).collect();
+    node.admin("PUT", "/v1/sites/demo/structure", Some(structure)).await.is(200);
+    for name in &names {
+        let path = format!("/v1/sites/demo/events/{name}");
+        let args = json!("x".repeat(2000));
+        node.call(Some(&demo.service), "POST", &path, Some(args)).await.is(200);
+    }
+
+    let tcp = tokio::net::TcpSocket::new_v4().unwrap();
+    tcp.set_recv_buffer_size(4096).unwrap();
+    let tcp = tcp.connect(at).await.unwrap();
+    let mut request = format!("wss://{at}/v1/sites/demo/client").into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("Sec-WebSocket-Protocol", "ackord.v1.json".parse().unwrap());
+    headers.insert("Authorization", format!("Bearer {}", demo.client).parse().unwrap());
+    let connector = Some(Connector::Rustls(authority.trust()));
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_tls_with_config(request, tcp, None, connector)
+            .await
+            .unwrap();
+    let items: Vec<_> = names.iter().map(|name| json!({"event": name})).collect();
+    socket.send(Message::text(json!({"hello": {}}).to_string())).await.unwrap();
+    let subscribe = json!({"subscribe": {"items": items}}).to_string();
+    socket.send(Message::text(subscribe)).await.unwrap();
+    // Nothing is acknowledged, so nothing that is said later pushes what was said before.
+    let mut events = 0;
+    let hearing = async {
+        while events < EVENTS {
+            let message = socket.next().await.unwrap().unwrap();
+            events += usize::from(message.to_string().starts_with("{\"event\""));
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(20), hearing).await;
+    assert!(heard.is_ok(), "{events} of {EVENTS} have arrived");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_handshake_costs_a_place_for_a_while_and_no_more() {
     let authority = Authority::new();
     authority.write(2050);
