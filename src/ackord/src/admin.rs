@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
+use crate::connect;
 use crate::exit::{Exit, Failure};
 
 /// How long one request may take.
@@ -92,11 +93,15 @@ pub fn unreachable(why: &str) -> Failure {
 impl Admin {
     /// A client of the broker at these addresses.
     pub fn new(urls: Vec<String>, token: Option<String>) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_MAX)
-            .no_proxy()
-            .build()
-            .map_err(|error| Failure::new(Exit::Configuration, format!("no HTTP: {error}")))?;
+        let wrong = |error| Failure::new(Exit::Configuration, format!("no HTTP: {error}"));
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_MAX).no_proxy();
+        if let Some(roots) = connect::roots() {
+            http = http.tls_built_in_root_certs(false);
+            for root in reqwest::Certificate::from_pem_bundle(roots).map_err(wrong)? {
+                http = http.add_root_certificate(root);
+            }
+        }
+        let http = http.build().map_err(wrong)?;
         let urls = urls.into_iter().map(plain).collect();
         Ok(Self { http, urls, answered: Arc::default(), token })
     }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::command::dev::Ready;
 use crate::command::dev_cluster::NodeReady;
+use crate::connect;
 use crate::exit::{Exit, Failure};
 
 /// How long a child may take to end when it is asked to.
@@ -37,8 +38,18 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
     })?;
     let mut command = Command::new(program);
     command.args(arguments);
-    for name in ["ACKORD_URL", "ACKORD_SITE", "ACKORD_TOKEN", "ACKORD_TOKEN_FILE"] {
+    for name in [
+        "ACKORD_URL",
+        "ACKORD_SITE",
+        "ACKORD_TOKEN",
+        "ACKORD_TOKEN_FILE",
+        "ACKORD_CA",
+        "ACKORD_CONFIG",
+    ] {
         command.env_remove(name);
+    }
+    if let Some(file) = connect::roots_file() {
+        command.env("ACKORD_CA", file);
     }
     if let Some(filter) = LOG.get() {
         command.env("ACKORD_LOG", filter);

@@ -1,12 +1,41 @@
 //! Where the broker is, which site, which token: from flags, environment and files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::args::Connect;
 use crate::exit::Failure;
 
 /// Where a broker is looked for when nothing says otherwise; `ackord dev` listens there.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:4655";
+
+/// What is trusted for `https` and `wss`, where that was said: the file and its text.
+static TRUSTED: OnceLock<(PathBuf, Vec<u8>)> = OnceLock::new();
+
+/// From now on these authorities are trusted, and no others.
+pub fn trust(file: &Path) -> Result<(), Failure> {
+    let unusable = |why: String| {
+        Failure::usage(format!("--ca {}: {why}", file.display()))
+            .hint("a PEM file with the certificates of the authorities to trust")
+    };
+    let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let known = reqwest::Certificate::from_pem_bundle(&pem);
+    if known.map_err(|error| unusable(error.to_string()))?.is_empty() {
+        return Err(unusable("no certificate in it".to_owned()));
+    }
+    TRUSTED.get_or_init(|| (file.to_owned(), pem));
+    Ok(())
+}
+
+/// The authorities that are trusted instead of the web's, PEM.
+pub fn roots() -> Option<&'static [u8]> {
+    TRUSTED.get().map(|(_, pem)| pem.as_slice())
+}
+
+/// The file that they came from.
+pub fn roots_file() -> Option<&'static Path> {
+    TRUSTED.get().map(|(file, _)| file.as_path())
+}
 
 impl Connect {
     /// The addresses of the broker, without trailing slashes.
@@ -29,6 +58,18 @@ impl Connect {
     /// The token, if there is one.
     pub fn token_maybe(&self) -> Result<Option<String>, Failure> {
         token(self.token.as_deref(), self.token_file.as_deref())
+    }
+
+    /// The file that holds the token, where it comes from one: it may be renewed there.
+    pub fn token_file(&self) -> Option<PathBuf> {
+        match (&self.token, &self.token_file) {
+            (Some(_), _) => None,
+            (None, Some(file)) => Some(file.clone()),
+            (None, None) => variable("ACKORD_TOKEN")
+                .is_none()
+                .then(|| variable("ACKORD_TOKEN_FILE"))?
+                .map(Into::into),
+        }
     }
 
     /// The token; needed.
@@ -68,11 +109,19 @@ pub fn token(flag: Option<&str>, file: Option<&Path>) -> Result<Option<String>, 
     if let Some(file) = file {
         return read_token(file).map(Some);
     }
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(token) = variable("ACKORD_TOKEN") {
         return Ok(Some(token.trim().to_owned()));
     }
     variable("ACKORD_TOKEN_FILE").map(|file| read_token(Path::new(&file))).transpose()
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Asks this file for a token, now and whenever an endpoint connects.
+pub fn renewed(file: PathBuf) -> impl Fn() -> Option<String> + Send + Sync {
+    move || read_token(&file).ok()
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {

@@ -18,14 +18,18 @@ mod input;
 mod interrupt;
 mod line;
 mod listen;
+mod logging;
 mod memory;
 mod output;
+mod reload;
 mod token;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
 use exit::{Exit, Failure, Outcome, say};
+use logging::Logging;
 use output::Format;
 
 /// Threads of the runtime that commands run on.
@@ -56,9 +60,12 @@ fn run() -> Outcome {
     let cli = Cli::from_arg_matches(&matches)
         .unwrap_or_else(|error| error.format(&mut definition).exit());
     let format = Format::of(cli.json);
-    let log_given = matches.value_source("log") != Some(clap::parser::ValueSource::DefaultValue);
+    let log_given = matches.value_source("log") != Some(ValueSource::DefaultValue);
     if log_given {
         child::log_as(&cli.log);
+    }
+    if let Some(file) = &cli.ca {
+        connect::trust(file)?;
     }
     match cli.command {
         Command::Completion { shell } => {
@@ -74,19 +81,22 @@ fn run() -> Outcome {
             Ok(Exit::Done)
         }
         Command::Recover(arguments) => {
-            log(&cli.log)?;
+            Logging::begin(&cli.log)?;
             command::recover::run(&arguments, format)
         }
+        Command::Config(command) => command::config::run(&command, format),
         Command::Serve(arguments) => {
-            let Some(config) = command::serve::prepare(&arguments, format)? else {
+            // A variable is read with the other variables.
+            let source = matches.value_source("log");
+            let flag = (source == Some(ValueSource::CommandLine)).then_some(&cli.log);
+            let Some((sources, config)) = command::serve::prepare(&arguments, flag, format)? else {
                 return Ok(Exit::Done);
             };
-            let of_file = config.log.clone().filter(|_| !log_given);
-            log(of_file.as_ref().unwrap_or(&cli.log))?;
-            runtime(command::serve::run(config, format))
+            let logging = Logging::begin(&config.settings.log)?;
+            runtime(command::serve::run(sources, config, logging, format))
         }
         command => {
-            log(&cli.log)?;
+            Logging::begin(&cli.log)?;
             runtime(dispatch(command, format))
         }
     }
@@ -101,11 +111,15 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Client(command) => command::account::client(command, format).await,
         Command::User(command) => command::account::user(command, format).await,
         Command::Token(command) => command::account::token(command, format).await,
+        Command::Reload(connect) => command::reload::run(&connect, format).await,
         Command::Cluster(command) => command::cluster::run(command, format).await,
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
         Command::Bench(command) => command::bench::run(command, format).await,
         Command::Dev(arguments) => command::dev::run(arguments, format).await,
-        Command::Serve(_) | Command::Recover(_) | Command::Completion { .. } => {
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Recover(_)
+        | Command::Completion { .. } => {
             Err(Failure::usage("this command needs no runtime of its own"))
         }
     }
@@ -121,17 +135,6 @@ fn runtime(command: impl Future<Output = Outcome>) -> Outcome {
     // A thread may be inside a call that does not return, such as opening a pipe.
     runtime.shutdown_background();
     outcome
-}
-
-fn log(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("--log {filter}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    Ok(())
 }
 
 /// Why an endpoint did not start, as an exit status.

@@ -106,8 +106,16 @@ impl<S: Serve> Agent<S> {
     pub fn open(session: S, setup: AgentSetup, frames: impl Stream<Item = Inbound> + 'static) {
         Self::create(|context| {
             let AgentSetup { broker, arbiter, partition, connection, who, counted } = setup;
-            let Connection { site, codec, outbox, peer, transport, principal: _, token: _ } =
-                connection;
+            let Connection {
+                site,
+                codec,
+                outbox,
+                peer,
+                transport,
+                expires_ms,
+                principal: _,
+                token: _,
+            } = connection;
             let facts = Facts {
                 node: broker.place.node,
                 id: broker.next_session(),
@@ -129,6 +137,7 @@ impl<S: Serve> Agent<S> {
                 outbox,
                 counted,
                 seat: seat.clone(),
+                expires_ms,
             };
             let shell = Shell::new(setup, Rc::new(notice));
             shell.arm(None);
@@ -349,6 +358,10 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
             && let Some(detail) = self.shell.on_time()
         {
             self.session().close(CloseReason::IdleTimeout, detail, &mut out);
+        }
+        if marks.time && self.shell.has_expired() {
+            let detail = "the token has expired: connect again with a new one";
+            self.session().close(CloseReason::CredentialsExpired, detail, &mut out);
         }
         if !marks.wakes.is_empty() || marks.time {
             let mut session = self.session();

@@ -31,6 +31,8 @@ pub struct Connection {
     pub principal: Option<Principal>,
     /// The token that proved it: the session closes when it is revoked.
     pub token: Option<TokenId>,
+    /// When the credentials end, milliseconds of Unix time: the session closes then.
+    pub expires_ms: Option<u64>,
     /// The encoding that was negotiated.
     pub codec: Codec,
     /// Where the session writes to. The session ends when its receiver is dropped.

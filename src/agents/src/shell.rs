@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ackord_machine::session::{Delivery, Keepalive, KeepaliveAct, View};
 use ackord_machine::site::{EventKey, InstanceId, SiteName};
@@ -60,6 +61,12 @@ enum Patience {
     Alive(Keepalive),
 }
 
+/// Milliseconds of Unix time.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// See the head of this file.
 pub(crate) struct Shell {
     pub broker: Arc<Inner>,
@@ -78,6 +85,8 @@ pub(crate) struct Shell {
     sent: RefCell<Vec<(EventKey, Ticket)>>,
     keepalive_s: u32,
     patience: Patience,
+    /// When the credentials end, milliseconds of Unix time.
+    expires_ms: Option<u64>,
     pub outbox: Outbox,
     _counted: Counted,
 }
@@ -91,11 +100,14 @@ pub(crate) struct ShellSetup {
     pub outbox: Outbox,
     pub counted: Counted,
     pub seat: Rc<dyn Look>,
+    /// When the credentials end, milliseconds of Unix time.
+    pub expires_ms: Option<u64>,
 }
 
 impl Shell {
     pub fn new(setup: ShellSetup, notice: Rc<Notice>) -> Self {
-        let ShellSetup { broker, arbiter, partition, site, outbox, counted, seat } = setup;
+        let ShellSetup { broker, arbiter, partition, site, outbox, counted, seat, expires_ms } =
+            setup;
         let facts = seat.facts();
         let (who, codec, id) = (facts.who.clone(), facts.codec, facts.id);
         let index = arbiter.index(&partition);
@@ -107,6 +119,7 @@ impl Shell {
             outcomes: Outcomes::default(),
             keepalive_s: broker.options.keepalive_s_default,
             patience: Patience::Hello(broker.now_ms() + hello_ms),
+            expires_ms,
             broker,
             arbiter,
             partition,
@@ -174,13 +187,21 @@ impl Shell {
         }
     }
 
-    /// Sets the session's timer to its own deadline or the end of patience.
+    /// Whether the credentials are over. The wall clock says so: it may be set meanwhile.
+    pub fn has_expired(&self) -> bool {
+        self.expires_ms.is_some_and(|expires_ms| expires_ms <= unix_ms())
+    }
+
+    /// Sets the session's timer to its own deadline, the end of patience or of the credentials.
     pub fn arm(&self, deadline_ms: Option<u64>) {
         let patience_ms = match &self.patience {
             Patience::Hello(deadline_ms) => *deadline_ms,
             Patience::Alive(keepalive) => keepalive.deadline(),
         };
-        let deadline_ms = deadline_ms.map_or(patience_ms, |at| at.min(patience_ms));
+        let left_ms = self.expires_ms.map(|expires_ms| expires_ms.saturating_sub(unix_ms()));
+        // A clock that is behind by a little finds nothing due and looks again.
+        let over_ms = left_ms.map(|left_ms| self.broker.now_ms().saturating_add(left_ms.max(1)));
+        let deadline_ms = [deadline_ms, over_ms].into_iter().flatten().fold(patience_ms, u64::min);
         self.arbiter.timers.arm(&self.notice, deadline_ms);
     }
 

@@ -132,7 +132,8 @@ async fn backlog<G: Ground>(
     let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
     let accounts = ground::accounts(ground, sites, Kind::Service, count).await?;
     for account in &accounts {
-        let service = publish::publisher(ground.urls(), account, options).await?;
+        let service =
+            publish::publisher(ground.urls(), ground.roots_pem(), account, options).await?;
         for (at, event) in events.iter().enumerate() {
             let count = u64::from(options.backlog);
             let now = Instant::now();
@@ -159,6 +160,9 @@ async fn client<G: Ground>(
         .on_notice(move |notice| notices.tell(at, &site, notice));
     for url in ground.urls() {
         builder = builder.url(url.clone());
+    }
+    if let Some(roots) = ground.roots_pem() {
+        builder = builder.tls_roots_pem(roots);
     }
     for event in events {
         let shared = shared.clone();

@@ -121,7 +121,7 @@ impl Crowd {
             let mut urls = ground.urls().to_vec();
             let turn = at % urls.len().max(1);
             urls.rotate_left(turn);
-            let service = publish::publisher(&urls, account, options).await?;
+            let service = publish::publisher(&urls, ground.roots_pem(), account, options).await?;
             let raising = raise(service.clone(), at, options.clone(), seen.clone());
             publishing.push(tokio::spawn(raising));
             services.push(service);

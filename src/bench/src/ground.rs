@@ -39,6 +39,10 @@ impl Fault {
 pub trait Ground: Sync {
     /// Addresses for endpoints.
     fn urls(&self) -> &[String];
+    /// The authorities to trust instead of the web's for `https` and `wss`, PEM.
+    fn roots_pem(&self) -> Option<&[u8]> {
+        None
+    }
     /// The broker's processes on this machine; empty when they are elsewhere.
     fn pids(&self) -> Vec<u32>;
     /// Makes a multi-service site with this structure; a site of the name is removed first.

@@ -65,7 +65,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let after = Moment::now(ground).await?;
     let begun = Instant::now();
     for (at, account) in services.iter().enumerate() {
-        let service = publish::publisher(ground.urls(), account, options).await?;
+        let service =
+            publish::publisher(ground.urls(), ground.roots_pem(), account, options).await?;
         let now = Instant::now();
         publish::raise_all(&service, EVENT, at, options, now, None, 1).await?;
         service.close_within(CLOSE_MAX).await;
@@ -152,6 +153,9 @@ async fn client<G: Ground>(
         });
     for url in ground.urls() {
         builder = builder.url(url.clone());
+    }
+    if let Some(roots) = ground.roots_pem() {
+        builder = builder.tls_roots_pem(roots);
     }
     builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
 }

@@ -46,6 +46,7 @@ pub(crate) fn structure(events: &[String], size: u32) -> Result<Structure, Error
 /// Starts a publisher at level SPL-1 with room for a whole window.
 pub(crate) async fn publisher(
     urls: &[String],
+    roots_pem: Option<&[u8]>,
     account: &Account,
     options: &Options,
 ) -> Result<ServiceEndpoint, Error> {
@@ -58,6 +59,9 @@ pub(crate) async fn publisher(
         .window(options.window);
     for url in urls {
         builder = builder.url(url.clone());
+    }
+    if let Some(roots) = roots_pem {
+        builder = builder.tls_roots_pem(roots);
     }
     builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
 }
@@ -129,7 +133,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let accounts = ground::accounts(ground, &sites, Kind::Service, options.publishers).await?;
     let mut services = Vec::new();
     for account in &accounts {
-        services.push(publisher(ground.urls(), account, options).await?);
+        services.push(publisher(ground.urls(), ground.roots_pem(), account, options).await?);
     }
     let start = Moment::now(ground).await?;
     let from = Instant::now() + WARM_UP;

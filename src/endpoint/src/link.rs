@@ -27,6 +27,7 @@ use url::Url;
 
 use crate::entropy::Entropy;
 use crate::error::Error;
+use crate::options::{TokenSource, is_token};
 use crate::publish::Then;
 use crate::reconnect::Reconnect;
 
@@ -54,9 +55,19 @@ pub(crate) struct Dialer {
     pub site: String,
     /// `service` or `client`.
     pub role: &'static str,
-    pub token: Option<String>,
+    pub token: Credential,
     pub codec: Codec,
     pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// What proves who connects.
+pub(crate) enum Credential {
+    /// Nothing: a guest.
+    Guest,
+    /// This token.
+    Fixed(String),
+    /// The token that is there when it is asked for.
+    Asked(TokenSource),
 }
 
 /// What the link has to say.
@@ -230,7 +241,7 @@ impl Dialer {
         match tokio::time::timeout(DIAL_TIMEOUT, connecting).await {
             Err(_) => Err(failed("connecting took too long".to_owned())),
             Ok(Ok((socket, _))) => Ok(Connection::new(socket, self.codec)),
-            Ok(Err(tungstenite::Error::Http(response))) => Err(refusal(&response)),
+            Ok(Err(tungstenite::Error::Http(response))) => Err(refusal(&response, &self.token)),
             Ok(Err(error)) => Err(failed(error.to_string())),
         }
     }
@@ -245,7 +256,15 @@ impl Dialer {
         let headers = request.headers_mut();
         let protocol = HeaderValue::from_static(self.codec.subprotocol());
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        if let Some(token) = &self.token {
+        let token = match &self.token {
+            Credential::Guest => None,
+            Credential::Fixed(token) => Some(token.clone()),
+            Credential::Asked(source) => {
+                let token = source().filter(|token| is_token(token));
+                Some(token.ok_or_else(|| "there is no token now".to_owned())?)
+            }
+        };
+        if let Some(token) = &token {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| "the token has characters that no token has".to_owned())?;
             bearer.set_sensitive(true);
@@ -256,7 +275,7 @@ impl Dialer {
 }
 
 /// What a refused upgrade says: a problem document if the broker wrote it, else the bare status.
-fn refusal(response: &Response<Option<Vec<u8>>>) -> DialError {
+fn refusal(response: &Response<Option<Vec<u8>>>, token: &Credential) -> DialError {
     #[derive(serde::Deserialize)]
     struct Problem {
         code: Code,
@@ -272,8 +291,11 @@ fn refusal(response: &Response<Option<Vec<u8>>>) -> DialError {
         // Anything may answer with the other statuses: a proxy, a node that starts.
         _ => None,
     });
-    let final_code =
-        |code: &Code| CLOSE_CODES.iter().any(|close| close.code == *code && !close.reconnect);
+    let final_code = |code: &Code| match (code, token) {
+        // The same token stays expired; another one may be there next time.
+        (Code::CredentialsExpired, Credential::Fixed(_)) => true,
+        (_, _) => CLOSE_CODES.iter().any(|close| close.code == *code && !close.reconnect),
+    };
     let retry_after = response.headers().get(header::RETRY_AFTER);
     let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let reason = match problem {
@@ -503,7 +525,7 @@ mod tests {
         let dialer = Dialer {
             site: "a/b c".to_owned(),
             role: "service",
-            token: Some("t".to_owned()),
+            token: Credential::Fixed("t".to_owned()),
             codec: Codec::Cbor,
             tls: tls_config(None).unwrap(),
         };
@@ -519,11 +541,17 @@ mod tests {
             let mut response = Response::new(Some(body.as_bytes().to_vec()));
             *response.status_mut() = status.try_into().unwrap();
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
-            let error = refusal(&response);
+            let error = refusal(&response, &Credential::Fixed("t".to_owned()));
             assert_eq!(error.terminal, terminal, "{status} {body}");
             assert_eq!(error.retry_after_ms, retry_after_ms);
         };
         check(401, "", Some(Code::BadCredentials), Some(7000));
+        let expired = r#"{"code":"credentials-expired"}"#;
+        check(401, expired, Some(Code::CredentialsExpired), Some(7000));
+        let mut response = Response::new(Some(expired.as_bytes().to_vec()));
+        *response.status_mut() = 401.try_into().unwrap();
+        let renewed = Credential::Asked(Arc::new(|| None));
+        assert_eq!(refusal(&response, &renewed).terminal, None);
         check(403, "no json", Some(Code::AccessDenied), Some(7000));
         check(
             404,

@@ -1,5 +1,6 @@
 //! What both endpoints are told about the broker, and how it is checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_wire::Codec;
@@ -7,14 +8,23 @@ use ackord_wire::limits::{KEEPALIVE_S_MAX, KEEPALIVE_S_MIN};
 
 use crate::entropy::Entropy;
 use crate::error::Error;
-use crate::link::{Dialer, Link, base_url, tls_config};
+use crate::link::{Credential, Dialer, Link, base_url, tls_config};
 use crate::reconnect::Reconnect;
+
+/// Where a token that is renewed comes from; `None` while there is none.
+pub(crate) type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Whether a text can be a token at all.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 /// Options that both builders share.
 pub(crate) struct Connect {
     pub urls: Vec<String>,
     pub site: String,
     pub token: Option<String>,
+    pub token_source: Option<TokenSource>,
     pub codec: Codec,
     pub keepalive: Option<Duration>,
     pub hostname: Option<String>,
@@ -29,6 +39,7 @@ impl Default for Connect {
             urls: Vec::new(),
             site: String::new(),
             token: None,
+            token_source: None,
             codec: Codec::Cbor,
             keepalive: None,
             hostname: None,
@@ -78,16 +89,18 @@ impl Connect {
         if !self.reconnect_scale.is_finite() || self.reconnect_scale < 0.0 {
             return Err(Error::Invalid("reconnect scale: not a factor".to_owned()));
         }
-        let token_sound =
-            |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        if !self.token.as_ref().is_none_or(token_sound) {
+        if !self.token.as_deref().is_none_or(is_token) {
             return Err(Error::Invalid("the token is not a token".to_owned()));
         }
         let urls = self.urls.iter().map(|url| base_url(url)).collect::<Result<Vec<_>, _>>()?;
         let dialer = Dialer {
             site: self.site.clone(),
             role,
-            token: self.token.clone(),
+            token: match (&self.token_source, &self.token) {
+                (Some(source), _) => Credential::Asked(Arc::clone(source)),
+                (None, Some(token)) => Credential::Fixed(token.clone()),
+                (None, None) => Credential::Guest,
+            },
             codec: self.codec,
             tls: tls_config(self.tls_roots_pem.as_deref())?,
         };
@@ -108,6 +121,17 @@ macro_rules! connect_methods {
         /// The site.
         pub fn site(mut self, site: impl Into<String>) -> Self {
             self.connect.site = site.into();
+            self
+        }
+
+        /// Asks for the token at every attempt to connect, for one that expires and is renewed. It is
+        /// asked on the endpoint's task, so it must not block for long; without a token the attempt
+        /// fails and the next one asks again. Wins over a fixed token.
+        pub fn token_from(
+            mut self,
+            source: impl Fn() -> Option<String> + Send + Sync + 'static,
+        ) -> Self {
+            self.connect.token_source = Some(std::sync::Arc::new(source));
             self
         }
 

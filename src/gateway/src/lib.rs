@@ -13,10 +13,12 @@
 //! any sight of the log or the store.
 
 mod context;
+mod control;
 mod convert;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
+mod identity;
 mod meter;
 mod metrics;
 pub mod openapi;
@@ -24,9 +26,19 @@ mod options;
 mod rates;
 mod route;
 mod server;
+mod stream;
+mod tls;
 mod waiting;
 mod ws;
 
-pub use options::{Error, GatewayLimits, GatewayOptions};
+pub use context::{Live, Reload};
+pub use control::{Control, FileReport};
+pub use http::suggest::nearest as nearest_name;
+pub use identity::issuer::{
+    Issuer, IssuerOptions, KeyFile, LEEWAY_S_DEFAULT, LEEWAY_S_MAX, ROLE_CLAIM_DEFAULT,
+    SITE_CLAIM_DEFAULT,
+};
+pub use options::{Error, Face, GatewayLimits, GatewayOptions, Listener};
 pub use server::Gateway;
+pub use tls::{Tls, TlsFiles, TlsLimits};
 pub use waiting::WaitingRoom;

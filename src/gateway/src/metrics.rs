@@ -7,6 +7,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::tls::Tls;
+
 /// The front's metrics.
 pub struct Metrics {
     registry: Registry,
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub sent_bytes: IntCounter,
     pub received_messages: IntCounter,
     pub sent_messages: IntCounter,
+    pub certificate_expiry: IntGaugeVec,
+    pub file_reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -96,8 +100,30 @@ impl Metrics {
                 "ackord_websocket_sent_messages_total",
                 "Frames written to WebSockets.",
             ),
+            certificate_expiry: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "ackord_certificate_expiry_seconds",
+                        "The end of the certificate in use, Unix time.",
+                    ),
+                    &["certificate"],
+                ),
+            ),
+            file_reloads: counters(
+                "ackord_file_reloads_total",
+                "Files that had changed and were read again.",
+                &["file", "result"],
+            ),
             registry,
         }
+    }
+
+    /// Shows what a TLS counts as well. One registry has one of them, as a front has one
+    /// certificate.
+    pub fn follow(&self, tls: &Tls) {
+        // A second one of the same name is not shown.
+        let _ = self.registry.register(Box::new(tls.handshakes.clone()));
     }
 
     /// Counts an answered request.

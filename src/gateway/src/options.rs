@@ -1,19 +1,24 @@
 //! What a deployment may set about the front, every bound with its default.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_wire::limits::FRAME_BYTES_MAX;
 
 use crate::http::batch::BATCH_ITEMS_CEILING;
+use crate::identity::issuer::Issuer;
+use crate::tls::Tls;
 
 /// How a [`crate::Gateway`] listens and whom it trusts.
 #[derive(Debug)]
 pub struct GatewayOptions {
-    /// Addresses to bind; port 0 takes a free one.
+    /// Addresses to bind and serve everything on, without TLS; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// Sockets that are bound already.
-    pub listeners: Vec<TcpListener>,
+    /// Sockets that are bound already, with what is served on each.
+    pub listeners: Vec<Listener>,
+    /// How often the files of certificates are looked at for changes.
+    pub watch_interval: Duration,
     /// SHA-256 of the node's administration token, as its bearer sends it.
     pub admin_hash: [u8; 32],
     /// Threads that serve connections; at least 1.
@@ -22,8 +27,43 @@ pub struct GatewayOptions {
     /// `*` is every origin, for a broker that serves the public. Requests without an `Origin` are
     /// not from a page.
     pub origins: Vec<String>,
+    /// Whose JWTs are believed.
+    pub issuers: Vec<Arc<Issuer>>,
     /// The bounds.
     pub limits: GatewayLimits,
+}
+
+/// What is served on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// Everything.
+    Whole,
+    /// What endpoints need: the administration has another socket.
+    Endpoints,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What is served on it.
+    pub face: Face,
+    /// Its TLS; `None` for none.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    /// A socket that serves everything without TLS.
+    pub fn plain(socket: TcpListener) -> Self {
+        Self { socket, face: Face::Whole, tls: None }
+    }
+
+    /// The same socket once more, for somebody who serves it before.
+    pub(crate) fn again(&self) -> std::io::Result<Self> {
+        let Self { socket, face, tls } = self;
+        Ok(Self { socket: socket.try_clone()?, face: *face, tls: tls.clone() })
+    }
 }
 
 /// The bounds of the front.
@@ -119,9 +159,11 @@ impl Default for GatewayOptions {
         Self {
             listen: Vec::new(),
             listeners: Vec::new(),
+            watch_interval: Duration::from_secs(5),
             admin_hash: [0; 32],
             workers: 2,
             origins: Vec::new(),
+            issuers: Vec::new(),
             limits: GatewayLimits::default(),
         }
     }
@@ -141,6 +183,12 @@ pub enum Error {
     /// Neither an address nor a socket was given.
     #[error("no address to listen on")]
     NoAddress,
+    /// A certificate or its key cannot be used.
+    #[error("{0}")]
+    Certificate(ackord_tls::Error),
+    /// An issuer of JWTs cannot be believed as it is configured.
+    #[error("jwt: {0}")]
+    Issuer(String),
     /// The server's thread cannot run.
     #[error("cannot run the server: {0}")]
     Server(#[from] std::io::Error),
@@ -151,7 +199,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Listen { .. } | Self::Server(_) => true,
-            Self::NoAddress => false,
+            Self::NoAddress | Self::Certificate(_) | Self::Issuer(_) => false,
         }
     }
 }

@@ -8,6 +8,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::options::Face;
+
 /// A list of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
@@ -62,6 +64,7 @@ pub enum Route {
     Backup { partition: String },
     Restore { site: String },
     NodeState { id: String, act: NodeAct },
+    Reload,
     Sites,
     Site { site: String },
     Structure { site: String },
@@ -159,6 +162,7 @@ addresses! {
         => NodeState { id } with { act: NodeAct::Undrain };
     "remove" "/v1/cluster/nodes/{id}/remove" ["POST"]
         => NodeState { id } with { act: NodeAct::Remove };
+    "reload" "/v1/node/reload" ["POST"] => Reload {};
     "sites" "/v1/sites" ["GET" "HEAD"] => Sites {};
     "site" "/v1/sites/{site}" ["GET" "HEAD" "PUT" "DELETE"] => Site { site };
     "structure" "/v1/sites/{site}/structure" ["GET" "HEAD" "PUT"] => Structure { site };
@@ -237,6 +241,58 @@ impl Route {
         }
         Self::of_segments(&segments)
     }
+
+    /// Whether a socket of this face serves it. Beside a socket for the administration, endpoints
+    /// find what they need to raise and receive, and nothing else.
+    pub fn is_on(&self, face: Face) -> bool {
+        match (face, self) {
+            (Face::Whole, _)
+            | (
+                Face::Endpoints,
+                Self::Live
+                | Self::Ready
+                | Self::Raise { .. }
+                | Self::Events { .. }
+                | Self::Next { .. }
+                | Self::Ack { .. }
+                | Self::Tickets { .. }
+                | Self::Socket { .. },
+            ) => true,
+            (
+                Face::Endpoints,
+                Self::Metrics
+                | Self::Cluster
+                | Self::Compare
+                | Self::Backup { .. }
+                | Self::Restore { .. }
+                | Self::NodeState { .. }
+                | Self::Reload
+                | Self::OpenApi
+                | Self::Sessions { .. }
+                | Self::Flow { .. }
+                | Self::KickClient { .. }
+                | Self::KickService { .. }
+                | Self::Quotas { .. }
+                | Self::Audit { .. }
+                | Self::ClusterAudit
+                | Self::Why { .. }
+                | Self::CanI { .. }
+                | Self::Sites
+                | Self::Site { .. }
+                | Self::Structure { .. }
+                | Self::List { .. }
+                | Self::Service { .. }
+                | Self::ApplyDeclared { .. }
+                | Self::Client { .. }
+                | Self::User { .. }
+                | Self::Token { .. }
+                | Self::Queue { .. }
+                | Self::ClientSubscriptions { .. }
+                | Self::Subscription { .. }
+                | Self::Seek { .. },
+            ) => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -263,6 +319,7 @@ mod tests {
         };
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
+        check("/v1/node/reload", Some(Route::Reload));
         check("/v1/sites", Some(Route::Sites));
         check("/v1/sites/s", Some(Route::Site { site: site() }));
         check("/v1/sites/s/tokens", Some(Route::List { site: site(), list: List::Tokens }));

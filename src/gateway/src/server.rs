@@ -7,18 +7,19 @@ use std::thread::JoinHandle;
 
 use ackord_agents::Broker;
 use actix_codec::Framed;
-use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol, Request, h1};
-use actix_rt::net::TcpStream;
+use actix_http::{HttpService, Request, h1};
 use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{App, HttpRequest, dev::AppConfig, web};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::context::Context;
+use crate::context::{Context, Live};
+use crate::control::Control;
 use crate::meter::Metered;
-use crate::options::{Error, GatewayOptions};
+use crate::options::{Error, GatewayOptions, Listener};
+use crate::stream::Stream;
+use crate::tls::{Tls, accept};
 use crate::{http, ws};
 
 /// Connections of a worker beyond the limit that are accepted to be told so.
@@ -29,6 +30,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     context: Arc<Context>,
     server: ServerHandle,
+    control: Control,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,18 +40,29 @@ impl Gateway {
     /// # Errors
     /// When an address cannot be bound or none is given.
     pub fn start(broker: Broker, options: GatewayOptions) -> Result<Self, Error> {
-        let GatewayOptions { listen, mut listeners, admin_hash, workers, origins, limits } =
-            options;
+        let GatewayOptions {
+            listen,
+            mut listeners,
+            watch_interval,
+            admin_hash,
+            workers,
+            origins,
+            issuers,
+            limits,
+        } = options;
         for address in listen {
-            let bind = || TcpListener::bind(address);
-            listeners.push(bind().map_err(|source| Error::Listen { address, source })?);
+            let socket =
+                TcpListener::bind(address).map_err(|source| Error::Listen { address, source })?;
+            listeners.push(Listener::plain(socket));
         }
         if listeners.is_empty() {
             return Err(Error::NoAddress);
         }
         let addresses =
-            listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-        let context = Arc::new(Context::new(broker, admin_hash, origins, limits.raised()));
+            listeners.iter().map(|at| at.socket.local_addr()).collect::<Result<Vec<_>, _>>()?;
+        let live = Live { admin_hash, origins, issuers, limits: limits.raised() };
+        let context = Arc::new(Context::new(broker, live, distinct(&listeners)));
+        let control = Control::new(context.clone());
         let (started, handle) = std::sync::mpsc::sync_channel(1);
         let served = context.clone();
         let thread =
@@ -68,8 +81,14 @@ impl Gateway {
             })?;
         let gone = || Error::Server(std::io::Error::other("the server's thread ended"));
         let server = handle.recv().map_err(|_| gone())??;
+        control.watch(watch_interval)?;
         tracing::info!(?addresses, "listening");
-        Ok(Self { addresses, context, server, thread: Some(thread) })
+        Ok(Self { addresses, context, server, control, thread: Some(thread) })
+    }
+
+    /// What can be changed about it while it runs.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Where it listens, with the ports that were taken.
@@ -85,7 +104,7 @@ impl Gateway {
         self.context.stopping.cancel();
         self.context.sockets.close();
         // Those that are still open then are dropped with the threads that serve them.
-        let _ = timeout(self.context.limits.stop_deadline, self.context.sockets.wait()).await;
+        let _ = timeout(self.context.limits().stop_deadline, self.context.sockets.wait()).await;
         self.server.stop(true).await;
         let Some(thread) = self.thread.take() else { return };
         let (ended, end) = oneshot::channel();
@@ -117,12 +136,23 @@ impl Drop for Gateway {
     }
 }
 
+/// The TLS of the listeners, each once.
+fn distinct(listeners: &[Listener]) -> Vec<Arc<Tls>> {
+    let mut found: Vec<Arc<Tls>> = Vec::new();
+    for tls in listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        if !found.iter().any(|known| Arc::ptr_eq(known, tls)) {
+            found.push(tls.clone());
+        }
+    }
+    found
+}
+
 fn server(
     context: &Arc<Context>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     workers: usize,
 ) -> std::io::Result<Server> {
-    let limits = context.limits.clone();
+    let limits = context.limits();
     let stop_seconds = limits.stop_deadline.as_secs().max(1);
     let mut builder = Server::build()
         .workers(workers.max(1))
@@ -131,19 +161,19 @@ fn server(
         .shutdown_timeout(stop_seconds)
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
-    for listener in listeners {
-        let address = listener.local_addr()?;
+    for Listener { socket, face, tls } in listeners {
+        let address = socket.local_addr()?;
         let (context, limits, shutdown) = (context.clone(), limits.clone(), shutdown.clone());
-        builder = builder.listen(format!("http-{address}"), listener, move || {
+        builder = builder.listen(format!("http-{address}"), socket, move || {
             let (on_connect, on_upgrade) = (context.clone(), context.clone());
             let on_request = context.clone();
             let shutdown = shutdown.clone();
             let app = App::new().default_service(web::to(
                 move |request: HttpRequest, payload: web::Payload| {
-                    http::handle(on_request.clone(), request, payload)
+                    http::handle(on_request.clone(), face, request, payload)
                 },
             ));
-            let http = HttpService::build()
+            let served = HttpService::build()
                 .keep_alive(limits.keep_alive)
                 .client_request_timeout(limits.head_deadline)
                 .client_disconnect_timeout(limits.close_deadline)
@@ -152,12 +182,12 @@ fn server(
                     async move { shutdown.notified().await }
                 })
                 .local_addr(address)
-                .on_connect_ext(move |io: &Metered<TcpStream>, extensions| {
+                .on_connect_ext(move |io: &Metered<Stream>, extensions| {
                     extensions.insert(on_connect.connected());
                     extensions.insert(io.meter());
                 })
                 .upgrade(fn_service(
-                    move |(request, framed): (Request, Framed<Metered<TcpStream>, h1::Codec>)| {
+                    move |(request, framed): (Request, Framed<Metered<Stream>, h1::Codec>)| {
                         let context = on_upgrade.clone();
                         // Boxed: every connection's task would otherwise have room for it.
                         Box::pin(async move {
@@ -167,15 +197,9 @@ fn server(
                     },
                 ))
                 .finish(map_config(app, |()| AppConfig::default()));
-            fn_service(|io: TcpStream| async move {
-                // What is written is written as a whole: nothing is gained by waiting for more.
-                if let Err(error) = io.set_nodelay(true) {
-                    tracing::debug!(%error, "cannot switch off coalescing");
-                }
-                let peer = io.peer_addr().ok();
-                Ok::<_, DispatchError>((Metered::new(io), Protocol::Http1, peer))
-            })
-            .and_then(http)
+            accept(tls.clone())
+                .map(|(io, protocol, peer)| (Metered::new(io), protocol, peer))
+                .and_then(served)
         })?;
     }
     Ok(builder.run())

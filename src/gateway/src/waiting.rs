@@ -3,20 +3,25 @@
 //! The process lives and says so; everything else is told to come again, so that nobody waits for an
 //! answer that comes late. Connections are closed with the answer: the next one finds the front.
 
-use std::net::TcpListener;
+use std::time::Duration;
 
 use ackord_wire::resource::Health;
 use ackord_wire::{Code, Problem};
-use actix_http::ConnectionType;
-use actix_server::ServerHandle;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_http::{ConnectionType, HttpService};
+use actix_server::{Server, ServerHandle};
+use actix_service::{ServiceFactoryExt as _, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::{App, HttpRequest, HttpResponse, web};
 
 use crate::http::RETRY_AFTER_S;
 use crate::http::answer::{Answer, refuse};
-use crate::options::Error;
+use crate::options::{Error, Listener};
+use crate::tls::accept;
 
 /// Connections that are answered at once.
 const CONNECTIONS_MAX: usize = 1024;
+/// Until the head of a request has arrived.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module. Dropping it ends it.
 pub struct WaitingRoom {
@@ -24,24 +29,18 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Answers on this socket until it is left.
+    /// Answers on these sockets until it is left.
     ///
     /// # Errors
-    /// When there is no thread or the socket is of no use.
-    pub fn open(listener: &TcpListener) -> Result<Self, Error> {
-        let listener = listener.try_clone()?;
+    /// When there is no thread or a socket is of no use.
+    pub fn open(listeners: &[Listener]) -> Result<Self, Error> {
+        let listeners =
+            listeners.iter().map(Listener::again).collect::<std::io::Result<Vec<_>>>()?;
         let (started, handle) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("ackord-waiting".to_owned()).spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let app = || App::new().default_service(web::to(answer));
-                let server = HttpServer::new(app)
-                    .workers(1)
-                    .worker_max_blocking_threads(1)
-                    .max_connections(CONNECTIONS_MAX)
-                    .disable_signals()
-                    .listen(listener);
-                let server = match server {
-                    Ok(server) => server.run(),
+                let server = match server(listeners) {
+                    Ok(server) => server,
                     // The starter waits for exactly one message, so this cannot block.
                     Err(error) => return drop(started.send(Err(error))),
                 };
@@ -69,6 +68,25 @@ impl Drop for WaitingRoom {
     }
 }
 
+fn server(listeners: Vec<Listener>) -> std::io::Result<Server> {
+    let mut builder = Server::build()
+        .workers(1)
+        .worker_max_blocking_threads(1)
+        .max_concurrent_connections(CONNECTIONS_MAX)
+        .disable_signals();
+    for Listener { socket, face: _, tls } in listeners {
+        let address = socket.local_addr()?;
+        builder = builder.listen(format!("waiting-{address}"), socket, move || {
+            let app = App::new().default_service(web::to(answer));
+            let answered = HttpService::build()
+                .client_request_timeout(HEAD_DEADLINE)
+                .finish(map_config(app, |()| AppConfig::default()));
+            accept(tls.clone()).and_then(answered)
+        })?;
+    }
+    Ok(builder.run())
+}
+
 async fn answer(request: HttpRequest) -> HttpResponse {
     let mut response = if request.path() == "/healthz/live" {
         Answer::ok(&Health { status: "ok".to_owned() }).into_response()
@@ -82,13 +100,16 @@ async fn answer(request: HttpRequest) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]
     async fn a_node_that_starts_lives_and_tells_everybody_to_come_again() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let room = WaitingRoom::open(&listener).unwrap();
+        let listener = Listener::plain(TcpListener::bind("127.0.0.1:0").unwrap());
+        let url = format!("http://{}", listener.socket.local_addr().unwrap());
+        let room = WaitingRoom::open(std::slice::from_ref(&listener)).unwrap();
+        let listener = listener.socket;
         let live = reqwest::get(format!("{url}/healthz/live")).await.unwrap();
         assert_eq!(live.status(), 200);
         for path in ["/healthz/ready", "/v1/sites/plant/service", "/v1/cluster"] {

@@ -55,6 +55,7 @@ fn every_example_is_what_its_type_says() {
             "SiteStructure" => check::<resource::SiteStructure>(text),
             "Service" => check::<resource::Service>(text),
             "Client" => check::<resource::Client>(text),
+            "Reloaded" => check::<resource::Reloaded>(text),
             "User" => check::<resource::User>(text),
             "NewToken" => check::<resource::NewToken>(text),
             "Token" => check::<resource::Token>(text),

@@ -10,8 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ackord_machine::session::CUT_OFF_MS;
-use ackord_machine::site::{NodeInfo, NodeState, SiteName};
+use ackord_machine::site::{Limits, NodeInfo, NodeState, SiteName};
 use ackord_store::{GroupId, Identity, Store, StoreOptions};
+use ackord_tls::Refreshed;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -136,6 +138,7 @@ impl Node {
             snapshotting: Mutex::default(),
             continuity: Continuity::Required,
             peers,
+            limits: ArcSwap::from_pointee(options.limits.clone()),
             options,
             store,
             fatal,
@@ -286,6 +289,28 @@ impl Node {
     pub fn peer_clock_differences(&self) -> BTreeMap<u64, i64> {
         let peers = self.shared.peers.as_ref();
         peers.map(|peers| peers.clock_differences()).unwrap_or_default()
+    }
+
+    /// Lets every partition have these limits from now on: as in [`NodeOptions::limits`], those that
+    /// this node leads bring them to all replicas.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.limits.store(Arc::new(limits));
+        for partition in &self.partitions {
+            partition.observe(&partition.applied.read());
+            partition.queue.wake.notify_one();
+        }
+    }
+
+    /// Looks at the certificate files of the connections between nodes again; `None` without any.
+    /// New connections use what has changed, those that stand live on. Blocks for as long as
+    /// reading takes.
+    pub fn refresh_certificates(&self) -> Option<Refreshed> {
+        self.shared.peers.as_ref()?.refresh_certificates()
+    }
+
+    /// The end of this node's certificate for other nodes, seconds of Unix time.
+    pub fn certificate_not_after(&self) -> Option<i64> {
+        self.shared.peers.as_ref()?.certificate_not_after()
     }
 
     /// Makes every partition a group of these voters, by node number and address. On one of them,

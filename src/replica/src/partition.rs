@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use ackord_machine::session::{CUT_OFF_MS, STALE_MS};
 use ackord_machine::site::{
-    Batch, Command, DecodeError, Digest, Effect, Outcome, Site, State, apply, decode_batch,
+    Batch, Command, DecodeError, Digest, Effect, Limits, Outcome, Site, State, apply, decode_batch,
 };
 use ackord_store::{GroupId, Store};
+use arc_swap::ArcSwap;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
@@ -57,6 +58,8 @@ pub(crate) enum Continuity {
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) options: NodeOptions,
+    /// The limits that partitions shall have now; at first those of the options.
+    pub(crate) limits: ArcSwap<Limits>,
     pub(crate) store: Store,
     pub(crate) fatal: Fatal,
     pub(crate) counters: Counters,
@@ -212,7 +215,7 @@ impl Partition {
         gauges.next_due.store(state.next_due().map_or(u64::MAX, |due| due.0), Ordering::Relaxed);
         gauges
             .limits_differ
-            .store(*state.limits() != self.shared.options.limits, Ordering::Relaxed);
+            .store(*state.limits() != **self.shared.limits.load(), Ordering::Relaxed);
         let were = gauges.state_bytes.swap(state.bytes(), Ordering::Relaxed);
         // Wraps around where a state has shrunk, and comes out right.
         let more = state.bytes().wrapping_sub(were);

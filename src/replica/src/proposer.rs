@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ackord_machine::site::{Batch, Command, Outcome, coalesce, encode_batch};
+use ackord_machine::site::{Batch, Command, Limits, Outcome, coalesce, encode_batch};
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
@@ -277,7 +277,7 @@ fn own_commands(partition: &Partition, raft: &Raft) -> Vec<Command> {
     }
     partition.in_flight.own_sent();
     let options = &partition.shared.options;
-    let limits = limits.then(|| Command::SetLimits(options.limits.clone()));
+    let limits = limits.then(|| Command::SetLimits(Limits::clone(&partition.shared.limits.load())));
     let renewal = (renewal != 0).then_some(Command::Renew { seed: renewal });
     let tick = due.then_some(Command::Tick { limit: options.tick_rows_max });
     limits.into_iter().chain(renewal).chain(tick).collect()

@@ -133,6 +133,8 @@ codes! {
     LimitReached = "limit-reached", 429, true;
     /// The broker made a mistake.
     Internal = "internal", 500, true;
+    /// The token has expired: come again with a new one.
+    CredentialsExpired = "credentials-expired", 401, false;
 }
 
 #[cfg(feature = "schema")]
@@ -182,6 +184,7 @@ pub const CLOSE_CODES: &[CloseCode] = &[
     CloseCode { number: 4410, code: Code::Kicked, reconnect: true },
     CloseCode { number: 4411, code: Code::RateLimited, reconnect: true },
     CloseCode { number: 4412, code: Code::QuotaExceeded, reconnect: true },
+    CloseCode { number: 4413, code: Code::CredentialsExpired, reconnect: true },
     CloseCode { number: 4500, code: Code::Goodbye, reconnect: false },
     CloseCode { number: 4501, code: Code::BadCredentials, reconnect: false },
     CloseCode { number: 4502, code: Code::NotRegistered, reconnect: false },

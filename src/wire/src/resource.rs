@@ -566,3 +566,28 @@ pub struct Compared {
     /// SHA-256 over all rows, hex.
     pub hash: String,
 }
+
+/// What a reload of a node's configuration came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Keys whose new values count now.
+    pub applied: Vec<String>,
+    /// Keys whose new values count at the next start.
+    pub restart: Vec<String>,
+    /// How many keys are as they were.
+    pub unchanged: u32,
+    /// Files that the configuration names and that may change by themselves.
+    pub files: Vec<ReloadedFile>,
+}
+
+/// A file that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedFile {
+    /// The table of keys that names it: `tls`, `cluster.tls`, `jwt`.
+    pub file: String,
+    /// Whether it had changed.
+    pub changed: bool,
+    /// Why it cannot be used, in which case what it held before still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+}

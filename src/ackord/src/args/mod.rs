@@ -17,12 +17,8 @@ pub use admin::{
 };
 pub use bench::{BenchCommand, BenchFault, BenchOptions};
 
+use crate::config::settings::LOG_DEFAULT;
 use crate::duration;
-
-/// What is logged when nothing is said. openraft warns of messages that a change of leader
-/// overtook, and calls it an error when one comes after a node began to stop: its daily business.
-/// What ends it is logged by the node itself, which stops then.
-const LOG_DEFAULT: &str = "warn,openraft=off,actix_http=off";
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]
@@ -46,6 +42,10 @@ pub struct Cli {
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
+    /// Trust the certificates of this file (PEM) for https and wss, instead of the web's authorities
+    #[arg(long, global = true, env = "ACKORD_CA", value_name = "FILE", display_order = 902)]
+    pub ca: Option<PathBuf>,
+
     /// What to log on standard error, for instance `info` or `ackord_agents=debug`
     #[arg(
         long,
@@ -65,6 +65,11 @@ pub enum Command {
     Dev(Dev),
     /// Run a broker as its configuration says
     Serve(Serve),
+    /// The configuration of a broker: judge it, show it, describe its keys
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Let a node read its configuration again
+    Reload(Connect),
     /// Raise events: one from the arguments, or one per line of standard input
     Raise(Raise),
     /// Receive events, each once and in order, and print them
@@ -127,6 +132,11 @@ pub struct Limits {
     /// A limit of the deployment, for instance `queue_size_max=100000`; several times for several
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     pub limits: Vec<String>,
+
+    /// A key of the configuration, for instance `front.body_bytes_max=65536`; several times for
+    /// several
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
 }
 
 /// See [`Command::Dev`].
@@ -164,8 +174,8 @@ pub struct Dev {
 /// See [`Command::Serve`].
 #[derive(Args, Clone, Debug)]
 pub struct Serve {
-    /// Configuration, TOML; `docs/cli.md` describes every key
-    #[arg(long, value_name = "FILE", required_unless_present = "example")]
+    /// Configuration, TOML; `ackord config doc` describes every key
+    #[arg(long, value_name = "FILE", env = "ACKORD_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// Judge the configuration and go
@@ -178,11 +188,42 @@ pub struct Serve {
     pub compat_version: Option<u8>,
 
     /// Print a configuration with every key explained, and go
-    #[arg(long, conflicts_with_all = ["config", "check"])]
+    #[arg(long, conflicts_with = "check")]
     pub example: bool,
 
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// See [`Command::Config`].
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Judge a configuration with the files that it names, and change nothing
+    Check {
+        /// The file [default: the one of ACKORD_CONFIG, if there is one]
+        #[arg(env = "ACKORD_CONFIG")]
+        file: Option<PathBuf>,
+
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Show the values in force; secrets are not shown
+    Show {
+        /// The file
+        #[arg(long, value_name = "FILE", env = "ACKORD_CONFIG")]
+        config: Option<PathBuf>,
+
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
+
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Print the JSON Schema of the file
+    Schema,
+    /// Print the page that describes every key, Markdown
+    Doc,
 }
 
 /// See [`Command::Raise`].

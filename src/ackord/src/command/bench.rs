@@ -230,6 +230,11 @@ impl Ground for Broker {
         &self.urls
     }
 
+    fn roots_pem(&self) -> Option<&[u8]> {
+        // An own broker speaks no TLS.
+        connect::roots()
+    }
+
     fn pids(&self) -> Vec<u32> {
         self.own.as_ref().map(|own| locked(&own.pids).clone()).unwrap_or_default()
     }

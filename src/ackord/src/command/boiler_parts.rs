@@ -16,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::boiler::Kept;
 use crate::args::{Boiler, Role};
 use crate::child;
+use crate::connect;
 use crate::data;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
@@ -122,6 +123,9 @@ async fn service(
     for url in &kept.urls {
         builder = builder.url(url.clone());
     }
+    if let Some(roots) = connect::roots() {
+        builder = builder.tls_roots_pem(roots);
+    }
     let service = builder.start().await.map_err(crate::endpoint_failure)?;
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,6 +200,9 @@ async fn client(
         .on_notice(move |notice| tell_client(role, &notice, counted, &confirmed));
     for url in &kept.urls {
         builder = builder.url(url.clone());
+    }
+    if let Some(roots) = connect::roots() {
+        builder = builder.tls_roots_pem(roots);
     }
     for event in events {
         let done = done.clone();

@@ -3,10 +3,11 @@
 //! `DIR/dev.json` keeps the tokens and the port: the same DIR again is the same broker. It is
 //! written before the broker knows the tokens, so that a crash in between leaves nothing unusable.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use ackord_agents::{Broker, token};
+use ackord_gateway::Listener;
 use ackord_machine::site::{
     Access, AdminAction, Category, ClientId, EventDefinition, GuestSupport, Incarnation, Kind,
     Principal, ServiceId, SiteName, SiteSettings, Structure, TokenId,
@@ -18,7 +19,7 @@ use super::dev_cluster;
 use crate::args::Dev;
 use crate::broker::{Parts, Running};
 use crate::child;
-use crate::config::Deployment;
+use crate::config::Settings;
 use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
@@ -109,9 +110,9 @@ pub struct Ready {
 /// Runs the command.
 pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
-    let deployment = Deployment::from_flags(&arguments.limits.limits)?;
+    let settings = Settings::from_flags(&arguments.limits.limits, &arguments.limits.sets)?;
     if let (Some(number), Some(dir)) = (arguments.only, &arguments.data) {
-        return dev_cluster::run_one(&arguments, number, dir, &deployment, interrupt, format).await;
+        return dev_cluster::run_one(&arguments, number, dir, &settings, interrupt, format).await;
     }
     let temporary = match &arguments.data {
         Some(_) => None,
@@ -136,11 +137,13 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let listener = listen::bind(Wanted::of(arguments.listen, kept.port))?;
     kept.port = listener.local_addr().ok().map(|address| address.port());
     data.write(FILE, &kept)?;
+    warn_if_crossing(&listener);
     let node = data.node();
     let parts = Parts {
         dir: &node,
-        deployment: &deployment,
-        listener,
+        settings: &settings,
+        listeners: vec![Listener::plain(listener)],
+        issuers: Vec::new(),
         cluster: None,
         admin_hash: hash(&kept.admin_token),
     };
@@ -171,6 +174,17 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
     drop(data);
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// This broker is for playing: it takes the address that it is told, and says what that means.
+fn warn_if_crossing(listener: &TcpListener) {
+    let address = listener.local_addr().ok();
+    if let Some(address) = address.filter(|at| !at.ip().to_canonical().is_loopback()) {
+        say(format_args!(
+            "warning: {address} is reached from other machines, and nothing is encrypted; `ackord \
+             serve` has TLS"
+        ));
+    }
 }
 
 pub(super) fn first_screen(ready: &Ready, data: &DataDir, temporary: bool) -> String {

@@ -9,13 +9,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
+use ackord_gateway::Listener;
+use ackord_replica::PeerOptions;
 use serde::{Deserialize, Serialize};
 
 use super::dev::{FILE, Kept, KeptNode, first_screen, make_site, program};
 use crate::args::Dev;
 use crate::broker::{Parts, Running};
 use crate::child::{self, Process};
-use crate::config::{Cluster, Deployment};
+use crate::config::Settings;
 use crate::data::{self, DataDir};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
@@ -146,6 +148,9 @@ impl Nodes {
         for limit in &arguments.limits.limits {
             command.args(["--limit", limit]);
         }
+        for set in &arguments.limits.sets {
+            command.args(["--set", set]);
+        }
         // A node ends when this pipe is closed, so also when this process is killed.
         let process = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         self.0.push(process);
@@ -181,7 +186,7 @@ pub(super) async fn run_one(
     arguments: &Dev,
     number: u32,
     dir: &Path,
-    deployment: &Deployment,
+    settings: &Settings,
     mut interrupt: Interrupt,
     format: Format,
 ) -> Outcome {
@@ -200,9 +205,10 @@ pub(super) async fn run_one(
     let node = data.node();
     let parts = Parts {
         dir: &node,
-        deployment,
-        listener,
-        cluster: Some(Cluster::local(place.peers, initial)),
+        settings,
+        listeners: vec![Listener::plain(listener)],
+        issuers: Vec::new(),
+        cluster: Some(PeerOptions { initial, ..PeerOptions::new(place.peers) }),
         admin_hash: hash(&kept.admin_token),
     };
     let running = tokio::select! {

@@ -24,6 +24,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::args::Raise;
+use crate::connect;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::input::{self, Item};
 use crate::interrupt::Interrupt;
@@ -381,6 +382,12 @@ async fn start(arguments: &Raise, seen: Arc<Seen>) -> Result<ServiceEndpoint, Fa
         .on_notice(move |notice| tell(&notice, &seen));
     for url in connect.urls()? {
         builder = builder.url(url);
+    }
+    if let Some(file) = connect.token_file() {
+        builder = builder.token_from(connect::renewed(file));
+    }
+    if let Some(roots) = connect::roots() {
+        builder = builder.tls_roots_pem(roots);
     }
     builder.start().await.map_err(crate::endpoint_failure)
 }

@@ -1,16 +1,24 @@
 //! `ackord serve`: a broker as its configuration says, until SIGINT or SIGTERM.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use ackord_gateway::{Face, Listener, Reload};
+use ackord_wire::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
 use crate::broker::{Parts, Running};
-use crate::config::{AdminToken, Config, EXAMPLE};
+use crate::config::{AdminToken, Config, Sources, document};
 use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
+use crate::logging::Logging;
 use crate::output::{self, Format};
+use crate::reload::Reloader;
 use crate::token;
 
 /// The file with what the broker must remember beside the node's data.
@@ -24,43 +32,58 @@ struct Kept {
     admin_hash: Option<String>,
 }
 
-/// Judges the configuration; `None` when there is nothing to run.
-pub fn prepare(arguments: &Serve, format: Format) -> Result<Option<Config>, Failure> {
+/// Judges the configuration; `None` when there is nothing to run. `log` is what `--log` says.
+pub fn prepare(
+    arguments: &Serve,
+    log: Option<&String>,
+    format: Format,
+) -> Result<Option<(Sources, Config)>, Failure> {
     if arguments.example {
         let written = match format {
-            Format::Json => output::json(&json!({"example": EXAMPLE})),
-            Format::Text => output::line(EXAMPLE.trim_end()),
+            Format::Json => output::json(&json!({"example": document::example()})),
+            Format::Text => output::line(document::example().trim_end()),
         };
         written.map_err(|error| output::closed(&error))?;
         return Ok(None);
     }
-    let Some(file) = &arguments.config else {
-        return Err(Failure::usage("--config FILE is needed"));
+    let compat = arguments.compat_version.map(|version| version.to_string());
+    let flags = [("cluster.compat_version", compat), ("log", log.cloned())];
+    let sources = Sources {
+        file: arguments.config.clone(),
+        environment: Sources::variables(),
+        sets: arguments.limits.sets.clone(),
+        limits: arguments.limits.limits.clone(),
+        flags: flags.into_iter().filter_map(|(path, value)| Some((path, value?))).collect(),
     };
-    let mut config = Config::load(file, &arguments.limits.limits)?;
-    if let Some(version) = arguments.compat_version {
-        let Some(cluster) = &mut config.cluster else {
-            return Err(Failure::usage("--compat-version is for a node of a cluster")
-                .hint("the configuration has no [cluster]"));
-        };
-        cluster.set_compat_version(version);
+    let config = Config::load(&sources)?;
+    if arguments.compat_version.is_some() && config.cluster.is_none() {
+        return Err(Failure::usage("--compat-version is for a node of a cluster")
+            .hint("the configuration has no `cluster.listen`"));
     }
     if arguments.check {
-        output::object(format, &json!({"valid": true, "config": file}))?;
+        output::object(format, &json!({"valid": true, "config": arguments.config}))?;
         return Ok(None);
     }
-    Ok(Some(config))
+    Ok(Some((sources, config)))
 }
 
 /// Runs the broker.
-pub async fn run(config: Config, format: Format) -> Outcome {
+pub async fn run(sources: Sources, config: Config, logging: Logging, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
-    let data = DataDir::open(&config.data)?;
+    // From now on it ends nothing.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| {
+        Failure::new(Exit::Configuration, format!("signals cannot be caught: {error}"))
+    })?;
+    let Some(dir) = &config.settings.data else {
+        return Err(Failure::configuration("data: must be given"));
+    };
+    let data = DataDir::open(dir)?;
     let (admin_hash, generated) = admin(&config.admin_token, &data)?;
-    let listener = listen::bind(Wanted::Exactly(config.listen))?;
+    let listeners = listeners(&config)?;
     let node = data.node();
-    let (deployment, cluster) = (&config.deployment, config.cluster);
-    let parts = Parts { dir: &node, deployment, listener, cluster, admin_hash };
+    let (settings, cluster) = (&config.settings, config.cluster.clone());
+    let issuers = config.issuers.clone();
+    let parts = Parts { dir: &node, settings, listeners, issuers, cluster, admin_hash };
     let running = tokio::select! {
         running = Running::start(parts) => running?,
         () = interrupt.wait() => return Ok(Exit::Done),
@@ -71,9 +94,16 @@ pub async fn run(config: Config, format: Format) -> Outcome {
         let kept = Kept { version: 1, admin_hash: Some(token::to_hex(&admin_hash)) };
         data.write(FILE, &kept)?;
     }
+    let handles = running.handles();
+    let reloader = Arc::new(Reloader::new(sources, config, admin_hash, logging, handles.clone()));
+    handles.0.on_reload(answering(Arc::downgrade(&reloader)));
+    let following = tokio::spawn(reload_on(hangup, reloader));
     let printed = match format {
         Format::Json => {
             let mut ready = json!({"urls": running.urls(), "pids": [std::process::id()]});
+            if !running.admin_urls().is_empty() {
+                ready["admin_urls"] = json!(running.admin_urls());
+            }
             if let Some(token) = &generated {
                 ready["admin_token"] = json!(token);
             }
@@ -87,9 +117,55 @@ pub async fn run(config: Config, format: Format) -> Outcome {
     if printed.is_ok() {
         interrupt.wait().await;
     }
+    following.abort();
     running.stop().await;
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// A reload as HTTP answers it.
+fn answering(reloader: Weak<Reloader>) -> Reload {
+    Arc::new(move || {
+        let Some(reloader) = reloader.upgrade() else {
+            return Err(Problem::new(Code::ShuttingDown, "the node is shutting down"));
+        };
+        let invalid = |failure: Failure| Problem::new(Code::Invalid, failure.message);
+        reloader.reload().map_err(invalid)
+    })
+}
+
+/// Reloads at every signal.
+async fn reload_on(mut hangup: Signal, reloader: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        let reloader = reloader.clone();
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        match reloaded {
+            Ok(Ok(reloaded)) => say(format_args!(
+                "configuration read again: applied {:?}, at the next start {:?}",
+                reloaded.applied, reloaded.restart
+            )),
+            Ok(Err(failure)) => say(format_args!("nothing is changed: {failure}")),
+            // A panic in there is reported by the panic hook.
+            Err(_) => {}
+        }
+    }
+}
+
+/// The sockets of the configuration, bound.
+fn listeners(config: &Config) -> Result<Vec<Listener>, Failure> {
+    let settings = &config.settings;
+    let bind = |addresses: &[SocketAddr], face: Face, plain: bool| {
+        let tls = config.tls.clone().filter(|_| !plain);
+        let bound = addresses.iter().map(|address| {
+            let socket = listen::bind(Wanted::Exactly(*address))?;
+            Ok(Listener { socket, face, tls: tls.clone() })
+        });
+        bound.collect::<Result<Vec<_>, Failure>>()
+    };
+    let face = if settings.admin_listen.is_empty() { Face::Whole } else { Face::Endpoints };
+    let mut listeners = bind(&settings.listen, face, settings.listen_plain)?;
+    listeners.extend(bind(&settings.admin_listen, Face::Whole, settings.admin_listen_plain)?);
+    Ok(listeners)
 }
 
 /// The hash to compare with, and the token where it was just made.

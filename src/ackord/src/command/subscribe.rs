@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::args::{Start, Subscribe};
+use crate::connect;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
 use crate::line;
@@ -288,6 +289,12 @@ async fn start(arguments: &Subscribe, shared: &Arc<Shared>) -> Result<ClientEndp
         .on_notice(move |notice| notices.tell(notice));
     for url in connect.urls()? {
         builder = builder.url(url);
+    }
+    if let Some(file) = connect.token_file().filter(|_| !stateless) {
+        builder = builder.token_from(connect::renewed(file));
+    }
+    if let Some(roots) = connect::roots() {
+        builder = builder.tls_roots_pem(roots);
     }
     for event in &shared.events {
         let mut subscription = Subscription::new(event.clone());

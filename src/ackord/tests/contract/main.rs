@@ -9,9 +9,11 @@
 mod administration;
 mod brokers;
 mod clusters;
+mod configuration;
 mod demos;
 mod help;
 mod keeping;
 mod raising;
+mod secured;
 mod subscribing;
 mod support;

@@ -40,8 +40,10 @@ impl Ended {
 pub fn ackord(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ackord"));
     command.args(arguments).stdin(Stdio::null());
-    for name in ["ACKORD_URL", "ACKORD_SITE", "ACKORD_TOKEN", "ACKORD_TOKEN_FILE", "ACKORD_LOG"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ACKORD_") {
+            command.env_remove(name);
+        }
     }
     command
 }

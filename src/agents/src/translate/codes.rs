@@ -118,6 +118,7 @@ pub fn close_code(reason: CloseReason) -> Code {
         CloseReason::NotRegistered => Code::NotRegistered,
         CloseReason::AccessDenied => Code::AccessDenied,
         CloseReason::TokenRevoked => Code::BadCredentials,
+        CloseReason::CredentialsExpired => Code::CredentialsExpired,
         CloseReason::SiteRebuilt => Code::SiteRebuilt,
         CloseReason::ProtocolViolation => Code::ProtocolViolation,
         CloseReason::Invalid => Code::Invalid,

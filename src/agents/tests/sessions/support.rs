@@ -138,7 +138,8 @@ impl Peer {
 fn connection(principal: Option<Principal>, codec: Codec, outbox: Outbox) -> Connection {
     let site = SITE.into();
     let (transport, peer) = (Transport::WebSocket, "test".into());
-    Connection { site, principal, token: None, codec, outbox, transport, peer }
+    let (token, expires_ms) = (None, None);
+    Connection { site, principal, token, expires_ms, codec, outbox, transport, peer }
 }
 
 fn stream(inbound: mpsc::Receiver<Inbound>) -> impl futures_util::Stream<Item = Inbound> {

@@ -125,9 +125,9 @@ impl ClientBuilder {
         if options.concurrency == 0 {
             return Err(Error::Invalid("concurrency: at least 1".to_owned()));
         }
-        options.account = match self.connect.token {
-            Some(_) => Account::Stateful { set: self.set },
-            None => Account::Stateless,
+        options.account = match (&self.connect.token, &self.connect.token_source) {
+            (None, None) => Account::Stateless,
+            (_, _) => Account::Stateful { set: self.set },
         };
         options.keepalive_s = self.connect.keepalive_s()?;
         options.hostname = self.connect.hostname();

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::RETRY_AFTER_S;
 use crate::context::Context;
+use crate::identity::identify;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +60,9 @@ impl Bearer {
         if is_node_admin(context, token) {
             return Ok(Self::node());
         }
-        let principal = context.broker.authenticate(site, token).await.map_err(unknown)?;
-        let token = Broker::token_id(token);
-        Ok(Self { caller: Caller::Site(principal), who: claimed(headers), token })
+        let known = identify(context, site, token).await?;
+        let who = known.who(token);
+        Ok(Self { caller: Caller::Site(known.principal), who, token: known.token })
     }
 
     /// Who the bearer is, for an address above the sites.
@@ -178,7 +179,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// Whether this is the node's administration token; takes a time that does not depend on it.
 pub fn is_node_admin(context: &Context, token: &str) -> bool {
     let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-    hash.ct_eq(&context.admin_hash).into()
+    hash.ct_eq(&context.live().admin_hash).into()
 }
 
 fn missing() -> Problem {

@@ -152,7 +152,7 @@ impl Allowed<'_> {
             let problem = Problem::new(Code::Invalid, "bodies are taken as they are: identity");
             return Err(problem.field("Content-Encoding"));
         }
-        let limits = &self.context.limits;
+        let limits = self.context.limits();
         let limits =
             BodyLimits { bytes_max: limits.body_bytes_max, deadline: limits.body_deadline };
         let announced =
@@ -328,7 +328,8 @@ where
             }
         }
     };
-    tokio::time::timeout(context.limits.read_deadline, trying).await.map_err(|_| {
+    let deadline = context.limits().read_deadline;
+    tokio::time::timeout(deadline, trying).await.map_err(|_| {
         let detail = "the state cannot be confirmed now; `?consistency=local` reads it unconfirmed";
         Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S)
     })

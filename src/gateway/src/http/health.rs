@@ -33,8 +33,16 @@ pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
 
 /// The node's metrics: the broker's, then the front's.
 pub fn metrics(exchange: Exchange<'_>) -> Result<Answer, Problem> {
-    let mut text = exchange.context.broker.metrics_text();
-    text.push_str(&exchange.context.metrics.text());
+    let context = exchange.context;
+    let ends = context.tls.first().and_then(|tls| tls.not_after());
+    let peers_end = context.broker.node().certificate_not_after();
+    for (certificate, end) in [("front", ends), ("peers", peers_end)] {
+        if let Some(end) = end {
+            context.metrics.certificate_expiry.with_label_values(&[certificate]).set(end);
+        }
+    }
+    let mut text = context.broker.metrics_text();
+    text.push_str(&context.metrics.text());
     Ok(Answer::metrics(text))
 }
 

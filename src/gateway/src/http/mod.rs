@@ -18,13 +18,14 @@ mod govern;
 mod health;
 mod list;
 mod live;
+mod node;
 pub mod query;
 mod queues;
 mod raise;
 mod sites;
 mod stream;
 mod subscriptions;
-mod suggest;
+pub mod suggest;
 mod tickets;
 mod tokens;
 mod why;
@@ -37,6 +38,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::context::{ConnectionGuard, Context};
+use crate::options::Face;
 use crate::route::{List, Route};
 use answer::{Answer, refuse};
 use cors::Page;
@@ -48,11 +50,13 @@ pub const RETRY_AFTER_S: u32 = 1;
 /// Answers one request that is not an upgrade.
 pub async fn handle(
     context: Arc<Context>,
+    face: Face,
     request: HttpRequest,
     mut payload: web::Payload,
 ) -> HttpResponse {
     let started = Instant::now();
-    let route = Route::parse(request.path());
+    // What another socket serves is not here.
+    let route = Route::parse(request.path()).filter(|route| route.is_on(face));
     let label = route.as_ref().map_or("none", Route::label);
     let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
     let page = Page::of(&context.origins, request.headers());
@@ -89,7 +93,7 @@ pub async fn handle(
 
 /// The node has as many connections as it may.
 pub fn too_many_connections(context: &Context) -> Problem {
-    let max = context.limits.connections_max;
+    let max = context.limits().connections_max;
     Problem::new(Code::Busy, format!("this node has its {max} connections"))
         .retry_after(RETRY_AFTER_S)
 }
@@ -140,6 +144,7 @@ async fn answer(
         Route::Backup { partition } => backup::backup(exchange, partition).await,
         Route::Restore { site } => backup::restore(exchange, site).await,
         Route::NodeState { id, act } => cluster::set_state(exchange, id, *act).await,
+        Route::Reload => node::reload(exchange).await,
         Route::Sites => sites::list(exchange).await,
         Route::Site { site } => sites::one(exchange, site).await,
         Route::Structure { site } => sites::structure(exchange, site).await,

@@ -74,7 +74,8 @@ async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
     let broker = &allowed.context.broker;
     let known = broker.read_site(name, |site, _| convert::settings_out(site.settings()));
     let Some(settings) = known else {
-        // Only the node's administrator gets here: nobody else can have a token of it.
+        // A token of the site that was deleted meanwhile makes no new one.
+        allowed.caller.may(Need::Node)?;
         let settings = convert::settings_in(&body.apply_to(&SiteSettings::default()));
         let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
         let request = allowed.request_id("create", &bytes)?;

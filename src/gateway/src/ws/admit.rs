@@ -11,6 +11,7 @@ use crate::http::cors::Page;
 use crate::http::query::Query;
 use crate::http::{RETRY_AFTER_S, method_problem, nothing_here};
 use crate::http::{authority, exchange};
+use crate::identity::{self, Bearer};
 use crate::route::{Endpoint, Route};
 
 /// Whoever was let in.
@@ -21,6 +22,8 @@ pub struct Admitted {
     /// `None` is a stateless guest.
     pub principal: Option<Principal>,
     pub token: Option<TokenId>,
+    /// When the credentials end, milliseconds of Unix time.
+    pub expires_ms: Option<u64>,
     pub codec: Codec,
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: String,
@@ -38,7 +41,7 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
     }
-    if let Some(problem) = Page::of(&context.origins, &head.headers).refusal() {
+    if let Some(problem) = Page::of(&context.live().origins, &head.headers).refusal() {
         return Err(problem);
     }
     let query = Query::parse(head.uri.query().unwrap_or_default(), &["ticket"])?;
@@ -50,12 +53,15 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         // A ticket is not used up by a handshake that cannot succeed.
         handshake.as_ref().map_err(Clone::clone)?;
     }
-    let (principal, token) = enter(context, head, &site, endpoint, ticket).await?;
+    let bearer = enter(context, head, &site, endpoint, ticket).await?;
     let codec = handshake?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());
     let accept = String::from_utf8_lossy(&accept).into_owned();
-    Ok(Admitted { site, endpoint, principal, token, codec, accept })
+    let expires_ms = bearer.as_ref().and_then(|bearer| bearer.expires_ms);
+    let (principal, token) = bearer.map(|bearer| (bearer.principal, bearer.token)).unzip();
+    let token = token.flatten();
+    Ok(Admitted { site, endpoint, principal, token, expires_ms, codec, accept })
 }
 
 /// Lets somebody open a session here, if there is room for it: who they are, `None` for a guest, and
@@ -66,20 +72,23 @@ pub async fn enter(
     site: &str,
     endpoint: Endpoint,
     ticket: Option<&str>,
-) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
+) -> Result<Option<Bearer>, Problem> {
     let known = identify(context, head, site, endpoint, ticket).await;
-    let (principal, token) = known.inspect_err(|problem| {
+    let bearer = known.inspect_err(|problem| {
         if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
             let who = authority::claimed(&head.headers);
             exchange::turned_away(context, head, site, who, problem.code);
         }
     })?;
     context.broker.accepts().map_err(full)?;
-    context.broker.has_room(site, &principal).map_err(|full| {
-        let detail = format!("quota {}: at most {}", full.quota, full.most);
-        Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
-    })?;
-    Ok((principal, token))
+    context
+        .broker
+        .has_room(site, &bearer.as_ref().map(|bearer| bearer.principal.clone()))
+        .map_err(|full| {
+            let detail = format!("quota {}: at most {}", full.quota, full.most);
+            Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
+        })?;
+    Ok(bearer)
 }
 
 /// Who the bearer of the request's ticket or token is, as the peer of this endpoint.
@@ -89,7 +98,7 @@ async fn identify(
     site: &str,
     endpoint: Endpoint,
     ticket: Option<&str>,
-) -> Result<(Option<Principal>, Option<TokenId>), Problem> {
+) -> Result<Option<Bearer>, Problem> {
     let headers = &head.headers;
     let denied = |detail: &str| Problem::new(Code::AccessDenied, detail).field("Authorization");
     if let Some(ticket) = ticket {
@@ -99,7 +108,9 @@ async fn identify(
         }
         let (principal, token) = authority::redeem(context, site, ticket).await?;
         return match (&principal, endpoint) {
-            (Principal::Client(_), Endpoint::Client) => Ok((Some(principal), token)),
+            (Principal::Client(_), Endpoint::Client) => {
+                Ok(Some(Bearer { principal, token, expires_ms: None }))
+            }
             _ => Err(denied(&format!("the ticket is not that of a {}", endpoint.as_str()))),
         };
     }
@@ -110,14 +121,14 @@ async fn identify(
                 "a service needs its token: `Authorization: Bearer <token>`",
             )
             .field("Authorization")),
-            Endpoint::Client => guest(context, site).await.map(|()| (None, None)),
+            Endpoint::Client => guest(context, site).await.map(|()| None),
         };
     };
     if authority::is_node_admin(context, text) {
         return Err(denied("the node's administration token is neither a service nor a client"));
     }
-    let principal = context.broker.authenticate(site, text).await.map_err(authority::unknown)?;
-    match (&principal, endpoint) {
+    let bearer = identity::identify(context, site, text).await?;
+    match (&bearer.principal, endpoint) {
         (Principal::Service(_), Endpoint::Service) | (Principal::Client(_), Endpoint::Client) => {}
         (Principal::Admin | Principal::Operator | Principal::Observer, _)
         | (Principal::Service(_), Endpoint::Client)
@@ -126,7 +137,7 @@ async fn identify(
             return Err(denied(&detail));
         }
     }
-    Ok((Some(principal), ackord_agents::token::parse(text).map(|(id, _)| id)))
+    Ok(Some(bearer))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {

@@ -64,7 +64,7 @@ impl Controls {
 impl Frames {
     /// `input` was read before the upgrade.
     pub fn new(context: Arc<Context>, link: Rc<Link>, codec: Codec, input: &[u8]) -> Self {
-        let limits = &context.limits;
+        let limits = context.limits();
         let decoder = Decoder::new(limits.frame_bytes_max, limits.fragments_max);
         let controls = Controls { since: Instant::now(), count: 0 };
         let input = BytesMut::from(input);
@@ -80,7 +80,7 @@ impl Frames {
     fn violation(&self, violation: &Violation) -> Poll<Option<Inbound>> {
         let (code, detail) = match violation {
             Violation::TooLarge => {
-                let max = self.context.limits.frame_bytes_max;
+                let max = self.context.limits().frame_bytes_max;
                 (Code::TooLarge, format!("a frame has at most {max} bytes"))
             }
             Violation::TooManyFragments => {

@@ -10,10 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use ackord_wire::Code;
-use actix_rt::net::TcpStream;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::io::AsyncWrite as _;
+
+use crate::stream::Stream;
 
 /// Why the reader tells the writer to close.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Ending {
 /// One socket.
 pub struct Link {
     /// `None` once it is closed.
-    socket: RefCell<Option<TcpStream>>,
+    socket: RefCell<Option<Stream>>,
     /// Wakes the writer for a pong or an ending.
     writer: AtomicWaker,
     /// Wakes the reader when reading ends.
@@ -46,7 +47,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(socket: TcpStream) -> Self {
+    pub fn new(socket: Stream) -> Self {
         Self {
             socket: RefCell::new(Some(socket)),
             writer: AtomicWaker::new(),
@@ -105,37 +106,31 @@ impl Link {
 
     /// Bytes from the socket; 0 is its end.
     pub fn poll_read(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let socket = self.socket.borrow();
-        let Some(socket) = socket.as_ref() else { return Poll::Ready(Ok(0)) };
-        loop {
-            if socket.poll_read_ready(context)?.is_pending() {
-                let mut reader = self.reader.borrow_mut();
-                if !reader.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                    *reader = Some(context.waker().clone());
-                }
-                return Poll::Pending;
-            }
-            match socket.try_read(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+        let mut socket = self.socket.borrow_mut();
+        let Some(socket) = socket.as_mut() else { return Poll::Ready(Ok(0)) };
+        let polled = socket.poll_take(context, into);
+        if polled.is_pending() {
+            let mut reader = self.reader.borrow_mut();
+            if !reader.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *reader = Some(context.waker().clone());
             }
         }
+        polled
     }
 
     /// Writes what the socket takes.
     pub fn poll_write(&self, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        let socket = self.socket.borrow();
-        let Some(socket) = socket.as_ref() else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        loop {
-            if socket.poll_write_ready(context)?.is_pending() {
-                return Poll::Pending;
-            }
-            match socket.try_write(from) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
+        match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.poll_give(context, from),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Waits until what was written is on its way.
+    pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_flush(context),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 

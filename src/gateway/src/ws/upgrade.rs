@@ -7,7 +7,6 @@ use ackord_agents::{Connection, Transport, outbox};
 use ackord_machine::site::SiteName;
 use actix_codec::Framed;
 use actix_http::{Extensions, Request, h1};
-use actix_rt::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -21,13 +20,14 @@ use crate::http::too_many_connections;
 use crate::meter::Metered;
 use crate::metrics::close_label;
 use crate::route::{Endpoint, Route};
+use crate::stream::Stream;
 
 /// Answers an upgrade request. The session of whoever is let in gets a task of its own, and that
 /// of the HTTP connection, several times as large, ends.
 pub async fn upgrade(
     context: Arc<Context>,
     request: Request,
-    framed: Framed<Metered<TcpStream>, h1::Codec>,
+    framed: Framed<Metered<Stream>, h1::Codec>,
 ) {
     let mut request = request;
     // Counts the connection for as long as it is served here.
@@ -60,7 +60,12 @@ pub async fn upgrade(
         Ok(admitted) => {
             context.metrics.answered(label, 101);
             head.extend_from_slice(&switching(&admitted));
-            let written = timeout(context.limits.write_deadline, socket.write_all(&head)).await;
+            let writing = async {
+                socket.write_all(&head).await?;
+                socket.flush().await
+            };
+            let deadline = context.limits().write_deadline;
+            let written = timeout(deadline, writing).await;
             if matches!(written, Ok(Ok(()))) {
                 let tracked = context.sockets.clone();
                 let session = serve(context, admitted, socket, &input, peer, connection);
@@ -72,7 +77,7 @@ pub async fn upgrade(
 
 /// The socket, what was read from it behind the request, and what is still to be written. The
 /// buffers of the HTTP connection, several KiB each, end here.
-fn unframe(framed: Framed<Metered<TcpStream>, h1::Codec>) -> (TcpStream, Vec<u8>, Vec<u8>) {
+fn unframe(framed: Framed<Metered<Stream>, h1::Codec>) -> (Stream, Vec<u8>, Vec<u8>) {
     let parts = framed.into_parts();
     (parts.io.into_inner(), parts.read_buf.to_vec(), parts.write_buf.to_vec())
 }
@@ -81,23 +86,24 @@ fn unframe(framed: Framed<Metered<TcpStream>, h1::Codec>) -> (TcpStream, Vec<u8>
 fn serve(
     context: Arc<Context>,
     admitted: Admitted,
-    socket: TcpStream,
+    socket: Stream,
     input: &[u8],
     peer: String,
     counted: Option<Rc<Extensions>>,
 ) -> impl Future<Output = ()> + 'static {
-    let Admitted { site, endpoint, principal, token, codec, accept: _ } = admitted;
+    let Admitted { site, endpoint, principal, token, expires_ms, codec, accept: _ } = admitted;
     // A frame is written when it is there; waiting for more is the writer's decision.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off coalescing");
     }
     let link = Rc::new(Link::new(socket));
     let frames = Frames::new(context.clone(), link.clone(), codec, input);
-    let (said, outbox) = outbox(context.limits.outbox_messages);
+    let (said, outbox) = outbox(context.limits().outbox_messages);
     let connection = Connection {
         site: SiteName::from(site),
         principal,
         token,
+        expires_ms,
         codec,
         outbox: said,
         transport: Transport::WebSocket,
@@ -137,7 +143,7 @@ fn switching(admitted: &Admitted) -> Vec<u8> {
 }
 
 /// Writes a refusal and waits, not long, for the peer to have read it.
-async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
+async fn refuse(context: &Context, socket: &mut Stream, response: &[u8]) {
     let telling = async {
         socket.write_all(response).await?;
         socket.shutdown().await?;
@@ -146,5 +152,6 @@ async fn refuse(context: &Context, socket: &mut TcpStream, response: &[u8]) {
         std::io::Result::Ok(())
     };
     // The peer may be gone already: there is nobody left to tell.
-    let _ = timeout(context.limits.close_deadline, telling).await;
+    let deadline = context.limits().close_deadline;
+    let _ = timeout(deadline, telling).await;
 }

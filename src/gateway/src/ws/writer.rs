@@ -174,9 +174,10 @@ impl Writer {
                     Ok(written) => bytes = &bytes[written..],
                 }
             }
-            Ok(())
+            // What was written counts as written once it has left the buffers of TLS, too.
+            poll_fn(|task| self.link.poll_flush(task)).await.map_err(|_| End::Peer)
         };
-        let deadline = self.context.limits.write_deadline;
+        let deadline = self.context.limits().write_deadline;
         timeout(deadline, writing).await.unwrap_or(Err(End::Here(Code::SlowConsumer)))
     }
 
@@ -198,7 +199,8 @@ impl Writer {
             }
         };
         // Past the deadline the connection is dropped as it is.
-        let _ = timeout(self.context.limits.close_deadline, waiting).await;
+        let deadline = self.context.limits().close_deadline;
+        let _ = timeout(deadline, waiting).await;
     }
 }
 

@@ -75,16 +75,25 @@ impl Running {
     }
 
     pub async fn start_with(limits: GatewayLimits, options: BrokerOptions) -> Self {
-        Self::start_tuned(GatewayOptions { limits, ..GatewayOptions::default() }, options, |_| ())
+        let listen = vec!["127.0.0.1:0".parse().unwrap()];
+        Self::start_front(options, GatewayOptions { listen, limits, ..GatewayOptions::default() })
             .await
     }
 
-    /// The address and the administration token are set here.
+    /// With a front of these options; requests go to its first socket.
+    pub async fn start_front(options: BrokerOptions, front: GatewayOptions) -> Self {
+        Self::start_tuned(front, options, |_| ()).await
+    }
+
+    /// The administration token is set here, and a socket where the front has none.
     pub async fn start_tuned(
-        front: GatewayOptions,
+        mut front: GatewayOptions,
         options: BrokerOptions,
         tune: impl FnOnce(&mut NodeOptions),
     ) -> Self {
+        if front.listen.is_empty() && front.listeners.is_empty() {
+            front.listen.push("127.0.0.1:0".parse().unwrap());
+        }
         let dir = tempfile::tempdir().unwrap();
         let mut node_options = NodeOptions::new(dir.path());
         node_options.partitions = 2;
@@ -95,11 +104,7 @@ impl Running {
         let broker = Broker::new(node.clone(), options);
         let gateway = Gateway::start(
             broker.clone(),
-            GatewayOptions {
-                listen: vec!["127.0.0.1:0".parse().unwrap()],
-                admin_hash: sha2::Sha256::digest(ADMIN).into(),
-                ..front
-            },
+            GatewayOptions { admin_hash: sha2::Sha256::digest(ADMIN).into(), ..front },
         )
         .unwrap();
         let base = format!("http://{}", gateway.addresses()[0]);

@@ -181,6 +181,8 @@ pub enum CloseReason {
     ShuttingDown,
     /// The broker contradicts itself.
     Internal,
+    /// The credentials that opened the session are over: connect again with new ones.
+    CredentialsExpired,
 }
 
 /// What a session is told that an administrator ends.

@@ -280,6 +280,7 @@ pub(super) async fn connect(
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
         Some(tls) => {
+            let tls = tls.current();
             let name = tls.name_for(address).map_err(io::Error::other)?;
             let tls = tls.connector.connect(name, tcp).await?;
             Stream::Tls(Box::new(tls.into()))

@@ -44,6 +44,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ackord_store::Identity;
+use ackord_tls::{Refreshed, Reloading};
 use bytes::Bytes;
 use openraft::BasicNode;
 use parking_lot::Mutex;
@@ -83,7 +84,7 @@ pub(super) struct Context {
     myself: Myself,
     /// Where connections come from.
     from: IpAddr,
-    tls: Option<TlsSetup>,
+    tls: Option<Arc<Reloading<TlsSetup>>>,
     connections_max: usize,
     runtime: tokio::runtime::Handle,
     clocks: Mutex<BTreeMap<NodeId, i64>>,
@@ -162,7 +163,7 @@ impl Context {
 
 /// A socket that other nodes can reach, before it is known which node this is.
 pub(crate) struct Listening {
-    pub(crate) tls: Option<TlsSetup>,
+    pub(crate) tls: Option<Arc<Reloading<TlsSetup>>>,
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
 }
@@ -170,7 +171,7 @@ pub(crate) struct Listening {
 impl Listening {
     /// Loads the certificates and listens.
     pub(crate) async fn open(options: &PeerOptions) -> Result<Self, StartError> {
-        let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?;
+        let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?.map(Arc::new);
         let listener =
             TcpListener::bind(options.listen).await.map_err(|error| StartError::Options {
                 field: "peers.listen",
@@ -182,7 +183,8 @@ impl Listening {
 
     /// Asks whoever listens at `address`.
     pub(crate) async fn ask(&self, address: &str, question: &Ask) -> std::io::Result<Told> {
-        stranger::ask(self.address.ip(), self.tls.as_ref(), address, question).await
+        let tls = self.tls.as_ref().map(|tls| tls.current());
+        stranger::ask(self.address.ip(), tls.as_deref(), address, question).await
     }
 
     /// Takes one connection, and gives up whoever says nothing.
@@ -192,7 +194,10 @@ impl Listening {
             tcp.set_nodelay(true)?;
             let mut stream = match &self.tls {
                 None => io::Stream::Plain(tcp),
-                Some(tls) => io::Stream::Tls(Box::new(tls.acceptor.accept(tcp).await?.into())),
+                Some(tls) => {
+                    let tls = tls.current().acceptor.accept(tcp).await?;
+                    io::Stream::Tls(Box::new(tls.into()))
+                }
             };
             let greeting = hello::greeting(&mut stream).await?;
             std::io::Result::Ok((stream, greeting))
@@ -286,6 +291,17 @@ impl Peers {
         }
         drop(known);
         *self.context.removed.lock() = removed;
+    }
+
+    /// Looks at the certificate files again; `None` without certificates. Connections that stand
+    /// are not touched.
+    pub(crate) fn refresh_certificates(&self) -> Option<Refreshed> {
+        self.context.tls.as_ref().map(|tls| tls.refresh())
+    }
+
+    /// The end of this node's certificate, seconds of Unix time.
+    pub(crate) fn certificate_not_after(&self) -> Option<i64> {
+        self.context.tls.as_ref()?.current().not_after
     }
 
     /// Where this node listens.

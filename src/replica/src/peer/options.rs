@@ -1,17 +1,17 @@
 //! What the connections between nodes may be told, and the certificates they use.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_machine::site::directory::NODES_MAX;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::version::TLS13;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use ackord_tls::rustls::pki_types::ServerName;
+use ackord_tls::rustls::server::WebPkiClientVerifier;
+use ackord_tls::rustls::version::TLS13;
+use ackord_tls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use ackord_tls::tokio_rustls::{TlsAcceptor, TlsConnector};
+use ackord_tls::{Reloading, chain, not_after, private_key};
 
 use super::hello;
 use crate::error::StartError;
@@ -120,51 +120,80 @@ pub struct PeerTls {
     pub name: Option<String>,
 }
 
+impl PeerTls {
+    /// Whether the files are there and belong together.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self) -> Result<(), ackord_tls::Error> {
+        TlsSetup::read(self).map(drop)
+    }
+}
+
 /// Ready to be used for connections in both directions.
 pub(crate) struct TlsSetup {
     pub(super) acceptor: TlsAcceptor,
     pub(super) connector: TlsConnector,
+    /// The end of this node's certificate, seconds of Unix time.
+    pub(super) not_after: Option<i64>,
     name: Option<ServerName<'static>>,
 }
 
 impl TlsSetup {
-    pub(super) fn load(options: &PeerTls) -> Result<Self, StartError> {
+    /// Reads the files, and again whenever they are looked at and have changed.
+    pub(super) fn load(options: &PeerTls) -> Result<Reloading<Self>, StartError> {
+        Self::read(options)
+            .map_err(|error| StartError::Options { field: "peers.tls", detail: error.to_string() })
+    }
+
+    fn read(options: &PeerTls) -> Result<Reloading<Self>, ackord_tls::Error> {
+        let PeerTls { authority, certificate, key, name } = options.clone();
+        let name = name.map(ServerName::try_from).transpose().map_err(ackord_tls::Error::new)?;
+        let paths = vec![authority, certificate, key];
+        let named = paths.clone();
+        Reloading::load(paths, move |files| Self::build(files, &named, name.clone()))
+    }
+
+    fn build(
+        files: &[Vec<u8>],
+        paths: &[PathBuf],
+        name: Option<ServerName<'static>>,
+    ) -> Result<Self, ackord_tls::Error> {
+        let [authority, certificate, key] = [0, 1, 2];
+        let unusable = |file: usize, error: &dyn std::fmt::Display| {
+            ackord_tls::Error::new(format!("{}: {error}", paths[file].display()))
+        };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&options.authority)? {
-            roots.add(certificate).map_err(|error| unusable(&options.authority, &error))?;
+        for root in chain(&files[authority]).map_err(|error| unusable(authority, &error))? {
+            roots.add(root).map_err(|error| unusable(authority, &error))?;
         }
         let roots = Arc::new(roots);
-        let chain = certificates(&options.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&options.key)
-            .map_err(|error| unusable(&options.key, &error))?;
+        let chain = chain(&files[certificate]).map_err(|error| unusable(certificate, &error))?;
+        let not_after = chain.first().and_then(|own| not_after(own).ok());
+        let own_key = private_key(&files[key]).map_err(|error| unusable(key, &error))?;
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
-            .map_err(|error| unusable(&options.authority, &error))?;
+            .map_err(|error| unusable(authority, &error))?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .and_then(|builder| {
                 builder
                     .with_client_cert_verifier(verifier)
-                    .with_single_cert(chain.clone(), key.clone_key())
+                    .with_single_cert(chain.clone(), own_key.clone_key())
             })
-            .map_err(|error| unusable(&options.certificate, &error))?;
+            .map_err(|error| unusable(certificate, &error))?;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .and_then(|builder| {
-                builder.with_root_certificates(roots).with_client_auth_cert(chain, key)
+                builder.with_root_certificates(roots).with_client_auth_cert(chain, own_key)
             })
-            .map_err(|error| unusable(&options.certificate, &error))?;
+            .map_err(|error| unusable(certificate, &error))?;
         server.alpn_protocols = vec![ALPN.to_vec()];
         client.alpn_protocols = vec![ALPN.to_vec()];
-        let name = options.name.clone().map(ServerName::try_from).transpose().map_err(|error| {
-            StartError::Options { field: "peers.tls", detail: error.to_string() }
-        })?;
-        Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(server)),
-            connector: TlsConnector::from(Arc::new(client)),
-            name,
-        })
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let connector = TlsConnector::from(Arc::new(client));
+        Ok(Self { acceptor, connector, not_after, name })
     }
 
     /// The name that the node at `address` must show.
@@ -176,20 +205,6 @@ impl TlsSetup {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let read: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
-    match read {
-        Ok(certificates) if certificates.is_empty() => Err(unusable(path, &"no certificate in it")),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(unusable(path, &error)),
-    }
-}
-
-fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StartError {
-    StartError::Options { field: "peers.tls", detail: format!("{}: {error}", path.display()) }
 }
 
 fn bad(field: &'static str, detail: String) -> Result<(), StartError> {

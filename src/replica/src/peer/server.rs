@@ -143,7 +143,10 @@ async fn greet(context: &Context, tcp: TcpStream) -> io::Result<(Stream, Greetin
     tcp.set_nodelay(true)?;
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
-        Some(tls) => Stream::Tls(Box::new(tls.acceptor.accept(tcp).await?.into())),
+        Some(tls) => {
+            let tls = tls.current().acceptor.accept(tcp).await?;
+            Stream::Tls(Box::new(tls.into()))
+        }
     };
     let greeting = hello::greeting(&mut stream).await?;
     Ok((stream, greeting))

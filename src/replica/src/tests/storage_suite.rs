@@ -37,6 +37,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             snapshotting: Mutex::default(),
             continuity: Continuity::AsGiven,
             peers: None,
+            limits: arc_swap::ArcSwap::from_pointee(options.limits.clone()),
             options,
             store,
             fatal,

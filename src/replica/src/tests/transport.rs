@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ackord_store::Identity;
+use ackord_tls::Refreshed;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -114,6 +115,34 @@ async fn given_an_address_others_can_reach_when_starting_without_tls_then_it_is_
     let missing = PeerTls { authority: dir.path().join("none.pem"), ..Authority::new().sign(1) };
     let Err(error) = start(dir.path(), identity(1), secured(missing)) else { panic!("it started") };
     assert!(error.to_string().contains("none.pem"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_node_that_runs_when_its_certificates_change_then_new_connections_use_them() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let here = start(dirs[0].path(), identity(1), secured(ours.sign(1))).unwrap();
+    let stranger = theirs.sign(2);
+    let there = start(dirs[1].path(), identity(2), secured(stranger.clone())).unwrap();
+    let address = there.peer_address().unwrap();
+    let refresh = async || {
+        // Reading blocks.
+        tokio::task::block_in_place(|| there.refresh_certificates().unwrap())
+    };
+    try_reach(&here, address).await.unwrap_err();
+    assert_eq!(refresh().await, Refreshed::Unchanged);
+
+    // What does not fit together changes nothing.
+    let member = ours.sign(2);
+    std::fs::copy(&member.certificate, &stranger.certificate).unwrap();
+    assert!(matches!(refresh().await, Refreshed::Broken(_)));
+    try_reach(&here, address).await.unwrap_err();
+
+    std::fs::copy(&member.key, &stranger.key).unwrap();
+    std::fs::copy(&member.authority, &stranger.authority).unwrap();
+    assert_eq!(refresh().await, Refreshed::Changed);
+    try_reach(&here, address).await.unwrap();
+    assert!(there.certificate_not_after().is_some());
 }
 
 /// Everything that comes until the connection is closed.
