@@ -158,7 +158,7 @@ pub const CLOSE_CODES: &[CloseCode] = &[
     CloseCode { number: 4407, code: Code::LimitReached, reconnect: true },
     CloseCode { number: 4408, code: Code::StoreSuperseded, reconnect: true },
     CloseCode { number: 4409, code: Code::SequenceReused, reconnect: true },
-    CloseCode { number: 4410, code: Code::CredentialsExpired, reconnect: true },
+    CloseCode { number: 4413, code: Code::CredentialsExpired, reconnect: true },
     CloseCode { number: 4500, code: Code::Goodbye, reconnect: false },
     CloseCode { number: 4501, code: Code::BadCredentials, reconnect: false },
     CloseCode { number: 4502, code: Code::NotRegistered, reconnect: false },
