@@ -153,7 +153,7 @@ async fn a_session_ends_with_its_token_and_says_that_another_one_is_welcome() {
     let ended = tokio::time::timeout(Duration::from_secs(20), socket.end()).await;
     let (closing, number) = ended.expect("the session outlived its token");
     assert_eq!(closing["code"], "credentials-expired", "{closing}");
-    assert_eq!((closing["reconnect"].as_bool(), number), (Some(true), Some(4410)));
+    assert_eq!((closing["reconnect"].as_bool(), number), (Some(true), Some(4413)));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 
     let mut socket = node.socket(path, Some(&long), "ackord.v1.json").await.unwrap();
