@@ -46,6 +46,7 @@ pub use connection::{Connection, Inbound, Outbound, Transport};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
 pub use polling::{Ask, Asker, Handed, Turn};
+pub use tickets::Redeemed;
 pub use usage::Full;
 
 pub use ackord_machine::site::Principal;

@@ -1,15 +1,27 @@
 //! Tickets: made for those who may, used up once by whichever node is asked.
 
 use ackord_machine::site::{
-    Command, IssueTicket, Outcome, Principal, RedeemTicket, SiteName, TokenId,
+    Command, IssueTicket, Outcome, Principal, RedeemTicket, SiteName, Stamp, TokenId,
 };
 use ackord_wire::Code;
 
 use crate::broker::{Broker, Refused};
 use crate::{proposals, token};
 
+/// What the bearer of a ticket is let in with.
+#[derive(Clone, Debug)]
+pub struct Redeemed {
+    /// Who they are.
+    pub principal: Principal,
+    /// The token that the ticket was drawn with.
+    pub token: Option<TokenId>,
+    /// When what it was drawn with ends by itself, milliseconds of Unix time.
+    pub until_ms: Option<u64>,
+}
+
 impl Broker {
-    /// Makes a ticket: what a page puts into an address, of use once. Answers its text.
+    /// Makes a ticket: what a page puts into an address, of use once. What it opens ends with the
+    /// token that it is drawn with, or at `until_ms` of Unix time. Answers its text.
     ///
     /// # Errors
     /// As [`Broker::admin`].
@@ -18,6 +30,7 @@ impl Broker {
         site: &SiteName,
         principal: Principal,
         token: Option<TokenId>,
+        until_ms: Option<u64>,
         lifetime_ms: u64,
     ) -> Result<String, Refused> {
         let id = TokenId::from(format!("k{:016x}", u64::from_le_bytes(token::random())));
@@ -28,6 +41,7 @@ impl Broker {
             hash: minted.hash,
             principal,
             token,
+            until: until_ms.map(Stamp),
             lifetime_ms,
         });
         let patience = self.inner().options.admin_deadline;
@@ -35,15 +49,11 @@ impl Broker {
         Ok(minted.text)
     }
 
-    /// Uses a ticket up: who its bearer is, and the token that it was drawn with.
+    /// Uses a ticket up.
     ///
     /// # Errors
     /// `bad-credentials`, whatever the reason; `unavailable` when nobody can tell now.
-    pub async fn redeem_ticket(
-        &self,
-        site: &str,
-        ticket: &str,
-    ) -> Result<(Principal, Option<TokenId>), Code> {
+    pub async fn redeem_ticket(&self, site: &str, ticket: &str) -> Result<Redeemed, Code> {
         let (id, hash) = token::parse(ticket).ok_or(Code::BadCredentials)?;
         let site = SiteName::from(site);
         // What is no ticket here costs no entry of the log.
@@ -59,7 +69,9 @@ impl Broker {
         let command = Command::RedeemTicket(RedeemTicket { site, id, hash, attempt });
         let patience = self.inner().options.admin_deadline;
         match proposals::propose_until(&partition, command, patience).await {
-            Ok(Outcome::Redeemed { principal, token }) => Ok((principal, token)),
+            Ok(Outcome::Redeemed { principal, token, until }) => {
+                Ok(Redeemed { principal, token, until_ms: until.map(|stamp| stamp.0) })
+            }
             Ok(_) | Err((Code::NotFound, _)) => Err(Code::BadCredentials),
             Err(_) => Err(Code::Unavailable),
         }

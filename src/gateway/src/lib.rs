@@ -33,6 +33,7 @@ mod ws;
 
 pub use context::{Live, Reload};
 pub use control::{Control, FileReport};
+pub use http::batch::BATCH_ITEMS_CEILING;
 pub use http::suggest::nearest as nearest_name;
 pub use identity::issuer::{
     Issuer, IssuerOptions, KeyFile, LEEWAY_S_DEFAULT, LEEWAY_S_MAX, ROLE_CLAIM_DEFAULT,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ackord_agents::BrokerOptions;
-use ackord_gateway::{GatewayLimits, GatewayOptions};
+use ackord_gateway::{GatewayLimits, GatewayOptions, Listener};
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientHello};
 use futures_util::future::join_all;
@@ -54,7 +54,7 @@ async fn node() -> Running {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_send_buffer_size(8 * 1024).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listeners = vec![socket.listen(1024).unwrap().into_std().unwrap()];
+    let listeners = vec![Listener::plain(socket.listen(1024).unwrap().into_std().unwrap())];
     let front = GatewayOptions { listeners, limits, ..GatewayOptions::default() };
     Running::start_tuned(front, options, |_| ()).await
 }

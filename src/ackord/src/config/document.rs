@@ -361,10 +361,17 @@ mod tests {
         let GatewayLimits {
             connections_max: _,
             frame_bytes_max: _,
+            fragments_max: _,
+            control_frames_per_s_max: _,
             body_bytes_max: _,
+            heartbeat_s: _,
+            poll_wait_max: _,
+            batch_items_max: _,
+            batch_item_bytes_max: _,
             outbox_messages: _,
             head_deadline: _,
             body_deadline: _,
+            frame_deadline: _,
             read_deadline: _,
             keep_alive: _,
             write_deadline: _,
@@ -374,6 +381,8 @@ mod tests {
         let BrokerOptions {
             addresses: _,
             sessions_max: _,
+            polls_max: _,
+            polling_session: _,
             window_default: _,
             window_max: _,
             keepalive_s_default: _,
@@ -384,10 +393,12 @@ mod tests {
             write_deadline: _,
             admin_deadline: _,
             confirm_deadline: _,
+            ask_deadline: _,
+            trace_entries: _,
             shutdown_deadline: _,
         } = BrokerOptions::default();
         let of = |name| SECTIONS.iter().find(|section| section.name == name).map(|s| s.keys.len());
-        assert_eq!((of("front"), of("sessions")), (Some(11), Some(13)));
+        assert_eq!((of("front"), of("sessions")), (Some(18), Some(17)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod document;
 pub mod issuers;
 mod judge;
 pub mod key;
+mod serving;
 pub mod settings;
 pub mod sources;
 pub mod table;

@@ -8,11 +8,12 @@ use super::key::Slot::{
     Address, Addresses, Issuers, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64,
     U64Bound, U64Maybe, Usize,
 };
+use super::serving::{FRONT, SESSIONS};
 
 /// A kibibyte.
-const KIB: u64 = 1 << 10;
+pub const KIB: u64 = 1 << 10;
 /// A mebibyte.
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 /// A gibibyte.
 const GIB: u64 = 1 << 30;
 /// The most bytes that a limit may be: what no machine has.
@@ -20,9 +21,9 @@ const BYTES_CEILING: u64 = 1 << 46;
 /// The most objects of a kind.
 const OBJECTS_CEILING: u64 = 1_000_000_000;
 /// A second in milliseconds.
-const SECOND: u64 = 1000;
+pub const SECOND: u64 = 1000;
 /// An hour in milliseconds.
-const HOUR: u64 = 3_600_000;
+pub const HOUR: u64 = 3_600_000;
 /// The most that a lifetime may be allowed to be: a year of 366 days, milliseconds.
 const LIFETIME_MS_CEILING: u64 = 366 * 86_400_000;
 
@@ -329,162 +330,6 @@ static LIMITS: &[Key] = &[
         "Bytes of log above which it is compacted; at least two files.",
     )
     .within(128 * KIB, 1024 * GIB),
-];
-
-static FRONT: &[Key] = &[
-    Key::new(
-        "front.connections_max",
-        Usize(|s| &mut s.front.connections_max),
-        "Open connections; beyond, a request is answered `busy` and its connection closed.",
-    )
-    .within(1, 10_000_000),
-    Key::new(
-        "front.frame_bytes_max",
-        Usize(|s| &mut s.front.frame_bytes_max),
-        "Largest message of a WebSocket, its fragments added up.",
-    )
-    .within(KIB, 64 * MIB)
-    .live(),
-    Key::new(
-        "front.body_bytes_max",
-        Usize(|s| &mut s.front.body_bytes_max),
-        "Largest body of a request.",
-    )
-    .within(KIB, 256 * MIB)
-    .live(),
-    Key::new(
-        "front.outbox_messages",
-        Usize(|s| &mut s.front.outbox_messages),
-        "Messages that a session may have queued towards its socket.",
-    )
-    .within(2, 1024)
-    .live(),
-    Key::new(
-        "front.head_deadline_ms",
-        Millis(|s| &mut s.front.head_deadline),
-        "Until the head of a connection's first request has arrived.",
-    )
-    .within(SECOND, HOUR),
-    Key::new(
-        "front.body_deadline_ms",
-        Millis(|s| &mut s.front.body_deadline),
-        "Until the body of a request has arrived, from its head on.",
-    )
-    .within(1, HOUR)
-    .live(),
-    Key::new(
-        "front.read_deadline_ms",
-        Millis(|s| &mut s.front.read_deadline),
-        "Until a read has been confirmed to reflect everything acknowledged before it.",
-    )
-    .within(1, HOUR)
-    .live(),
-    Key::new(
-        "front.keep_alive_ms",
-        Millis(|s| &mut s.front.keep_alive),
-        "Until an idle connection without a session is closed.",
-    )
-    .within(SECOND, HOUR),
-    Key::new(
-        "front.write_deadline_ms",
-        Millis(|s| &mut s.front.write_deadline),
-        "Until what is written to a WebSocket has left for the peer.",
-    )
-    .within(1, HOUR)
-    .live(),
-    Key::new(
-        "front.close_deadline_ms",
-        Millis(|s| &mut s.front.close_deadline),
-        "Until the peer of a closing connection has closed its half.",
-    )
-    .within(SECOND, HOUR),
-    Key::new(
-        "front.stop_deadline_ms",
-        Millis(|s| &mut s.front.stop_deadline),
-        "Until connections that are still open at a stop are dropped.",
-    )
-    .within(1, HOUR),
-];
-
-static SESSIONS: &[Key] = &[
-    Key::new(
-        "sessions.addresses",
-        Texts(|s| &mut s.sessions.addresses),
-        "Addresses of the cluster as URLs, told to endpoints beside those of the other nodes.",
-    )
-    .like("[\"https://ackord.example\"]"),
-    Key::new(
-        "sessions.sessions_max",
-        Usize(|s| &mut s.sessions.sessions_max),
-        "Sessions of the node; one more is refused as `limit-reached`.",
-    )
-    .within(1, 10_000_000),
-    Key::new(
-        "sessions.window_default",
-        U32(|s| &mut s.sessions.window_default),
-        "Raises in flight of a service that asks for no number.",
-    )
-    .within(1, ackord_wire::limits::WINDOW_MAX as u64),
-    Key::new(
-        "sessions.window_max",
-        U32(|s| &mut s.sessions.window_max),
-        "Raises in flight of a service at most.",
-    )
-    .within(1, ackord_wire::limits::WINDOW_MAX as u64),
-    Key::new(
-        "sessions.keepalive_s_default",
-        U32(|s| &mut s.sessions.keepalive_s_default),
-        "Time between pings of an endpoint that asks for none.",
-    )
-    .within(1, 3600),
-    Key::new(
-        "sessions.keepalive_s_min",
-        U32(|s| &mut s.sessions.keepalive_s_min),
-        "Least time between pings.",
-    )
-    .within(1, 3600),
-    Key::new(
-        "sessions.keepalive_s_max",
-        U32(|s| &mut s.sessions.keepalive_s_max),
-        "Longest time between pings.",
-    )
-    .within(1, 3600),
-    Key::new(
-        "sessions.ack_timeout_ms_default",
-        U32(|s| &mut s.sessions.ack_timeout_ms_default),
-        "Until an unacknowledged instance is sent again, where a subscription says nothing.",
-    )
-    .within(1, ackord_wire::limits::ACK_TIMEOUT_MS_MAX as u64),
-    Key::new(
-        "sessions.hello_timeout_ms",
-        Millis(|s| &mut s.sessions.hello_timeout),
-        "A connection that has not said hello by then is closed.",
-    )
-    .within(100, HOUR),
-    Key::new(
-        "sessions.write_deadline_ms",
-        Millis(|s| &mut s.sessions.write_deadline),
-        "A peer that leaves its outbox full for so long is closed as `slow-consumer`.",
-    )
-    .within(100, HOUR),
-    Key::new(
-        "sessions.admin_deadline_ms",
-        Millis(|s| &mut s.sessions.admin_deadline),
-        "How long an administrative request is tried under one request id.",
-    )
-    .within(100, HOUR),
-    Key::new(
-        "sessions.confirm_deadline_ms",
-        Millis(|s| &mut s.sessions.confirm_deadline),
-        "How long it may take to make sure, against a majority, that a token is not known.",
-    )
-    .within(100, HOUR),
-    Key::new(
-        "sessions.shutdown_deadline_ms",
-        Millis(|s| &mut s.sessions.shutdown_deadline),
-        "How long a stop waits for sessions to end.",
-    )
-    .within(100, HOUR),
 ];
 
 static REPLICATION: &[Key] = &[

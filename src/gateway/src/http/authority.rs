@@ -3,7 +3,7 @@
 //! A token of another site, a revoked one and a site that does not exist are told apart by nobody
 //! but the node's administrator: all are `bad-credentials`.
 
-use ackord_agents::Broker;
+use ackord_agents::{Broker, Redeemed};
 use ackord_machine::site::{Principal, ServiceId, TokenId};
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap};
@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::RETRY_AFTER_S;
 use crate::context::Context;
-use crate::identity::identify;
+use crate::identity::{self, identify};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Bearer {
     pub who: String,
     /// The token that they have shown: sessions end with it.
     pub token: Option<TokenId>,
+    /// When that ends by itself, milliseconds of Unix time.
+    pub expires_ms: Option<u64>,
 }
 
 /// What an act takes.
@@ -62,7 +64,8 @@ impl Bearer {
         }
         let known = identify(context, site, token).await?;
         let who = known.who(token);
-        Ok(Self { caller: Caller::Site(known.principal), who, token: known.token })
+        let identity::Bearer { principal, token, expires_ms } = known;
+        Ok(Self { caller: Caller::Site(principal), who, token, expires_ms })
     }
 
     /// Who the bearer is, for an address above the sites.
@@ -75,23 +78,25 @@ impl Bearer {
     }
 
     fn node() -> Self {
-        Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None }
+        Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None, expires_ms: None }
     }
 }
 
-/// Uses a ticket up: who its bearer is, and the token that it was drawn with.
+/// Uses a ticket up: who its bearer is.
 pub async fn redeem(
     context: &Context,
     site: &str,
     ticket: &str,
-) -> Result<(Principal, Option<TokenId>), Problem> {
-    context.broker.redeem_ticket(site, ticket).await.map_err(|code| match code {
+) -> Result<identity::Bearer, Problem> {
+    let redeemed = context.broker.redeem_ticket(site, ticket).await.map_err(|code| match code {
         Code::BadCredentials => {
             let detail = "the ticket is unknown here, used, expired or revoked: draw another one";
             Problem::new(code, detail).field("?ticket")
         }
         code => unknown(code),
-    })
+    })?;
+    let Redeemed { principal, token, until_ms } = redeemed;
+    Ok(identity::Bearer { principal, token, expires_ms: until_ms })
 }
 
 /// How the record calls whoever sends this request, good credential or not: by what they claim,

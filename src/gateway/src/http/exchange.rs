@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
 
     /// The body of a request whose sender shows by it who they are, at most so many bytes.
     pub async fn bytes(self, bytes_max: usize) -> Result<web::Bytes, Problem> {
-        let limits = BodyLimits { bytes_max, deadline: self.context.limits.body_deadline };
+        let limits = BodyLimits { bytes_max, deadline: self.context.limits().body_deadline };
         let announced = self.request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
         body::read(self.payload, announced, limits).await

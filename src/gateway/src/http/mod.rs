@@ -59,7 +59,8 @@ pub async fn handle(
     let route = Route::parse(request.path()).filter(|route| route.is_on(face));
     let label = route.as_ref().map_or("none", Route::label);
     let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
-    let page = Page::of(&context.origins, request.headers());
+    let live = context.live();
+    let page = Page::of(&live.origins, request.headers());
     let mut response = match &route {
         _ if over => refuse(&too_many_connections(&context), &[]),
         None => refuse(&nothing_here(request.path()), &[]),

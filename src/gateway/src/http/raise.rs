@@ -107,7 +107,7 @@ async fn raise_as(
     match mode {
         Some(Mode::Batched) => {
             let body = allowed.bytes().await?;
-            let mut entries = batch::envelopes(&allowed.context.limits, &body, named)?;
+            let mut entries = batch::envelopes(&allowed.context.limits(), &body, named)?;
             if key.is_some() {
                 entries = entries.into_iter().map(batch::Entry::without_key).collect();
             }
@@ -130,7 +130,7 @@ async fn raise_as(
         }
         None if is_lines => {
             let body = allowed.bytes().await?;
-            let entries = batch::lines(&allowed.context.limits, &body)?;
+            let entries = batch::lines(&allowed.context.limits(), &body)?;
             batch::raise_all(&allowed, site, &service, key, entries, LINE).await
         }
         None => {

@@ -75,7 +75,7 @@ async fn put(mut allowed: Allowed<'_>, name: &str) -> Result<Answer, Problem> {
     let known = broker.read_site(name, |site, _| convert::settings_out(site.settings()));
     let Some(settings) = known else {
         // A token of the site that was deleted meanwhile makes no new one.
-        allowed.caller.may(Need::Node)?;
+        allowed.bearer.caller.may(Need::Node)?;
         let settings = convert::settings_in(&body.apply_to(&SiteSettings::default()));
         let create = AdminAction::CreateSite { settings, incarnation: incarnation() };
         let request = allowed.request_id("create", &bytes)?;

@@ -36,10 +36,10 @@ pub async fn issue(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem
         }
     };
     let (name, principal) = (SiteName::from(site), Principal::Client(client));
-    let token = allowed.bearer.token.clone();
+    let (token, until_ms) = (allowed.bearer.token.clone(), allowed.bearer.expires_ms);
     let lifetime_ms = u64::from(expires_in_s) * 1000;
     let broker = &allowed.context.broker;
-    let ticket = broker.issue_ticket(&name, principal.clone(), token, lifetime_ms).await;
+    let ticket = broker.issue_ticket(&name, principal.clone(), token, until_ms, lifetime_ms).await;
     let ticket = ticket.map_err(|(code, detail)| match code {
         Code::UnknownClient => Problem::new(Code::NotFound, "no such client").field("client"),
         code => refused((code, detail)),

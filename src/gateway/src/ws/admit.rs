@@ -106,11 +106,9 @@ async fn identify(
             let detail = "either a ticket or a token, not both";
             return Err(Problem::new(Code::Invalid, detail).field("?ticket"));
         }
-        let (principal, token) = authority::redeem(context, site, ticket).await?;
-        return match (&principal, endpoint) {
-            (Principal::Client(_), Endpoint::Client) => {
-                Ok(Some(Bearer { principal, token, expires_ms: None }))
-            }
+        let bearer = authority::redeem(context, site, ticket).await?;
+        return match (&bearer.principal, endpoint) {
+            (Principal::Client(_), Endpoint::Client) => Ok(Some(bearer)),
             _ => Err(denied(&format!("the ticket is not that of a {}", endpoint.as_str()))),
         };
     }

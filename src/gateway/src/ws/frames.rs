@@ -84,7 +84,7 @@ impl Frames {
                 (Code::TooLarge, format!("a frame has at most {max} bytes"))
             }
             Violation::TooManyFragments => {
-                let max = self.context.limits.fragments_max;
+                let max = self.context.limits().fragments_max;
                 (Code::TooLarge, format!("a frame has at most {max} fragments"))
             }
             Violation::Malformed(what) => (Code::ProtocolViolation, (*what).to_owned()),
@@ -93,13 +93,13 @@ impl Frames {
     }
 
     fn control_flood(&self) -> Poll<Option<Inbound>> {
-        let max = self.context.limits.control_frames_per_s_max;
+        let max = self.context.limits().control_frames_per_s_max;
         let detail = format!("at most {max} pings and pongs in a second");
         self.end(Ending::Violation { code: Code::LimitReached, detail })
     }
 
     fn late(&self) -> Poll<Option<Inbound>> {
-        let limit = self.context.limits.frame_deadline;
+        let limit = self.context.limits().frame_deadline;
         let detail = format!("a frame did not arrive within {limit:?}");
         self.end(Ending::Violation { code: Code::IdleTimeout, detail })
     }
@@ -123,7 +123,7 @@ impl Stream for Frames {
             match this.decoder.next(&mut this.input) {
                 Err(violation) => return this.violation(&violation),
                 Ok(Some(Message::Ping(_) | Message::Pong))
-                    if this.controls.overrun(this.context.limits.control_frames_per_s_max) =>
+                    if this.controls.overrun(this.context.limits().control_frames_per_s_max) =>
                 {
                     return this.control_flood();
                 }
@@ -169,7 +169,7 @@ impl Frames {
             self.deadline = None;
             return Poll::Pending;
         }
-        let limit = self.context.limits.frame_deadline;
+        let limit = self.context.limits().frame_deadline;
         let begun = || Box::pin(tokio::time::sleep(limit));
         self.deadline.get_or_insert_with(begun).as_mut().poll(task)
     }

@@ -28,6 +28,8 @@ pub struct TicketRow {
     pub principal: Principal,
     /// The token that it was drawn with: what it opened ends with that.
     pub token: Option<TokenId>,
+    /// When what it was drawn with ends by itself: what it opened ends then, too.
+    pub until: Option<Stamp>,
     /// From when on it is of no use.
     pub expires: Stamp,
     /// The attempt that used it up: that one may ask again for its answer.
@@ -47,6 +49,8 @@ pub struct IssueTicket {
     pub principal: Principal,
     /// The token that it is drawn with.
     pub token: Option<TokenId>,
+    /// When what it is drawn with ends by itself, for credentials that are not kept here.
+    pub until: Option<Stamp>,
     /// How long it lasts.
     pub lifetime_ms: u64,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Principal;
 use super::ids::{
     ClientId, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Sequence, ServiceId,
-    SiteName, TokenId,
+    SiteName, Stamp, TokenId,
 };
 use super::quota::Quota;
 
@@ -63,6 +63,8 @@ pub enum Outcome {
         principal: Principal,
         /// The token that it was drawn with.
         token: Option<TokenId>,
+        /// When what it was drawn with ends by itself.
+        until: Option<Stamp>,
     },
 }
 

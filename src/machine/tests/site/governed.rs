@@ -26,7 +26,9 @@ pub fn governed() -> impl Strategy<Value = Command> {
     let issue = issue.prop_map(|(site, id, client, lifetime_ms)| {
         let (hash, principal) = (Digest([2; 32]), Principal::Client(client));
         let token = Some("t1".into()).filter(|_| lifetime_ms % 2 == 0);
-        Command::IssueTicket(IssueTicket { site, id, hash, principal, token, lifetime_ms })
+        let until = Some(Stamp(lifetime_ms)).filter(|_| lifetime_ms % 3 == 0);
+        let ticket = IssueTicket { site, id, hash, principal, token, until, lifetime_ms };
+        Command::IssueTicket(ticket)
     });
     let redeem = (site(), ticket(), 0u64..3).prop_map(|(site, id, attempt)| {
         Command::RedeemTicket(RedeemTicket { site, id, hash: Digest([0; 32]), attempt })

@@ -293,16 +293,16 @@ fn a_ticket_is_good_once_and_not_for_long() {
         principal: Principal::Client("c".into()),
     };
     world.done(token);
-    let issue = |id: &str, lifetime_ms| {
-        Command::IssueTicket(IssueTicket {
-            site: SITE.into(),
-            id: id.into(),
-            hash: Digest([1; 32]),
-            principal: Principal::Client("c".into()),
-            token: Some("t".into()),
-            lifetime_ms,
-        })
+    let ticket = |id: &str, lifetime_ms| IssueTicket {
+        site: SITE.into(),
+        id: id.into(),
+        hash: Digest([1; 32]),
+        principal: Principal::Client("c".into()),
+        token: Some("t".into()),
+        until: None,
+        lifetime_ms,
     };
+    let issue = |id: &str, lifetime_ms| Command::IssueTicket(ticket(id, lifetime_ms));
     let redeem = |id: &str, hash: u8, attempt| {
         Command::RedeemTicket(RedeemTicket {
             site: SITE.into(),
@@ -317,14 +317,23 @@ fn a_ticket_is_good_once_and_not_for_long() {
     assert_eq!(world.run(issue("k", 60_000)), Outcome::Done);
     assert_eq!(world.run(issue("k", 60_000)), Outcome::Done, "the same again");
     assert_eq!(refusal(world.run(redeem("k", 2, 1))), Refusal::UnknownToken, "wrong secret");
-    let good =
-        Outcome::Redeemed { principal: Principal::Client("c".into()), token: Some("t".into()) };
+    let (principal, token) = (Principal::Client("c".into()), Some("t".into()));
+    let good = Outcome::Redeemed { principal: principal.clone(), token, until: None };
     assert_eq!(world.run(redeem("k", 1, 1)), good);
     assert_eq!(world.run(redeem("k", 1, 1)), good, "the same attempt gets its answer");
     assert_eq!(refusal(world.run(redeem("k", 1, 2))), Refusal::UnknownToken, "used");
     world.run(issue("late", 1000));
     world.now += 1000;
     assert_eq!(refusal(world.run(redeem("late", 1, 1))), Refusal::UnknownToken, "expired");
+    // Drawn with a credential that is not kept here, and that ends before the ticket does.
+    let until = Some(Stamp(world.now + 500));
+    let foreign = |id: &str| IssueTicket { token: None, until, ..ticket(id, 60_000) };
+    world.run(Command::IssueTicket(foreign("foreign")));
+    world.run(Command::IssueTicket(foreign("over")));
+    let good = Outcome::Redeemed { principal, token: None, until };
+    assert_eq!(world.run(redeem("foreign", 1, 1)), good);
+    world.now += 500;
+    assert_eq!(refusal(world.run(redeem("over", 1, 1))), Refusal::UnknownToken, "over");
     world.run(issue("orphan", 60_000));
     world.done(AdminAction::RevokeToken { id: "t".into() });
     assert_eq!(refusal(world.run(redeem("orphan", 1, 1))), Refusal::UnknownToken, "revoked");

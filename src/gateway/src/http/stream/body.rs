@@ -229,7 +229,7 @@ impl Events {
         let kind = if teller.stateful.is_some() { "client" } else { "stateless" };
         context.metrics.streams.with_label_values(&[kind]).inc();
         context.metrics.streams_opened.with_label_values(&[kind]).inc();
-        meter.begin_stream(context.limits.write_deadline);
+        meter.begin_stream(context.limits().write_deadline);
         let (unsent, end) = (None, None);
         Self { context, meter, teller, inlet, said, waiting, head, kind, unsent, end }
     }
@@ -255,7 +255,7 @@ impl Events {
     fn gather(&mut self, task: &mut TaskContext<'_>) -> (Vec<u8>, Unsent) {
         let mut out = std::mem::take(&mut self.head);
         let mut unsent = Unsent { before: self.meter.flushes(), ..Unsent::default() };
-        let outbox = self.context.limits.outbox_messages;
+        let outbox = self.context.limits().outbox_messages;
         for _ in 0..UNSENT_MAX.saturating_sub(outbox).max(1) {
             let outbound = match self.waiting.pop_front() {
                 Some(outbound) => outbound,

@@ -36,10 +36,11 @@ pub async fn next(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem>
     let (context, request) = (exchange.context, exchange.request());
     let known: Vec<&str> = COMMON.into_iter().chain(["wait", "after"]).collect();
     let query = Query::parse_repeated(request.query_string(), &known, REPEATED)?;
-    let known = enter(context, request.head(), site, Endpoint::Client, None).await?;
-    let (principal, token) = known;
+    let bearer = enter(context, request.head(), site, Endpoint::Client, None).await?;
+    let (principal, token) = bearer.map(|bearer| (bearer.principal, bearer.token)).unzip();
+    let token = token.flatten();
     slow_down(context, site, &principal)?;
-    let wait = wait(&query, context.limits.poll_wait_max)?;
+    let wait = wait(&query, context.limits().poll_wait_max)?;
     let after = query.get("after");
     if principal.is_some() && after.is_some() {
         return Err(invalid("after", "the broker keeps where a registered client stands"));

@@ -37,6 +37,7 @@ use super::frame::{RESUME, SUBSCRIBED, write_control, write_retry};
 use super::position::Positions;
 use super::resume::{self, resume};
 use crate::context::Context;
+use crate::identity::Bearer;
 use crate::meter::Meter;
 use crate::route::Endpoint;
 use crate::ws::admit::enter;
@@ -60,8 +61,8 @@ pub async fn stream(exchange: Exchange<'_>, site: &str) -> Result<Answer, Proble
     let known: Vec<&str> = COMMON.into_iter().chain(["last_event_id", "ticket"]).collect();
     let query = Query::parse_repeated(request.query_string(), &known, REPEATED)?;
     let ticket = query.get("ticket");
-    let known = enter(context, request.head(), site, Endpoint::Client, ticket).await?;
-    let (principal, token) = known;
+    let bearer = enter(context, request.head(), site, Endpoint::Client, ticket).await?;
+    let principal = bearer.as_ref().map(|bearer| bearer.principal.clone());
     slow_down(context, site, &principal)?;
     let given = Given::of_stream(request.headers(), &query);
     let wanted = Wanted::of(&query, given, principal.as_ref())?;
@@ -70,7 +71,7 @@ pub async fn stream(exchange: Exchange<'_>, site: &str) -> Result<Answer, Proble
     context.broker.confirm(site).await.map_err(unconfirmed)?;
     let peer = request.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     let meter = request.conn_data::<Rc<Meter>>().cloned().unwrap_or_default();
-    let mut session = Session::open(context, site, principal, token, peer);
+    let mut session = Session::open(context, site, bearer, peer);
     let opened = tokio::select! {
         opened = timeout(OPEN_DEADLINE, session.until_subscribed(&wanted)) => opened,
         () = meter.gone() => return Err(Problem::new(Code::IdleTimeout, "the peer is gone")),
@@ -100,21 +101,19 @@ struct Session {
 }
 
 impl Session {
-    fn open(
-        context: &Arc<Context>,
-        site: &str,
-        principal: Option<Principal>,
-        token: Option<TokenId>,
-        peer: String,
-    ) -> Self {
+    fn open(context: &Arc<Context>, site: &str, bearer: Option<Bearer>, peer: String) -> Self {
+        let expires_ms = bearer.as_ref().and_then(|bearer| bearer.expires_ms);
+        let (principal, token) = bearer.map(|bearer| (bearer.principal, bearer.token)).unzip();
+        let token = token.flatten();
         let (inlet, frames) = mpsc::channel(INLET_MAX);
-        let (outbox, said) = outbox(context.limits.outbox_messages);
+        let (outbox, said) = outbox(context.limits().outbox_messages);
         let (broker, site) = (context.broker.clone(), SiteName::from(site));
         let id = broker.open_client(
             Connection {
                 site: site.clone(),
                 principal: principal.clone(),
                 token: token.clone(),
+                expires_ms,
                 codec: Codec::Json,
                 outbox,
                 peer: peer.into_boxed_str(),
@@ -124,7 +123,7 @@ impl Session {
         );
         let waiting = VecDeque::new();
         let mut session = Self { broker, site, principal, token, id, inlet, said, waiting };
-        let keepalive_s = Some(context.limits.heartbeat_s);
+        let keepalive_s = Some(context.limits().heartbeat_s);
         let hello = ClientHello { keepalive_s, ..ClientHello::default() };
         session.say(&ClientFrame::Hello(hello));
         session

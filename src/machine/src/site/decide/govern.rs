@@ -264,6 +264,7 @@ pub(super) fn issue_ticket(
         hash: ticket.hash,
         principal: ticket.principal.clone(),
         token: ticket.token.clone(),
+        until: ticket.until,
         expires: Stamp(now.0.saturating_add(ticket.lifetime_ms)),
         used: None,
     }));
@@ -280,12 +281,17 @@ pub(super) fn redeem_ticket(
     let known = site.ticket(redeem.id.as_str()).filter(|known| known.hash == redeem.hash);
     let known = known.filter(|known| known.expires > now).ok_or(Refusal::UnknownToken)?;
     let gone = |token: &TokenId| site.valid_token(token.as_str(), now).is_none();
-    if known.token.as_ref().is_some_and(gone) || check_principal(site, &known.principal).is_err() {
+    let over = known.until.is_some_and(|until| until <= now);
+    if over
+        || known.token.as_ref().is_some_and(gone)
+        || check_principal(site, &known.principal).is_err()
+    {
         return Err(Refusal::UnknownToken);
     }
     let mut verdict = Verdict::new(Outcome::Redeemed {
         principal: known.principal.clone(),
         token: known.token.clone(),
+        until: known.until,
     });
     match known.used {
         None => {
