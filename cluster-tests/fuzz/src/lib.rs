@@ -51,6 +51,7 @@ targets! {
     frames_json => frames::frames_json,
     greeting => ackord_replica::fuzz::greeting,
     high_water => ackord_store::fuzz::high_water,
+    jwt => ackord_gateway::fuzz::jwt,
     log_batch => ackord_store::fuzz::log_batch,
     log_entry => ackord_replica::fuzz::log_entry,
     log_records => ackord_store::fuzz::log_records,
@@ -59,5 +60,6 @@ targets! {
     snapshot_file => ackord_store::fuzz::snapshot_file,
     snapshot_record => ackord_replica::fuzz::snapshot_record,
     spl_file => ackord_endpoint::fuzz::spl_file,
+    tokens => ackord_gateway::fuzz::tokens,
     websocket => ackord_gateway::fuzz::websocket,
 }

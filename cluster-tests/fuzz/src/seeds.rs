@@ -23,6 +23,7 @@ pub fn all() -> Vec<Seed> {
     let mut seeds = crate::commands::seeds();
     seeds.extend(ackord_store::fuzz::seeds().into_iter().map(named));
     seeds.extend(ackord_replica::fuzz::seeds().into_iter().map(named));
+    seeds.extend(ackord_gateway::fuzz::seeds().into_iter().map(named));
     seeds.extend(ackord_endpoint::fuzz::seeds().into_iter().map(named));
     seeds.extend(frames());
     seeds.extend(cbor());

@@ -2,8 +2,11 @@
 //!
 //! Nothing here may panic, whatever the bytes.
 
+mod credentials;
+
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
+pub use credentials::{jwt, seeds, tokens};
 
 use crate::http::authority::bearer;
 use crate::http::cors::Page;

@@ -569,6 +569,7 @@ pub struct Compared {
 
 /// What a reload of a node's configuration came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reloaded {
     /// Keys whose new values count now.
     pub applied: Vec<String>,
@@ -582,6 +583,7 @@ pub struct Reloaded {
 
 /// A file that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReloadedFile {
     /// The table of keys that names it: `tls`, `cluster.tls`, `jwt`.
     pub file: String,

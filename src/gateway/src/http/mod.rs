@@ -23,7 +23,7 @@ pub mod query;
 mod queues;
 mod raise;
 mod sites;
-mod stream;
+pub mod stream;
 mod subscriptions;
 pub mod suggest;
 mod tickets;

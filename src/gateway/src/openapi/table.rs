@@ -3,8 +3,8 @@
 use ackord_wire::Code;
 use ackord_wire::resource::{
     Client, ClientBody, Cluster, Health, Instance, NewToken, PAGE_MAX, Page, Queue, RaiseResult,
-    SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody, SiteStructure, Subscription,
-    Token, TokenBody, User, UserBody,
+    Reloaded, SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody, SiteStructure,
+    Subscription, Token, TokenBody, User, UserBody,
 };
 use ackord_wire::structure::Structure;
 
@@ -118,6 +118,11 @@ fn cluster() -> Vec<Operation> {
         act("drain", "The node shall neither vote nor lead."),
         act("undrain", "The node shall vote and lead again."),
         act("remove", "The node is no member any more."),
+        post("reload", "Reads the configuration of the node that is asked again.")
+            .needs(Needs::Node)
+            .answers::<Reloaded>(200, "What counts now, and what takes a restart.")
+            .problems(&[Code::Conflict])
+            .unkeyed(),
     ]
 }
 

@@ -22,8 +22,8 @@ mod body;
 mod frame;
 mod next;
 mod open;
-mod position;
-mod proof;
+pub mod position;
+pub mod proof;
 mod resume;
 
 pub use ack::acknowledge;

@@ -233,7 +233,7 @@ fn every_claim_that_counts_is_required_and_has_its_type() {
     check("ackord_site", json!("*"), Denied::Site);
     check("ackord_role", Value::Null, Denied::Role);
     check("ackord_role", json!(["admin"]), Denied::Role);
-    for role in ["", "Admin", "root", "service:", "service", "client:", "user:ann", "operator"] {
+    for role in ["", "Admin", "root", "service:", "service", "client:", "user:ann", "operators"] {
         check("ackord_role", json!(role), Denied::Role);
     }
     check("ackord_role", json!(format!("client:{}", "x".repeat(65))), Denied::Role);
@@ -254,6 +254,7 @@ fn what_is_within_the_leeway_and_what_is_written_otherwise_is_believed() {
     check("aud", json!(["somebody", "other"]), boiler());
     check("ackord_site", json!(["a", "plant"]), boiler());
     check("ackord_role", json!("admin"), Principal::Admin);
+    check("ackord_role", json!("operator"), Principal::Operator);
     check("ackord_role", json!("observer"), Principal::Observer);
     check("ackord_role", json!("client:phone:1"), Principal::Client("phone:1".into()));
 }
