@@ -163,6 +163,30 @@ async fn a_session_ends_with_its_token_and_says_that_another_one_is_welcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_token_of_its_request_and_of_its_ticket() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new("1"));
+    let file = dir.path().join("jwks.json");
+    publish(&file, &[&key]);
+    let node = start(&file).await;
+    node.demo().await;
+    node.admin("PUT", "/v1/sites/demo/clients/d", None).await.is(201);
+    let end = now_s() + 3;
+    let of = |client: &str| key.token(&format!("client:{client}"), json!("demo"), end);
+    let (c, d) = (of("c"), of("d"));
+    let mut direct = node.stream(Some(&c), "event=reading").await.unwrap();
+    let drawn = node.call(Some(&d), "POST", "/v1/sites/demo/tickets", Some(json!({}))).await;
+    let ticket = drawn.is(201)["ticket"].as_str().unwrap().to_owned();
+    let query = format!("event=reading&ticket={ticket}");
+    let mut by_ticket = node.stream(None, &query).await.unwrap();
+    for stream in [&mut direct, &mut by_ticket] {
+        let closing = stream.end().await.data;
+        assert_eq!(closing["code"], "credentials-expired", "{closing}");
+        assert!(now_s() + 1 >= end, "it ended before its time");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_are_exchanged_while_the_node_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (Key::new("1"), Key::new("2"));

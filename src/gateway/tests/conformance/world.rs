@@ -1,10 +1,12 @@
 //! A node with a site that has one of everything, spares for what is deleted, and what brings the
 //! site back after a request that took some of it away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::BrokerOptions;
 use ackord_gateway::GatewayLimits;
+use ackord_wire::resource::{Reloaded, ReloadedFile};
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -36,6 +38,11 @@ impl World {
         let limits =
             GatewayLimits { poll_wait_max: Duration::from_millis(20), ..GatewayLimits::default() };
         let node = Running::start_with(limits, BrokerOptions::default()).await;
+        let files = vec![ReloadedFile { file: "tls".to_owned(), changed: true, broken: None }];
+        let reloaded =
+            Reloaded { applied: vec!["log".to_owned()], restart: Vec::new(), unchanged: 7, files };
+        let control = node.gateway.as_ref().unwrap().control();
+        control.on_reload(Arc::new(move || Ok(reloaded.clone())));
         node.admin("PUT", "/v1/sites/other", None).await.is(201);
         node.admin("PUT", SITE, Some(json!({"multi_service": true}))).await.is(201);
         node.admin("PUT", &format!("{SITE}/structure"), Some(structure())).await.is(200);
