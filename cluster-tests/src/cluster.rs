@@ -147,6 +147,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Lets pages of this origin use the nodes; counts for nodes that start later.
+    pub fn allow_pages_of(&mut self, origin: &str) {
+        for member in &mut self.members {
+            member.environment.push(("ACKORD_ORIGINS".into(), origin.into()));
+        }
+    }
+
     /// Starts all nodes and waits until they serve.
     pub async fn start_all(&mut self) -> anyhow::Result<()> {
         for node in self.nodes() {

@@ -48,6 +48,17 @@ pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Ends a child at once, and with it everything in the process group that it leads; waits until
+/// it is gone.
+pub fn kill_group(child: &mut Child) {
+    if let Ok(leader) = libc::pid_t::try_from(child.id()) {
+        // SAFETY: as above; the child is not reaped yet, so the group is its own.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 type Spawned = mpsc::SyncSender<io::Result<Child>>;
 
 static SPAWNER: LazyLock<mpsc::SyncSender<(Command, Spawned)>> = LazyLock::new(|| {

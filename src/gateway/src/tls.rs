@@ -109,7 +109,6 @@ impl Tls {
             count("refused");
             return Err(std::io::ErrorKind::ConnectionRefused.into());
         };
-        tcp.set_nodelay(true)?;
         let acceptor = TlsAcceptor::from(self.certificate.load().current().config.clone());
         match timeout(self.limits.handshake_deadline, acceptor.accept(tcp)).await {
             Ok(Ok(stream)) => {
@@ -164,6 +163,10 @@ pub fn accept(
     fn_service(move |tcp: TcpStream| {
         let tls = tls.clone();
         async move {
+            // What is written is written as a whole: nothing is gained by waiting for more.
+            if let Err(error) = tcp.set_nodelay(true) {
+                tracing::debug!(%error, "cannot switch off coalescing");
+            }
             let peer = tcp.peer_addr().ok();
             let stream = match tls {
                 None => Stream::Plain(tcp),
@@ -173,4 +176,21 @@ pub fn accept(
             Ok::<_, DispatchError>((stream, Protocol::Http1, peer))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_service::Service as _;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn an_event_is_not_held_back_until_the_one_before_it_is_confirmed() {
+        let listener = actix_rt::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let service = accept(None).new_service(()).await.unwrap();
+        let Ok((Stream::Plain(tcp), ..)) = service.call(tcp).await else { panic!("not plain") };
+        assert!(tcp.nodelay().unwrap());
+    }
 }
