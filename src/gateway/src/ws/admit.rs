@@ -74,7 +74,7 @@ pub async fn enter(
             exchange::turned_away(context, head, site, who, problem.code);
         }
     })?;
-    context.broker.accepts().map_err(full)?;
+    context.broker.accepts_of(site).map_err(full)?;
     context.broker.has_room(site, &principal).map_err(|full| {
         let detail = format!("quota {}: at most {}", full.quota, full.most);
         Problem::new(Code::QuotaExceeded, detail).retry_after(RETRY_AFTER_S)
