@@ -571,6 +571,10 @@ impl Terms {
         let row = site.client(client.as_str()).ok_or_else(no_client)?;
         match row.epoch.cmp(&self.epoch) {
             std::cmp::Ordering::Equal => Ok(()),
+            // Nobody took over: the client may ask again.
+            std::cmp::Ordering::Greater if row.sessions.last() == Some(&SessionId::KICKED) => {
+                Err((Code::Kicked, "an administrator ended the session".to_owned()))
+            }
             std::cmp::Ordering::Greater => {
                 let detail = format!("a newer session, epoch {}, took over", row.epoch);
                 Err((Code::Replaced, detail))
