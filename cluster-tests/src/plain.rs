@@ -80,6 +80,15 @@ impl Plain {
         }
     }
 
+    /// Asks a node for the next event; whatever it answers.
+    pub async fn ask(&self, url: &str, query: &str) -> anyhow::Result<(u16, Value)> {
+        let request = self.request(Method::GET, url, &format!("next?{query}"));
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
     /// Acknowledges an event at a node, by its token alone; the status and what it came to.
     pub async fn ack(&self, url: &str, event: &Value) -> anyhow::Result<(u16, Value)> {
         let token = event["ack"].as_str().with_context(|| format!("no ack token: {event}"))?;

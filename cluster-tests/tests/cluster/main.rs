@@ -21,6 +21,7 @@ mod power;
 mod replace;
 mod restarts;
 mod resume;
+mod revocation;
 mod scale;
 mod secured;
 mod sessions;

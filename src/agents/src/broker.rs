@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
 use ackord_machine::site::{
@@ -18,7 +17,7 @@ use futures_util::Stream;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use prometheus::Registry;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentSetup;
@@ -26,6 +25,7 @@ use crate::arbiter::Arbiter;
 use crate::asked::Gather;
 use crate::batch::{self, Fate, KeyedEvent};
 use crate::client::ClientAgent;
+use crate::confirm::Confirmations;
 use crate::connection::{Connection, Inbound, Outbound};
 use crate::hub::Who;
 use crate::metrics::Metrics;
@@ -36,19 +36,16 @@ use crate::proposals;
 use crate::record::Recorder;
 use crate::seat::Wall;
 use crate::service::ServiceAgent;
+use crate::share::may_have;
 use crate::shell::Counted;
 use crate::trace::Ledger;
 use crate::usage::{Full, Usage};
 use crate::{token, translate};
 
-/// Reads that are confirmed at a time on behalf of those who are not known here.
-const CONFIRMING_MAX: usize = 16;
 /// How many sessions of a node that stops come to the others per second.
 const RECONNECTS_PER_SECOND: u64 = 2000;
 /// The longest that such a session waits, milliseconds.
 const SPREAD_MS_MAX: u64 = 10_000;
-/// Until a read that was not confirmed is tried again.
-const CONFIRM_RETRY: Duration = Duration::from_millis(20);
 
 /// A refusal as the front reports it: the stable code and a detail for a person. The detail of
 /// `invalid` is `<path of the field>: <rule>`, for instance `events[3].size: 1..=1000, was 1001`.
@@ -71,15 +68,14 @@ pub(crate) struct Inner {
     pub metrics: Metrics,
     pub origin: Instant,
     pub sessions: AtomicUsize,
-    last_session: AtomicU64,
     /// Where each arbiter of this broker takes questions.
     pub arbiters: Mutex<Vec<mpsc::Sender<Gather>>>,
     pub wall: Wall,
     /// What was sent lately.
     pub trace: Ledger,
     pub session_ended: Notify,
-    /// Bounds the reads that are confirmed on behalf of those who are not known here.
-    confirming: Semaphore,
+    /// The reads that are confirmed on behalf of those who are not known here.
+    confirming: Confirmations,
     /// What is to be recorded of refused attempts.
     pub record: Recorder,
     /// The connections of each site.
@@ -100,9 +96,10 @@ impl Inner {
         u64::from_le_bytes(token::random()) % (spread + 1)
     }
 
-    /// A number for a new session.
+    /// A number for a new session: random, so that it does not tell what others do on this node.
     pub fn next_session(&self) -> crate::hub::SessionId {
-        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+        // Below 2^53, so that every JSON reader keeps it.
+        u64::from_le_bytes(token::random()) >> 11
     }
 
     /// The partition that holds the site.
@@ -142,12 +139,11 @@ impl Broker {
             metrics,
             origin: Instant::now(),
             sessions: AtomicUsize::new(0),
-            last_session: AtomicU64::new(0),
             arbiters: Mutex::default(),
             wall: Wall::begin(),
             trace: Ledger::new(options.trace_entries),
             session_ended: Notify::new(),
-            confirming: Semaphore::new(CONFIRMING_MAX),
+            confirming: Confirmations::default(),
             polls: Polls::default(),
             shutdown: watch::Sender::new(false),
             record: Recorder::default(),
@@ -197,6 +193,17 @@ impl Broker {
         }
     }
 
+    /// As [`Broker::accepts`], of this site: no site may have nearly all of a node's sessions.
+    ///
+    /// # Errors
+    /// As [`Broker::accepts`].
+    pub fn accepts_of(&self, site: &str) -> Result<(), Code> {
+        self.accepts()?;
+        let own = self.connections(site) as usize;
+        let may = may_have(own, self.sessions(), self.inner.options.sessions_max);
+        if may { Ok(()) } else { Err(Code::LimitReached) }
+    }
+
     /// Who the bearer of this token is, on this site. One that this node does not know is looked for
     /// again after everything that was acknowledged before the call: another node may have taken it
     /// in just now.
@@ -230,13 +237,8 @@ impl Broker {
     /// `unavailable` when that cannot be confirmed within [`BrokerOptions::confirm_deadline`].
     pub async fn confirm(&self, site: &str) -> Result<(), Code> {
         let partition = self.partition(&SiteName::from(site));
-        let confirming = async {
-            // However many are turned away at once, the leader is asked by a few at a time.
-            let _turn = self.inner.confirming.acquire().await;
-            while partition.linearize().await.is_err() {
-                tokio::time::sleep(CONFIRM_RETRY).await;
-            }
-        };
+        // However many are turned away at once, the leader is asked by one at a time.
+        let confirming = self.inner.confirming.confirm(&partition);
         let deadline = self.inner.options.confirm_deadline;
         tokio::time::timeout(deadline, confirming).await.map_err(|_elapsed| Code::Unavailable)
     }

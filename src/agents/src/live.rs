@@ -40,7 +40,7 @@ pub struct LiveKey {
     pub id: String,
     /// The node that has it.
     pub node: u64,
-    /// Its number on that node since the node's start.
+    /// Its number on that node, drawn at random.
     pub session: u64,
 }
 

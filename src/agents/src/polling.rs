@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ackord_machine::session::{
@@ -36,6 +35,7 @@ use crate::broker::{Broker, Inner, Refused, session_id};
 use crate::hub::{SessionId as Place, SharedIndex, Who};
 use crate::notice::{Bell, Notice};
 use crate::proposals::propose_until;
+use crate::share::may_have;
 use crate::shell::Counted;
 use crate::translate::refusal_code;
 
@@ -106,10 +106,40 @@ type Client = (SiteName, ClientId);
 /// The questions that wait at a node.
 #[derive(Default)]
 pub(crate) struct Polls {
-    count: AtomicUsize,
+    count: Mutex<Count>,
     /// By client, how to tell the one that waits that another came.
     waiting: Mutex<HashMap<Client, Arc<Notify>>>,
     last: Mutex<HashMap<Client, Last>>,
+}
+
+/// How many wait: all, and of each site.
+#[derive(Default)]
+struct Count {
+    all: usize,
+    of_sites: HashMap<SiteName, usize>,
+}
+
+impl Count {
+    /// Counts one more of this site, if it may be.
+    fn take(&mut self, site: &SiteName, max: usize) -> bool {
+        let own = self.of_sites.get(site).copied().unwrap_or(0);
+        let may = may_have(own, self.all, max);
+        if may {
+            self.all += 1;
+            self.of_sites.insert(site.clone(), own + 1);
+        }
+        may
+    }
+
+    fn give_back(&mut self, site: &SiteName) {
+        self.all -= 1;
+        if let Some(own) = self.of_sites.get_mut(site) {
+            *own -= 1;
+            if *own == 0 {
+                self.of_sites.remove(site);
+            }
+        }
+    }
 }
 
 /// What a client was handed last, and how often.
@@ -139,30 +169,33 @@ impl Polls {
 /// A question's place among those that wait.
 struct Waiting {
     broker: Arc<Inner>,
+    site: SiteName,
     /// Rung when a newer question of the same client comes.
     newer: Arc<Notify>,
     client: Option<Client>,
 }
 
 impl Waiting {
-    fn take(broker: &Arc<Inner>, client: Option<Client>) -> Result<Self, Refused> {
+    fn take(broker: &Arc<Inner>, site: &SiteName, client: Option<Client>) -> Result<Self, Refused> {
         let (polls, max) = (&broker.polls, broker.options.polls_max);
-        let take = |count: usize| (count < max).then_some(count + 1);
-        let taken = polls.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
-        taken.map_err(|_| (Code::Busy, format!("{max} questions wait at this node")))?;
+        if !polls.count.lock().take(site, max) {
+            // How many of others wait is nobody's business.
+            let detail = "as many questions of this site wait at this node as may";
+            return Err((Code::Busy, detail.to_owned()));
+        }
         let newer = Arc::new(Notify::new());
         if let Some(client) = &client
             && let Some(older) = polls.waiting.lock().insert(client.clone(), newer.clone())
         {
             older.notify_one();
         }
-        Ok(Self { broker: broker.clone(), newer, client })
+        Ok(Self { broker: broker.clone(), site: site.clone(), newer, client })
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.broker.polls.count.fetch_sub(1, Ordering::AcqRel);
+        self.broker.polls.count.lock().give_back(&self.site);
         if let Some(client) = &self.client {
             let mut waiting = self.broker.polls.waiting.lock();
             if waiting.get(client).is_some_and(|newer| Arc::ptr_eq(newer, &self.newer)) {
@@ -255,7 +288,7 @@ impl Broker {
             Asker::Client { client, .. } => Some((site.clone(), client.clone())),
             Asker::Stateless { .. } => None,
         };
-        let waiting = Waiting::take(inner, client)?;
+        let waiting = Waiting::take(inner, &site, client)?;
         let full = || (Code::LimitReached, "the node has all its sessions".to_owned());
         let owner = match &who {
             Asker::Client { client, .. } => Some(Principal::Client(client.clone())),
@@ -538,6 +571,10 @@ impl Terms {
         let row = site.client(client.as_str()).ok_or_else(no_client)?;
         match row.epoch.cmp(&self.epoch) {
             std::cmp::Ordering::Equal => Ok(()),
+            // Nobody took over: the client may ask again.
+            std::cmp::Ordering::Greater if row.sessions.last() == Some(&SessionId::KICKED) => {
+                Err((Code::Kicked, "an administrator ended the session".to_owned()))
+            }
             std::cmp::Ordering::Greater => {
                 let detail = format!("a newer session, epoch {}, took over", row.epoch);
                 Err((Code::Replaced, detail))

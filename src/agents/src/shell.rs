@@ -22,6 +22,7 @@ use crate::notice::Notice;
 use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
 use crate::seat::Look;
+use crate::share::may_have;
 use crate::trace::Ticket;
 use crate::translate::Terms;
 use crate::usage::Seat;
@@ -34,10 +35,12 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Takes a place for a session that has its seat; `None` when there is none left.
+    /// Takes a place for a session that has its seat; `None` when there is none left for its site.
     pub fn take(broker: &Arc<Inner>, kind: &'static str, seat: Seat) -> Option<Self> {
         let max = broker.options.sessions_max;
-        let take = |count: usize| (count < max).then_some(count + 1);
+        // Its own seat is one of them.
+        let others = (seat.of_site() as usize).saturating_sub(1);
+        let take = |count: usize| may_have(others, count, max).then_some(count + 1);
         broker.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         broker.metrics.sessions.with_label_values(&[kind]).inc();
         broker.metrics.opened.with_label_values(&[kind]).inc();

@@ -80,6 +80,13 @@ fn judge(of_site: Option<&OfSite>, owner: &Owner, quotas: &Quotas) -> Result<(),
     Ok(())
 }
 
+impl Seat {
+    /// Connections of its site, with this one.
+    pub fn of_site(&self) -> u64 {
+        self.usage.connections(self.site.as_str())
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut sites = self.usage.sites.lock();

@@ -114,6 +114,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         events_per_s: handled as f64 / seconds,
         latency,
         failover: None,
+        quotas: Vec::new(),
+        revocation: None,
         durability: after.durability(&before, handled),
         server: after.server(&before, handled),
         verified: checks.verified,

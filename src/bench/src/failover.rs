@@ -259,6 +259,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
             wait_ms: Spread::of(waits),
             elsewhere_gap_ms: Spread::of(elsewhere_gaps),
         }),
+        quotas: Vec::new(),
+        revocation: None,
         durability: None,
         server: None,
         verified: checks.verified,

@@ -53,6 +53,14 @@ pub trait Ground: Sync {
     ) -> impl Future<Output = Result<(), String>> + Send;
     /// Removes a site.
     fn remove_site(&self, site: &str) -> impl Future<Output = Result<(), String>> + Send;
+    /// Sets what a site may use, by name; it may use as much as it likes of everything else.
+    fn set_quotas(
+        &self,
+        site: &str,
+        quotas: &serde_json::Value,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+    /// Revokes a token, given as a whole.
+    fn revoke(&self, site: &str, token: &str) -> impl Future<Output = Result<(), String>> + Send;
     /// Registers a service and makes a token for it.
     fn service(&self, site: &str, id: &str) -> impl Future<Output = Result<String, String>> + Send;
     /// Registers a client and makes a token for it.

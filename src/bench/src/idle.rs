@@ -102,6 +102,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         events_per_s: events as f64 / seconds,
         latency: latency.report(),
         failover: None,
+        quotas: Vec::new(),
+        revocation: None,
         durability: None,
         server,
         verified: checks.verified,

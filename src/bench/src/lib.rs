@@ -18,13 +18,15 @@ mod latency;
 mod meter;
 mod options;
 mod publish;
+mod quota;
 mod report;
+mod revocation;
 mod verify;
 
 pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
-pub use report::{Durability, Failover, Latency, Report, Server, Spread};
+pub use report::{Durability, Failover, Latency, Quota, Report, Server, Spread};
 
 /// Runs a workload.
 ///
@@ -43,5 +45,7 @@ pub async fn run<G: Ground>(
         Workload::Deliver => deliver::run(ground, options).await,
         Workload::Idle => idle::run(ground, options).await,
         Workload::Failover => failover::run(ground, options).await,
+        Workload::Quota => quota::run(ground, options).await,
+        Workload::Revocation => revocation::run(ground, options).await,
     }
 }

@@ -16,6 +16,10 @@ pub enum Workload {
     Idle,
     /// The leader of a site fails again and again while publishers raise.
     Failover,
+    /// A site raises more than its rates allow, at every node, and another one beside it.
+    Quota,
+    /// Tokens are revoked while their sessions are open at every node.
+    Revocation,
 }
 
 impl Workload {
@@ -26,6 +30,8 @@ impl Workload {
             Self::Deliver => "deliver",
             Self::Idle => "idle",
             Self::Failover => "failover",
+            Self::Quota => "quota",
+            Self::Revocation => "revocation",
         }
     }
 }
@@ -49,9 +55,10 @@ pub struct Options {
     pub subscribers: u32,
     /// Sites that the accounts are spread over.
     pub sites: u32,
-    /// Events per second of each publisher; 0 is as fast as it can (failover).
+    /// Events per second of each publisher; 0 is as fast as it can (failover). What a site may
+    /// raise per second (quota).
     pub rate: u32,
-    /// How often the leader fails (failover).
+    /// How often the leader fails (failover), or tokens are revoked (revocation).
     pub rounds: u32,
     /// What happens to it (failover).
     pub fault: Fault,
@@ -89,7 +96,13 @@ impl Options {
             Workload::Deliver | Workload::Idle if self.sites > self.subscribers => {
                 wrong("there are more sites than subscribers")
             }
-            Workload::Publish | Workload::Deliver | Workload::Idle | Workload::Failover => Ok(()),
+            Workload::Quota if self.rate == 0 => wrong("rate must be at least 1: it is the quota"),
+            Workload::Publish
+            | Workload::Deliver
+            | Workload::Idle
+            | Workload::Failover
+            | Workload::Quota
+            | Workload::Revocation => Ok(()),
         }
     }
 }

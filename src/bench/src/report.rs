@@ -82,6 +82,25 @@ pub struct Failover {
     pub elsewhere_gap_ms: Option<Spread>,
 }
 
+/// What came of a rate that one site would exceed, and of another site beside it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quota {
+    /// The quota's name.
+    pub quota: &'static str,
+    /// What it allows per second: events or bytes.
+    pub allowed_per_s: u64,
+    /// What was acknowledged per second.
+    pub admitted_per_s: f64,
+    /// The second over the first.
+    pub ratio: f64,
+    /// What the other site got acknowledged over what it raised, which was half of its rate.
+    pub beside_ratio: f64,
+    /// Its raises to their acknowledgements, the median.
+    pub beside_p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub beside_p99_us: u64,
+}
+
 /// The result of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -95,11 +114,18 @@ pub struct Report {
     pub events: u64,
     /// The same per second.
     pub events_per_s: f64,
-    /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler.
+    /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler;
+    /// quota: raise to acknowledgement of the site beside; revocation: request to last end.
     pub latency: Latency,
     /// What failing leaders did.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Failover>,
+    /// What came of rates that were to be exceeded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<Quota>,
+    /// Milliseconds until the last session of revoked tokens ended, one value per round.
+    #[serde(rename = "revocation_ms", skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Spread>,
     /// What the log did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
@@ -141,6 +167,21 @@ impl Report {
             line("gap         ", gap_ms);
             line("longest wait", wait_ms);
             line("elsewhere   ", elsewhere_gap_ms);
+        }
+        for Quota { quota, allowed_per_s, admitted_per_s, ratio, .. } in &self.quotas {
+            lines.push(format!(
+                "  {quota:<13}{admitted_per_s:.1} of {allowed_per_s} per second: {ratio:.3}"
+            ));
+        }
+        for Quota { quota, beside_ratio, beside_p50_us, beside_p99_us, .. } in &self.quotas {
+            lines.push(format!(
+                "  beside {quota}: {beside_ratio:.3} served, p50 {:.2} ms  p99 {:.2} ms",
+                ms(*beside_p50_us),
+                ms(*beside_p99_us)
+            ));
+        }
+        if let Some(Spread { p50, p99, max, .. }) = &self.revocation {
+            lines.push(format!("  last end ms  p50 {p50:.0}  p99 {p99:.0}  max {max:.0}"));
         }
         if let Some(Durability { nodes, syncs, events_per_sync, log_bytes }) = &self.durability {
             lines.push(format!(

@@ -57,11 +57,13 @@ impl Rates {
         account: &Option<Principal>,
         quotas: &Quotas,
     ) -> Result<(), TooFast> {
-        if let Some(rate) = quotas.requests_per_s {
-            self.take_one(site, Of::Site, "requests_per_s", rate)?;
-        }
+        // An account that is refused takes nothing from the others of its site; strangers, where a
+        // site has guests, are one.
         if let Some(rate) = quotas.principal_requests_per_s {
             self.take_one(site, Of::Account(account.clone()), "principal_requests_per_s", rate)?;
+        }
+        if let Some(rate) = quotas.requests_per_s {
+            self.take_one(site, Of::Site, "requests_per_s", rate)?;
         }
         Ok(())
     }
@@ -129,8 +131,8 @@ mod tests {
                 }
             }
         }
-        // A refused request has taken from the site's bucket before its own was empty.
-        assert_eq!(taken, [6, 3]);
+        // What was refused of the first took nothing from the site's bucket.
+        assert_eq!(taken, [6, 4]);
         assert_eq!(refused, ["principal_requests_per_s", "requests_per_s"]);
         assert_eq!(rates.take("other", &client("a"), &quotas), Ok(()));
         assert_eq!(rates.take("s", &client("a"), &Quotas::default()), Ok(()));

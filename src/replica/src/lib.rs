@@ -30,6 +30,7 @@ mod proposer;
 mod queue;
 mod recover;
 mod restore;
+mod share;
 mod snapshot;
 mod state_machine;
 mod succession;

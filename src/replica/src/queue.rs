@@ -1,4 +1,5 @@
-//! Commands that wait for the next log entry of a partition, bounded in count and bytes.
+//! Commands that wait for the next log entry of a partition, bounded in count and bytes, and shared
+//! by its sites.
 
 use std::collections::VecDeque;
 
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::ProposeError;
+use crate::share::{Free, Shares, site_of};
 
 /// Where an outcome is sent. Nobody may be listening any more.
 pub(crate) type Waiter = oneshot::Sender<Result<Outcome, ProposeError>>;
@@ -43,6 +45,7 @@ pub(crate) struct Queue {
 struct Inner {
     queued: VecDeque<Queued>,
     bytes: usize,
+    shares: Shares,
     closed: bool,
 }
 
@@ -52,6 +55,7 @@ impl Queue {
     }
 
     /// Adds a command at the end. A command larger than the whole queue is taken when it is alone.
+    /// A site that has much of the queue already is refused before others are.
     pub(crate) fn push(
         &self,
         command: Command,
@@ -70,6 +74,15 @@ impl Queue {
             {
                 return Err(ProposeError::Busy);
             }
+            let free = Free {
+                count: self.count_max - inner.queued.len(),
+                bytes: self.bytes_max.saturating_sub(inner.bytes),
+            };
+            let site = site_of(&command);
+            if !was_empty && !inner.shares.allows(site, free) {
+                return Err(ProposeError::Busy);
+            }
+            inner.shares.add(site, bytes);
             inner.bytes += bytes;
             inner.queued.push_back(Queued { command, waiter, origin, bytes });
             was_empty
@@ -88,6 +101,7 @@ impl Queue {
         while taken.len() < count_max && bytes < bytes_max {
             let Some(queued) = inner.queued.pop_front() else { break };
             bytes += queued.bytes;
+            inner.shares.remove(site_of(&queued.command), queued.bytes);
             taken.push(queued);
         }
         inner.bytes -= bytes;
@@ -221,6 +235,8 @@ fn action_bytes(action: &AdminAction) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use ackord_machine::site::SessionId;
+
     use super::*;
 
     fn tick() -> (Command, Waiter) {
@@ -249,6 +265,23 @@ mod tests {
         assert_eq!(push(&queue), Err(ProposeError::Busy));
         assert_eq!(queue.take(100, 1).len(), 1);
         assert_eq!(push(&queue), Ok(()));
+    }
+
+    #[test]
+    fn given_a_site_that_pushes_all_it_can_then_others_still_find_room() {
+        let queue = Queue::new(100, usize::MAX);
+        let of = |site: &str| {
+            let (session, service) = (SessionId(1), "s".into());
+            let command = Command::DetachService { site: site.into(), service, session };
+            queue.push(command, oneshot::channel().0, Origin::Here)
+        };
+        let greedy = (0..200).filter(|_| of("greedy").is_ok()).count();
+        assert_eq!(greedy, 90);
+        assert_eq!(of("modest"), Ok(()));
+        assert_eq!(push(&queue), Ok(()), "what is of no site");
+        assert_eq!(queue.take(100, usize::MAX).len(), 92);
+        let again = (0..200).filter(|_| of("greedy").is_ok()).count();
+        assert_eq!(again, 90, "what was taken out is free again");
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub enum BenchCommand {
     Idle(BenchOptions),
     /// The leader of a site fails again and again: how long nothing is acknowledged
     Failover(BenchOptions),
+    /// A site raises more than its rates allow at every node, and another one beside it
+    Quota(BenchOptions),
+    /// Tokens are revoked while their sessions are open at every node: how long the last one lasts
+    Revocation(BenchOptions),
 }
 
 /// What happens to a leader.
@@ -56,10 +60,10 @@ pub struct BenchOptions {
     /// Sites that the accounts are spread over
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sites: u32,
-    /// Events per second of each publisher; 0 is as fast as it can (failover)
+    /// Events per second of each publisher, 0 is as fast as it can (failover); of a site (quota)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate: u32,
-    /// How often the leader fails (failover)
+    /// How often the leader fails (failover), or tokens are revoked (revocation)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
     /// What happens to the leader (failover)

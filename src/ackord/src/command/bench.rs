@@ -1,4 +1,5 @@
-//! `ackord bench publish|deliver|idle|failover`: the workloads of `ackord_bench` on an own or given broker.
+//! `ackord bench publish|deliver|idle|failover|quota|revocation`: the workloads of `ackord_bench` on an own
+//! or given broker.
 //!
 //! The own broker is a child process with data in a temporary directory: its memory and processor
 //! time can be told from those of the load.
@@ -40,6 +41,8 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         BenchCommand::Deliver(arguments) => (Workload::Deliver, arguments),
         BenchCommand::Idle(arguments) => (Workload::Idle, arguments),
         BenchCommand::Failover(arguments) => (Workload::Failover, arguments),
+        BenchCommand::Quota(arguments) => (Workload::Quota, arguments),
+        BenchCommand::Revocation(arguments) => (Workload::Revocation, arguments),
     };
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
@@ -64,7 +67,11 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
 fn options(workload: Workload, arguments: &BenchOptions) -> Options {
     let subscribers = arguments.subscribers.unwrap_or(match workload {
         Workload::Idle => IDLE_SUBSCRIBERS,
-        Workload::Publish | Workload::Deliver | Workload::Failover => arguments.subscriptions,
+        Workload::Publish
+        | Workload::Deliver
+        | Workload::Failover
+        | Workload::Quota
+        | Workload::Revocation => arguments.subscriptions,
     });
     Options {
         publishers: arguments.publishers,
@@ -253,6 +260,19 @@ impl Ground for Broker {
 
     async fn remove_site(&self, site: &str) -> Result<(), String> {
         self.admin.delete(&site_path(site)).await.map(drop).map_err(sentence)
+    }
+
+    async fn set_quotas(&self, site: &str, quotas: &Value) -> Result<(), String> {
+        let path = format!("{}/quotas", site_path(site));
+        self.admin.put(&path, quotas).await.map(drop).map_err(sentence)
+    }
+
+    async fn revoke(&self, site: &str, token: &str) -> Result<(), String> {
+        // `ak_<id>_<secret>`; the secret may hold the separator, so it is found by its length.
+        let id = token.strip_prefix("ak_").and_then(|rest| rest.get(..rest.len() - 44));
+        let id = id.ok_or("what was given as a token is none")?;
+        let path = format!("{}/tokens/{}", site_path(site), segment(id));
+        self.admin.delete(&path).await.map(drop).map_err(sentence)
     }
 
     async fn service(&self, site: &str, id: &str) -> Result<String, String> {

@@ -49,6 +49,21 @@ fn each_benchmark_verifies_its_own_result() {
     check(&["publish", "--publishers", "2", "--window", "8", "--seconds", "1", "--json"]);
     check(&["deliver", "--subscriptions", "6", "--subscribers", "3", "--backlog", "20", "--json"]);
     check(&["idle", "--subscribers", "20", "--seconds", "1", "--json"]);
+    check(&["revocation", "--nodes", "3", "--rounds", "1", "--json"]);
     let cluster = ["publish", "--nodes", "3", "--publishers", "2", "--seconds", "1", "--json"];
     check(&cluster);
+}
+
+#[test]
+fn a_site_is_held_to_its_rates_over_all_nodes_and_another_one_is_not() {
+    let words = ["bench", "quota", "--nodes", "3", "--rate", "100", "--seconds", "5", "--json"];
+    // Whether it is within 5 % is the report's to say: machines that test are busy.
+    let report = run(&words).lines().remove(0);
+    let quotas = report["quotas"].as_array().unwrap();
+    assert_eq!(quotas.len(), 2, "{report}");
+    for quota in quotas {
+        let ratio = quota["ratio"].as_f64().unwrap();
+        assert!((0.5..1.2).contains(&ratio), "{quota}");
+        assert!(quota["beside_ratio"].as_f64().unwrap() > 0.5, "{quota}");
+    }
 }

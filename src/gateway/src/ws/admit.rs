@@ -80,7 +80,7 @@ pub async fn enter(
             exchange::turned_away(context, head, site, who, problem.code);
         }
     })?;
-    context.broker.accepts().map_err(full)?;
+    context.broker.accepts_of(site).map_err(full)?;
     context
         .broker
         .has_room(site, &bearer.as_ref().map(|bearer| bearer.principal.clone()))

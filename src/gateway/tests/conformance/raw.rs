@@ -96,9 +96,11 @@ pub async fn ask(base: &str, request: &Request) -> Reply {
     })
 }
 
+/// Whether nothing ends it: a stream, or a WebSocket.
 fn is_stream(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    String::from_utf8_lossy(&answer[..end]).to_lowercase().contains("text/event-stream")
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    head.contains("text/event-stream") || head.starts_with("http/1.1 101")
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {

@@ -6,6 +6,7 @@ pub mod events;
 pub mod raw;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ackord_agents::{Broker, BrokerOptions};
 use ackord_gateway::{Gateway, GatewayLimits, GatewayOptions};
@@ -29,6 +30,8 @@ pub struct Running {
     pub base: String,
     node: Arc<Node>,
     http: reqwest::Client,
+    /// Tokens that were made: each has a key, so that its id follows from when it was made.
+    tokens: AtomicU64,
     _dir: tempfile::TempDir,
 }
 
@@ -109,7 +112,8 @@ impl Running {
         .unwrap();
         let base = format!("http://{}", gateway.addresses()[0]);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { gateway: Some(gateway), broker, base, node, http, _dir: dir }
+        let tokens = AtomicU64::new(0);
+        Self { gateway: Some(gateway), broker, base, node, http, tokens, _dir: dir }
     }
 
     /// A request, ready for headers and a body.
@@ -158,7 +162,10 @@ impl Running {
     /// A new token.
     pub async fn token(&self, site: &str, principal: Value) -> String {
         let path = format!("/v1/sites/{site}/tokens");
-        let made = self.admin("POST", &path, Some(json!({"principal": principal}))).await.is(201);
+        let number = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let request = self.request(Method::POST, &path).bearer_auth(ADMIN);
+        let request = request.header("Idempotency-Key", format!("token-{number}"));
+        let made = reply(request.json(&json!({"principal": principal}))).await.is(201);
         made["token"].as_str().unwrap().to_owned()
     }
 

@@ -56,7 +56,7 @@ pub struct Session {
     pub id: Option<String>,
     /// The node that has it.
     pub node: u64,
-    /// Its number on that node since the node's start.
+    /// Its number on that node, drawn at random.
     pub session: u64,
     /// When it began, by that node's clock.
     pub since_ms: u64,
@@ -157,7 +157,7 @@ pub struct InFlight {
 pub struct SubscriptionSession {
     /// The node that has it.
     pub node: u64,
-    /// Its number on that node since the node's start.
+    /// Its number on that node, drawn at random.
     pub session: u64,
     /// How the client is connected.
     pub transport: Transport,

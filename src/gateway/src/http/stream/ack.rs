@@ -28,47 +28,59 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
         None => None,
     };
     Query::parse(request.query_string(), &[])?;
-    slow_down(context, site, &None)?;
     let bytes = exchange.bytes(BODY_BYTES_MAX).await?;
     let body: AckBody = body::decode(&bytes)?;
-    let site = SiteName::from(site);
-    match (body.token, body.tokens) {
-        (Some(token), None) => {
-            let committed = one(context, &site, caller.as_ref(), &token, "token").await?;
-            let result = AckResult { committed: Some(committed), problem: None };
-            Ok(Answer::ok(&AckAnswer::One(result)))
-        }
-        (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => {
-            let each = tokens.iter().enumerate().map(|(index, token)| {
-                let (site, caller) = (&site, caller.as_ref());
-                async move {
-                    let field = format!("tokens[{index}]");
-                    match one(context, site, caller, token, &field).await {
-                        Ok(committed) => AckResult { committed: Some(committed), problem: None },
-                        Err(problem) => AckResult { committed: None, problem: Some(problem) },
-                    }
-                }
-            });
-            let results = AckResults { results: join_all(each).await };
-            Ok(Answer::ok(&AckAnswer::Several(results)))
-        }
+    let (tokens, alone) = match (body.token, body.tokens) {
+        (Some(token), None) => (vec![token], true),
+        (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => (tokens, false),
         (None, Some(tokens)) => {
             let detail = format!("at most {ACK_TOKENS_MAX}, were {}", tokens.len());
-            Err(Problem::new(Code::Invalid, detail).field("tokens"))
+            return Err(Problem::new(Code::Invalid, detail).field("tokens"));
         }
         (Some(_), Some(_)) | (None, None) => {
-            Err(Problem::new(Code::Invalid, "either `token` or `tokens`").field("token"))
+            return Err(Problem::new(Code::Invalid, "either `token` or `tokens`").field("token"));
         }
+    };
+    let name = SiteName::from(site);
+    let judging = tokens.iter().enumerate().map(|(index, token)| {
+        let field = if alone { "token".to_owned() } else { format!("tokens[{index}]") };
+        let (name, caller) = (&name, caller.as_ref());
+        async move { genuine(context, name, caller, token, &field).await }
+    });
+    let judged = join_all(judging).await;
+    // The first that is genuine says who asks: whoever has none takes nothing of what the site may
+    // ask, and learns nothing of it.
+    if let Some(Ok(advance)) = judged.iter().find(|judged| judged.is_ok()) {
+        slow_down(context, site, &Some(Principal::Client(advance.client.clone())))?;
     }
+    let committing = judged.into_iter().map(|judged| async move {
+        match judged {
+            Ok(advance) => commit(context, advance).await,
+            Err(problem) => Err(problem),
+        }
+    });
+    let mut results = join_all(committing).await;
+    if alone {
+        let committed = results.swap_remove(0)?;
+        let result = AckResult { committed: Some(committed), problem: None };
+        return Ok(Answer::ok(&AckAnswer::One(result)));
+    }
+    let result = |result: Result<Ack, Problem>| match result {
+        Ok(committed) => AckResult { committed: Some(committed), problem: None },
+        Err(problem) => AckResult { committed: None, problem: Some(problem) },
+    };
+    let results = AckResults { results: results.into_iter().map(result).collect() };
+    Ok(Answer::ok(&AckAnswer::Several(results)))
 }
 
-async fn one(
+/// Judges a token: the acknowledgement that it stands for.
+async fn genuine(
     context: &Context,
     site: &SiteName,
     caller: Option<&Caller>,
     text: &str,
     field: &str,
-) -> Result<Ack, Problem> {
+) -> Result<Advance, Problem> {
     let claimed = AckToken::read(text).ok_or_else(|| no_token(field))?;
     match caller {
         None => {}
@@ -95,15 +107,19 @@ async fn one(
     let AckToken { client, credential: _, epoch, incarnation, event, generation, instance } =
         claimed.token;
     let site = site.clone();
-    let advance = Advance { site, client, event, epoch, incarnation, generation, instance };
+    Ok(Advance { site, client, event, epoch, incarnation, generation, instance })
+}
+
+/// Acknowledges, and waits until that is committed.
+async fn commit(context: &Context, advance: Advance) -> Result<Ack, Problem> {
+    let (event, generation) = (advance.event, advance.generation);
     let cursor = context.broker.acknowledge(advance).await.map_err(|(code, detail)| {
         let problem = refused((code, detail));
         // Whoever repeats an acknowledgement moves nothing back.
         let again = problem.code == Code::UnknownOutcome;
         if again { problem.retryable(true).retry_after(RETRY_AFTER_S) } else { problem }
     })?;
-    let generation = Some(generation.0);
-    Ok(Ack { subscription: event.0, instance_id: cursor.0, generation })
+    Ok(Ack { subscription: event.0, instance_id: cursor.0, generation: Some(generation.0) })
 }
 
 /// What is known here of the session that a token names.
