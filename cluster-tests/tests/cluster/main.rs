@@ -28,6 +28,7 @@ mod sessions;
 mod streams;
 mod takeover;
 mod tools;
+mod why;
 
 /// Rounds of a test: as asked for, or what the gate can afford.
 fn rounds(gate: usize) -> usize {

@@ -23,7 +23,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long one attempt to connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Items asked for per page of a list.
-const PAGE: u32 = 500;
+const PAGE: usize = 500;
 
 /// A broker and the token to administer it with.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl From<AdminError> for Failure {
             AdminError::Problem(problem) => {
                 let Problem { status, code, detail, retryable: _ } = problem;
                 let exit = if status >= 500 { Exit::Unreachable } else { Exit::Refused };
-                let failure = Failure::new(exit, format!("{detail} ({code})"));
+                let failure = Failure::coded(exit, detail, code);
                 match status {
                     401 => failure.hint("is this the right token, for this site?"),
                     403 => failure.hint("this needs an administrator's token"),
@@ -120,13 +120,7 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, AdminError> {
-        let text = self.text(method, path, body).await?;
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&text).map_err(|error| {
-            AdminError::Unreachable(format!("{path} did not answer in JSON: {error}"))
-        })
+        parse(path, &self.text(method, path, body).await?)
     }
 
     /// Sends a request; the answer's body as text.
@@ -249,6 +243,49 @@ impl Admin {
         self.send(Method::GET, path, None).await
     }
 
+    /// `GET` of one resource with its revision, where it has one.
+    pub async fn get_tagged(&self, path: &str) -> Result<(Value, Option<String>), AdminError> {
+        let mut failed = None;
+        for url in self.in_turn().map(|(_, url)| url) {
+            let request =
+                self.authorized(self.http.get(format!("{url}{path}"))).timeout(ATTEMPT_MAX);
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    failed = Some(worse(failed, lost(url, &error)));
+                    continue;
+                }
+            };
+            let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok());
+            let tag = tag.map(str::to_owned);
+            match answer(url, response).await {
+                Ok(text) => return Ok((parse(path, &text)?, tag)),
+                Err(error) if elsewhere(&error, Again::Harmless) => {
+                    failed = Some(worse(failed, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failed.unwrap_or_else(nowhere))
+    }
+
+    /// `PUT` of one resource, if it still has this revision.
+    pub async fn put_at(
+        &self,
+        path: &str,
+        body: &Value,
+        revision: Option<&str>,
+    ) -> Result<Value, AdminError> {
+        let request = |url: &str| {
+            let request = self.http.put(format!("{url}{path}")).json(body);
+            match revision {
+                Some(tag) => request.header("If-Match", tag),
+                None => request,
+            }
+        };
+        parse(path, &self.ask(Again::Never, request).await?)
+    }
+
     /// `GET` of one resource, `None` where there is none.
     pub async fn find(&self, path: &str) -> Result<Option<Value>, AdminError> {
         match self.get(path).await {
@@ -275,38 +312,92 @@ impl Admin {
 
     /// Every item of a paged list.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, AdminError> {
+        self.list_where(path, &[], usize::MAX).await
+    }
+
+    /// The items of a paged list that these parameters let pass, up to so many.
+    pub async fn list_where(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        most: usize,
+    ) -> Result<Vec<Value>, AdminError> {
         let mut items = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let from = after.as_deref().map(|id| format!("&after={}", segment(id)));
-            let query = format!("{path}?limit={PAGE}{}", from.unwrap_or_default());
-            let page = self.get(&query).await?;
-            let (mut more, next) = match page {
-                Value::Array(items) => (items, None),
-                Value::Object(mut page) => {
-                    let next = page.remove("next").and_then(|next| match next {
-                        Value::String(next) => Some(next),
-                        Value::Number(next) => Some(next.to_string()),
-                        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-                    });
-                    let items = match page.remove("items") {
-                        Some(Value::Array(items)) => items,
-                        Some(_) | None => Vec::new(),
-                    };
-                    (items, next)
-                }
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                    (Vec::new(), None)
-                }
-            };
-            let empty = more.is_empty();
-            items.append(&mut more);
-            match next {
-                // A page that repeats its own start would never end.
-                Some(next) if !empty && after.as_ref() != Some(&next) => after = Some(next),
-                Some(_) | None => return Ok(items),
-            }
+        let mut pages = Pages::of(path, parameters, most);
+        while items.len() < most
+            && let Some(page) = pages.next(self).await?
+        {
+            items.extend(page.items);
         }
+        items.truncate(most);
+        Ok(items)
+    }
+}
+
+/// The pages of a list, one after the other.
+pub struct Pages {
+    /// The path with the parameters that every page has.
+    path: String,
+    after: Option<String>,
+    over: bool,
+}
+
+/// A part of a list.
+pub struct ListPage {
+    /// Its items; there may be none where a filter lets few pass.
+    pub items: Vec<Value>,
+    /// What else the answer has beside its items.
+    pub rest: serde_json::Map<String, Value>,
+}
+
+impl Pages {
+    /// The pages of this list; `most` is how many items are of use.
+    pub fn of(path: &str, parameters: &[(&str, &str)], most: usize) -> Self {
+        let mut path = format!("{path}?limit={}", most.clamp(1, PAGE));
+        for (name, value) in parameters {
+            path.push_str(&format!("&{name}={}", segment(value)));
+        }
+        Self { path, after: None, over: false }
+    }
+
+    /// Begins behind this place instead of at the start.
+    #[must_use]
+    pub fn behind(mut self, after: Option<String>) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// Whether the last page was had.
+    pub fn over(&self) -> bool {
+        self.over
+    }
+
+    /// The next page; `None` behind the last.
+    pub async fn next(&mut self, admin: &Admin) -> Result<Option<ListPage>, AdminError> {
+        if self.over {
+            return Ok(None);
+        }
+        let from = self.after.as_deref().map(|id| format!("&after={}", segment(id)));
+        let answer = admin.get(&format!("{}{}", self.path, from.unwrap_or_default())).await?;
+        let (items, mut rest) = match answer {
+            Value::Array(items) => (items, serde_json::Map::new()),
+            Value::Object(mut rest) => match rest.remove("items") {
+                Some(Value::Array(items)) => (items, rest),
+                Some(_) | None => (Vec::new(), rest),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Default::default()
+            }
+        };
+        let next = rest.remove("next").and_then(|next| match next {
+            Value::String(next) => Some(next),
+            Value::Number(next) => Some(next.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        });
+        // A page that repeats its own start would never end.
+        self.over = next.is_none() || next == self.after;
+        self.after = next;
+        Ok(Some(ListPage { items, rest }))
     }
 }
 
@@ -317,6 +408,15 @@ fn plain(url: String) -> String {
         Some(("wss", rest)) => format!("https://{rest}"),
         Some(_) | None => url,
     }
+}
+
+/// An answer's body, `Null` where there is none.
+fn parse(path: &str, text: &str) -> Result<Value, AdminError> {
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(text)
+        .map_err(|error| AdminError::Unreachable(format!("{path} did not answer in JSON: {error}")))
 }
 
 /// Whether another address is asked after this answer.
@@ -369,7 +469,8 @@ fn problem(status: StatusCode, text: &str) -> Problem {
     Problem { status: status.as_u16(), code, detail, retryable }
 }
 
-fn causes(error: &dyn std::error::Error) -> String {
+/// What is behind an error, in its innermost words.
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -48,6 +48,8 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
     ] {
         command.env_remove(name);
     }
+    // Not even the one that is in use.
+    command.env("ACKORD_CONTEXT", "");
     if let Some(file) = connect::roots_file() {
         command.env("ACKORD_CA", file);
     }

@@ -1,9 +1,10 @@
-//! Where the broker is, which site, which token: from flags, environment and files.
+//! Where the broker is, which site, which token: from flags, environment, the context and files.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::args::Connect;
+use crate::context;
 use crate::exit::Failure;
 
 /// Where a broker is looked for when nothing says otherwise; `ackord dev` listens there.
@@ -40,14 +41,21 @@ pub fn roots_file() -> Option<&'static Path> {
 impl Connect {
     /// The addresses of the broker, without trailing slashes.
     pub fn urls(&self) -> Result<Vec<String>, Failure> {
-        urls(&self.urls)
+        urls(&given(&self.urls))
     }
 
     /// The site; needed.
     pub fn site(&self) -> Result<String, Failure> {
-        self.site.clone().filter(|site| !site.is_empty()).ok_or_else(|| {
-            Failure::usage("no site is given").hint("give --site SITE or set ACKORD_SITE")
+        self.site_maybe().ok_or_else(|| {
+            Failure::usage("no site is given")
+                .hint("give --site SITE, set ACKORD_SITE, or use a context that has one")
         })
+    }
+
+    /// The site, if there is one.
+    pub fn site_maybe(&self) -> Option<String> {
+        let given = self.site.clone().filter(|site| !site.is_empty());
+        given.or_else(|| context::chosen()?.site.clone())
     }
 
     /// The site named by an argument, else by `--site`.
@@ -68,17 +76,26 @@ impl Connect {
             (None, None) => variable("ACKORD_TOKEN")
                 .is_none()
                 .then(|| variable("ACKORD_TOKEN_FILE"))?
-                .map(Into::into),
+                .map(Into::into)
+                .or_else(|| context::chosen()?.token_file.clone()),
         }
     }
 
     /// The token; needed.
     pub fn token(&self) -> Result<String, Failure> {
         self.token_maybe()?.ok_or_else(|| {
-            Failure::usage("no token is given")
-                .hint("give --token or --token-file, or set ACKORD_TOKEN or ACKORD_TOKEN_FILE")
+            Failure::usage("no token is given").hint(
+                "give --token or --token-file, set ACKORD_TOKEN or ACKORD_TOKEN_FILE, or use a \
+                     context that has one",
+            )
         })
     }
+}
+
+/// The addresses that options or environment give, else those of the context.
+pub fn given(urls: &[String]) -> Vec<String> {
+    let of_context = || context::chosen().map(|context| context.urls.clone());
+    if urls.is_empty() { of_context().unwrap_or_default() } else { urls.to_vec() }
 }
 
 /// The addresses of the broker, without trailing slashes.
@@ -101,7 +118,7 @@ pub fn urls(given: &[String]) -> Result<Vec<String>, Failure> {
         .collect()
 }
 
-/// A token from a flag, a file, `ACKORD_TOKEN` or `ACKORD_TOKEN_FILE`, in this order.
+/// A token from a flag, a file, `ACKORD_TOKEN`, `ACKORD_TOKEN_FILE` or the context, in this order.
 pub fn token(flag: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(token) = flag {
         return Ok(Some(token.trim().to_owned()));
@@ -112,7 +129,15 @@ pub fn token(flag: Option<&str>, file: Option<&Path>) -> Result<Option<String>, 
     if let Some(token) = variable("ACKORD_TOKEN") {
         return Ok(Some(token.trim().to_owned()));
     }
-    variable("ACKORD_TOKEN_FILE").map(|file| read_token(Path::new(&file))).transpose()
+    if let Some(file) = variable("ACKORD_TOKEN_FILE") {
+        return read_token(Path::new(&file)).map(Some);
+    }
+    let Some(context) = context::chosen() else { return Ok(None) };
+    match (&context.token, &context.token_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(file)) => read_token(file).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

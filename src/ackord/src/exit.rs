@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::explain;
+
 /// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -25,9 +27,59 @@ pub enum Exit {
     Configuration,
     /// A signal, or the reader of standard output, ended it.
     Interrupted,
+    /// What a check found, in the numbers of monitoring plugins.
+    Check(Health),
+}
+
+/// How something is that was checked; the worst is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// It is not known.
+    Unknown,
+    /// Somebody should look.
+    Warning,
+    /// Somebody must act.
+    Critical,
+}
+
+impl Health {
+    /// The number that monitoring expects.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Exit {
+    /// Every status that has a number of its own.
+    pub const ALL: &'static [Self] = &[
+        Self::Done,
+        Self::EventRefused,
+        Self::Usage,
+        Self::Timeout,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Disk,
+        Self::Configuration,
+        Self::Interrupted,
+    ];
+
     /// The number that the shell sees.
     pub fn number(self) -> u8 {
         match self {
@@ -40,6 +92,7 @@ impl Exit {
             Self::Disk => 74,
             Self::Configuration => 78,
             Self::Interrupted => 130,
+            Self::Check(health) => health.number(),
         }
     }
 }
@@ -51,6 +104,8 @@ pub struct Failure {
     pub exit: Exit,
     /// One sentence, lowercase, without final period.
     pub message: String,
+    /// The broker's code, where it gave one.
+    pub code: Option<String>,
     /// What to try.
     pub hint: Option<String>,
 }
@@ -61,7 +116,12 @@ pub type Outcome = Result<Exit, Failure>;
 impl Failure {
     /// A failure without a hint.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self { exit, message: message.into(), code: None, hint: None }
+    }
+
+    /// What the broker refused, with its code.
+    pub fn coded(exit: Exit, message: impl Into<String>, code: impl fmt::Display) -> Self {
+        Self { code: Some(code.to_string()), ..Self::new(exit, message) }
     }
 
     /// The command line was wrong.
@@ -85,11 +145,20 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
+        if let Some(code) = &self.code {
+            write!(f, " {}", advice(code))?;
+        }
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
     }
+}
+
+/// What the end of a line says about a code: where it is explained.
+pub fn advice(code: impl fmt::Display) -> String {
+    let code = code.to_string();
+    if explain::is_known(&code) { format!("(ackord explain {code})") } else { format!("({code})") }
 }
 
 /// A line on standard error, which is for people; nobody to read it is no failure.

@@ -5,13 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
-/// RFC 3339 in UTC with milliseconds.
-const CREATED: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+use crate::moment::rfc3339;
 
 #[derive(Serialize)]
 struct EventLine<'a> {
@@ -53,7 +48,7 @@ pub fn to_json(delivery: &Delivery) -> String {
         event: &delivery.event,
         instance_id: delivery.instance_id,
         service: &delivery.service,
-        created: created(delivery.created_ms),
+        created: rfc3339(delivery.created_ms),
         age: delivery.age,
         attempt: delivery.attempt,
         null: delivery.payload.is_none(),
@@ -70,7 +65,7 @@ pub fn to_text(delivery: &Delivery, width: usize) -> String {
         Some(Args::Json(value)) => value.get().to_owned(),
         Some(Args::Bytes { content_type, base64 }) => format!("{content_type} {base64}"),
     };
-    let created = created(delivery.created_ms);
+    let created = rfc3339(delivery.created_ms);
     let clock = created.get(11..23).unwrap_or(&created);
     let again = match delivery.attempt {
         0 | 1 => String::new(),
@@ -78,16 +73,6 @@ pub fn to_text(delivery: &Delivery, width: usize) -> String {
     };
     let Delivery { event, instance_id, service, .. } = delivery;
     format!("{clock}  {event:width$}  {instance_id:>6}  {service}  {args}{again}")
-}
-
-fn created(milliseconds: u64) -> String {
-    let seconds = i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX);
-    let fraction = u32::try_from(milliseconds % 1000).unwrap_or(0) * 1_000_000;
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .and_then(|at| at.replace_nanosecond(fraction))
-        .ok()
-        .and_then(|at| at.format(CREATED).ok())
-        .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
 }
 
 #[cfg(test)]

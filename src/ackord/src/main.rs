@@ -10,9 +10,11 @@ mod child;
 mod command;
 mod config;
 mod connect;
+mod context;
 mod data;
 mod duration;
 mod exit;
+mod explain;
 mod help;
 mod input;
 mod interrupt;
@@ -20,6 +22,7 @@ mod line;
 mod listen;
 mod logging;
 mod memory;
+mod moment;
 mod output;
 mod reload;
 mod token;
@@ -67,6 +70,7 @@ fn run() -> Outcome {
     if let Some(file) = &cli.ca {
         connect::trust(file)?;
     }
+    context::choose(&matches)?;
     match cli.command {
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -85,6 +89,16 @@ fn run() -> Outcome {
             command::recover::run(&arguments, format)
         }
         Command::Config(command) => command::config::run(&command, format),
+        Command::Context(command) => {
+            let on_command_line =
+                |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+            let around = command::context::Around {
+                named: cli.context,
+                ca: cli.ca.filter(|_| on_command_line("ca")),
+            };
+            command::context::run(command, around, format)
+        }
+        Command::Explain(arguments) => command::explain::run(&arguments, format),
         Command::Serve(arguments) => {
             // A variable is read with the other variables.
             let source = matches.value_source("log");
@@ -111,6 +125,15 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Client(command) => command::account::client(command, format).await,
         Command::User(command) => command::account::user(command, format).await,
         Command::Token(command) => command::account::token(command, format).await,
+        Command::Ticket(command) => command::ticket::run(command, format).await,
+        Command::Subscription(command) => command::subscription::run(command, format).await,
+        Command::Session(command) => command::subscription::session(command, format).await,
+        Command::Quota(command) => command::quota::run(command, format).await,
+        Command::Audit(command) => command::audit::run(command, format).await,
+        Command::Why(arguments) => command::why::run(arguments, format).await,
+        Command::Peek(arguments) => command::peek::run(arguments, format).await,
+        Command::CanI(arguments) => command::can_i::run(arguments, format).await,
+        Command::Check(command) => command::check::run(command, format).await,
         Command::Reload(connect) => command::reload::run(&connect, format).await,
         Command::Cluster(command) => command::cluster::run(command, format).await,
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
@@ -118,6 +141,8 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Dev(arguments) => command::dev::run(arguments, format).await,
         Command::Serve(_)
         | Command::Config(_)
+        | Command::Context(_)
+        | Command::Explain(_)
         | Command::Recover(_)
         | Command::Completion { .. } => {
             Err(Failure::usage("this command needs no runtime of its own"))

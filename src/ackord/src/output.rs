@@ -84,6 +84,12 @@ pub fn list(format: Format, items: &[Value], columns: &[&str]) -> Result<(), Fai
     written.map_err(|error| closed(&error))
 }
 
+/// Prints rows of a table whose header stands already.
+pub fn rows(items: &[Value], columns: &[&str]) -> Result<(), Failure> {
+    let rows = table(items, columns);
+    rows.iter().skip(1).try_for_each(|row| line(row)).map_err(|error| closed(&error))
+}
+
 fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
     let header = columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
     let rows: Vec<Vec<String>> = std::iter::once(header)

@@ -64,6 +64,7 @@ pub enum Route {
     Backup { partition: String },
     Restore { site: String },
     NodeState { id: String, act: NodeAct },
+    Node,
     Reload,
     Sites,
     Site { site: String },
@@ -162,6 +163,7 @@ addresses! {
         => NodeState { id } with { act: NodeAct::Undrain };
     "remove" "/v1/cluster/nodes/{id}/remove" ["POST"]
         => NodeState { id } with { act: NodeAct::Remove };
+    "node" "/v1/node" ["GET" "HEAD"] => Node {};
     "reload" "/v1/node/reload" ["POST"] => Reload {};
     "sites" "/v1/sites" ["GET" "HEAD"] => Sites {};
     "site" "/v1/sites/{site}" ["GET" "HEAD" "PUT" "DELETE"] => Site { site };
@@ -266,6 +268,7 @@ impl Route {
                 | Self::Backup { .. }
                 | Self::Restore { .. }
                 | Self::NodeState { .. }
+                | Self::Node
                 | Self::Reload
                 | Self::OpenApi
                 | Self::Sessions { .. }
@@ -319,6 +322,7 @@ mod tests {
         };
         let site = || "s".to_owned();
         check("/healthz/live", Some(Route::Live));
+        check("/v1/node", Some(Route::Node));
         check("/v1/node/reload", Some(Route::Reload));
         check("/v1/sites", Some(Route::Sites));
         check("/v1/sites/s", Some(Route::Site { site: site() }));

@@ -306,7 +306,22 @@ async fn why_and_may_i_are_answered() {
     assert_eq!(answer["instance"]["fate"], "retained");
     assert_eq!(answer["instance"]["replicas"], json!([1]));
     assert!(answer["instance"]["accepted_ms"].is_u64());
-    assert_eq!(why("reading", second).await["verdict"], "next");
+    let sent = &answer["sent"];
+    assert_eq!((&sent["times"], &sent["transmissions"][0]["node"]), (&json!(1), &json!(1)));
+    assert!(sent["transmissions"][0]["committed_ms"].is_u64(), "{answer}");
+    assert_eq!(client.hear_of("event").await["instance_id"], second);
+    let answer = why("reading", second).await;
+    assert_eq!(answer["verdict"], "in-flight", "{answer}");
+    assert_eq!(answer["subscription"]["in_flight"]["instance_id"], second);
+    assert_eq!(answer["subscription"]["session"]["state"], "in-flight");
+    assert_eq!(answer["sent"]["transmissions"][0]["attempt"], 1);
+    assert!(answer["sent"]["transmissions"][0].get("acknowledged_ms").is_none(), "{answer}");
+    drop(client);
+    let path = format!("{SITE}/why?client=c&event=reading&instance_id={second}");
+    let answer = until(&node, &path, |answer| answer["verdict"] == "next").await;
+    assert!(answer["because"].as_str().unwrap().contains("not"), "{answer}");
+    assert_eq!(answer["sent"]["times"], 1, "what was sent is remembered: {answer}");
+    assert!(answer["subscription"].get("session").is_none(), "{answer}");
     assert_eq!(why("reading", 99).await["verdict"], "not-raised");
     assert_eq!(why("state", 1).await["verdict"], "other-event");
     let others = format!("{SITE}/why?client=d&event=reading&instance_id=1");
@@ -330,6 +345,22 @@ async fn why_and_may_i_are_answered() {
     assert_eq!(answer["reason"], "guests-shut-out");
     let wrong = node.admin("GET", &format!("{SITE}/can-i?act=fly"), None).await;
     wrong.is_problem(422, "invalid", Some("?act"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_how_it_is() {
+    let node = Running::start().await;
+    let demo = node.demo().await;
+    let answer = node.admin("GET", "/v1/node", None).await.is(200);
+    assert_eq!((&answer["ready"], &answer["state"]), (&json!(true), &json!("active")), "{answer}");
+    let disk = &answer["disk"];
+    for field in ["free_bytes", "reserve_bytes", "log_bytes"] {
+        assert!(disk[field].as_u64().unwrap() > 0, "{field}: {answer}");
+    }
+    assert!(answer["state_bytes"].as_u64() < answer["state_bytes_max"].as_u64(), "{answer}");
+    let refused = node.call(Some(&demo.admin), "GET", "/v1/node", None).await;
+    refused.is_problem(401, "bad-credentials", Some("Authorization"));
     node.stop().await;
 }
 

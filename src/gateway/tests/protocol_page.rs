@@ -66,6 +66,7 @@ fn every_example_is_what_its_type_says() {
             "RaiseResult" => check::<resource::RaiseResult>(text),
             "BatchItem" => check::<resource::BatchItem>(text),
             "BatchResult" => check::<resource::BatchResult>(text),
+            "Node" => check::<resource::Node>(text),
             "Cluster" => check::<resource::Cluster>(text),
             "NewTicket" => check::<govern::NewTicket>(text),
             "SiteQuotas" => check::<govern::SiteQuotas>(text),

@@ -41,6 +41,7 @@ mod types;
 mod view;
 mod watch;
 
+pub use ackord_store::DiskUsage;
 pub use counters::NodeCounters;
 pub use error::{ProposeError, StartError};
 pub use handle::{PartitionHandle, Pending};

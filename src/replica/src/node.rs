@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::{Limits, NodeInfo, NodeState, SiteName};
-use ackord_store::{GroupId, Identity, Store, StoreOptions};
+use ackord_store::{DiskUsage, GroupId, Identity, Store, StoreOptions};
 use ackord_tls::Refreshed;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -334,6 +334,19 @@ impl Node {
     #[cfg(test)]
     pub(crate) fn peers(&self) -> &Peers {
         self.shared.peers.as_ref().expect("the test started the node with peers")
+    }
+
+    /// How full the disk is, and with what. Blocks for as long as looking takes.
+    ///
+    /// # Errors
+    /// When the disk does not say how much of it is left.
+    pub fn disk_usage(&self) -> std::io::Result<DiskUsage> {
+        self.shared.store.disk_usage()
+    }
+
+    /// Bytes of state of all partitions here, and how many there may be before raises are refused.
+    pub fn state_bytes(&self) -> (u64, u64) {
+        (self.shared.state_bytes.load(Ordering::Relaxed), self.shared.options.state_bytes_max)
     }
 
     /// Whether every partition has a leader and has applied what this node had made durable, and

@@ -44,6 +44,7 @@ mod shared;
 mod snapshot;
 mod store;
 mod types;
+mod usage;
 mod writer;
 
 pub use checkpoint::{CHECKPOINT_BATCH_BYTES_MAX, CHECKPOINT_KEY_BYTES_MAX, Checkpoint, Loaded};
@@ -54,3 +55,4 @@ pub use shared::StoreCounters;
 pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotWriter, Snapshots};
 pub use store::Store;
 pub use types::{Done, Entry, GroupId, Identity, LogState, Mark};
+pub use usage::DiskUsage;

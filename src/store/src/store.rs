@@ -29,6 +29,7 @@ use crate::record::{DIGEST_START, EXTRA_BYTES_MAX, EntryRecord, VOTE_BYTES_MAX};
 use crate::shared::{Shared, StoreCounters};
 use crate::snapshot::Snapshots;
 use crate::types::{Done, Entry, GroupId, Identity, LogState, Mark};
+use crate::usage::{self, DiskUsage};
 use crate::writer::{Writer, compact_slot};
 
 /// What a request without entries costs in the queue.
@@ -480,6 +481,14 @@ impl Store {
     /// acknowledging, reading and purging.
     pub fn admits(&self) -> bool {
         self.free_bytes() > self.shared.options.reserve_bytes
+    }
+
+    /// How full the disk is, and with what. Walks the directory: not for a thread that must not wait.
+    ///
+    /// # Errors
+    /// When the disk does not say how much of it is left.
+    pub fn disk_usage(&self) -> std::io::Result<DiskUsage> {
+        usage::look(&self.shared.dir, self.shared.options.reserve_bytes)
     }
 
     /// Why the store failed, if it did. Then the process must stop.

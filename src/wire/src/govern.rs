@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
 use crate::frame::{Position, Start};
-use crate::resource::Principal;
+use crate::resource::{InFlight, NotReached, Principal, SubscriptionSession};
 
 /// What a site may use; an absent bound is none but the deployment's own limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +181,48 @@ pub struct Why {
     /// The client's subscription, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<WhySubscription>,
+    /// How often it was sent to the client, as far as the nodes remember; absent where the event or
+    /// the client is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<WhySent>,
+    /// Nodes that did not say in time what they sent and which sessions they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_reached: Vec<NotReached>,
+}
+
+/// The transmissions of an instance to a client that the nodes remember.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WhySent {
+    /// How many there are.
+    pub times: u64,
+    /// The newest of them, up to [`TRANSMISSIONS_MAX`], in the order of their time.
+    pub transmissions: Vec<Transmission>,
+    /// From this moment on every node that answered remembers all that it sent.
+    pub known_since_ms: u64,
+}
+
+/// Transmissions of an instance that are told at most.
+pub const TRANSMISSIONS_MAX: usize = 100;
+
+/// One time that an instance was sent to a client. Times are by the clock of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Transmission {
+    /// The node that sent it.
+    pub node: u64,
+    /// The number of the session on that node.
+    pub session: u64,
+    /// 1 for the first time in that session.
+    pub attempt: u32,
+    /// When.
+    pub sent_ms: u64,
+    /// When the client said to this node that it has handled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_ms: Option<u64>,
+    /// When this node saw the cursor committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_ms: Option<u64>,
 }
 
 /// What became of an instance.
@@ -224,6 +266,12 @@ pub struct WhySubscription {
     /// Since when it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_ms: Option<u64>,
+    /// What was sent and is not acknowledged; it may be another instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
+    /// The client's newest session, if one is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SubscriptionSession>,
 }
 
 /// The code of an outcome that is none of [`Code`]: what the record says of an act that was done.

@@ -567,6 +567,48 @@ pub struct Compared {
     pub hash: String,
 }
 
+/// The node that answers, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Node {
+    /// Its number.
+    pub id: u64,
+    /// The release that it runs.
+    pub version: String,
+    /// What shall become of it; absent before the directory names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<NodeState>,
+    /// Whether it takes sessions.
+    pub ready: bool,
+    /// Why not, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// By how much its clock is ahead of that of most nodes, milliseconds.
+    pub clock_ahead_ms: i64,
+    /// Bytes of state in its memory.
+    pub state_bytes: u64,
+    /// From so many on raises are refused.
+    pub state_bytes_max: u64,
+    /// Its disk.
+    pub disk: NodeDisk,
+}
+
+/// How full the disk of a node is, and with what; bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NodeDisk {
+    /// Left on the disk.
+    pub free_bytes: u64,
+    /// When no more than this is left, raises are refused.
+    pub reserve_bytes: u64,
+    /// The log, with files that are written in advance.
+    pub log_bytes: u64,
+    /// The checkpoint of the state.
+    pub checkpoint_bytes: u64,
+    /// Snapshots of the state.
+    pub snapshot_bytes: u64,
+}
+
 /// What a reload of a node's configuration came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -21,6 +21,8 @@ pub enum SiteCommand {
     /// List the sites
     List {
         #[command(flatten)]
+        listing: Listing,
+        #[command(flatten)]
         connect: Connect,
     },
     /// Show a site
@@ -98,6 +100,17 @@ pub struct StructureArgs {
     pub connect: Connect,
 }
 
+/// Which part of a list.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Listing {
+    /// Only those whose name or id begins like this
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// So many at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
 /// `ackord service …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum ServiceCommand {
@@ -110,6 +123,11 @@ pub enum ServiceCommand {
     },
     /// List the services
     List {
+        /// Only those that are online (or not)
+        #[arg(long, value_name = "BOOL")]
+        online: Option<bool>,
+        #[command(flatten)]
+        listing: Listing,
         #[command(flatten)]
         connect: Connect,
     },
@@ -129,6 +147,15 @@ pub enum ServiceCommand {
     },
     /// Make a token for a service and print it, once
     Token {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        life: TokenLife,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// End a service's session; it may connect again
+    Kick {
         /// Its id
         id: String,
         #[command(flatten)]
@@ -162,6 +189,8 @@ pub enum ClientCommand {
     /// List the clients
     List {
         #[command(flatten)]
+        listing: Listing,
+        #[command(flatten)]
         connect: Connect,
     },
     /// Show a client
@@ -183,10 +212,19 @@ pub enum ClientCommand {
         /// Its id
         id: String,
         #[command(flatten)]
+        life: TokenLife,
+        #[command(flatten)]
         connect: Connect,
     },
     /// List a client's subscriptions with their cursors
     Subscriptions {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// End a client's session; it may connect again
+    Kick {
         /// Its id
         id: String,
         #[command(flatten)]
@@ -221,6 +259,11 @@ pub enum UserCommand {
     },
     /// List the users
     List {
+        /// Only those that hold this role
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
         #[command(flatten)]
         connect: Connect,
     },
@@ -240,123 +283,53 @@ pub enum UserCommand {
     },
 }
 
+/// How long a token is good for, and what it is for.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TokenLife {
+    /// Let it end by itself after so long, for instance `30d` [default: when it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub expires: Option<std::time::Duration>,
+    /// What it is for, at most 128 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
+
 /// `ackord token …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token for an administrator or observer of the site and print it, once
+    /// Make a token for an administrator, operator or observer of the site and print it, once
+    #[command(group(clap::ArgGroup::new("role").args(["admin", "operator", "observer"]).required(true)))]
     Create {
         /// Administers the site
-        #[arg(long, required_unless_present = "observer", conflicts_with = "observer")]
+        #[arg(long)]
         admin: bool,
+        /// Reads everything of the site and keeps it running: pauses, seeks, kicks
+        #[arg(long)]
+        operator: bool,
         /// Reads everything of the site, changes nothing
         #[arg(long)]
         observer: bool,
         #[command(flatten)]
+        life: TokenLife,
+        #[command(flatten)]
         connect: Connect,
     },
-    /// List the tokens by their public halves
+    /// List the tokens by their public halves, with their ends and notes
     List {
+        /// Only those of `admin`, `operator`, `observer`, `service:ID` or `client:ID`
+        #[arg(long, value_name = "WHO")]
+        principal: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
         #[command(flatten)]
         connect: Connect,
     },
     /// Revoke a token; sessions that use it are closed
-    Delete {
+    #[command(visible_alias = "delete")]
+    Revoke {
         /// Its public half
         id: String,
         #[command(flatten)]
         connect: Connect,
     },
-}
-
-/// `ackord cluster …`
-#[derive(Clone, Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Show how the cluster is: nodes, votes, leads, and what is under way
-    Status {
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// List the nodes
-    Nodes {
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// List the partitions with their voters and leaders; 0 is the directory of nodes
-    Partitions {
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Print the configuration with which another node joins
-    Join {
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Move votes and leads away from a node, and say when it can be stopped
-    Drain(NodeArgs),
-    /// Let a draining node vote and lead again
-    Undrain(NodeArgs),
-    /// Take a drained node out of the cluster for good; its number never comes again
-    Remove(RemoveArgs),
-    /// Take a node out whose disk is lost, and wait for the empty one that joins in its place
-    Replace(NodeArgs),
-    /// Wait until votes and leads are spread as they shall be
-    Rebalance(WaitArgs),
-    /// Write all sites with everything in them to a file, while they are served
-    Backup {
-        /// The file; replaced when it exists
-        #[arg(short, long, value_name = "FILE")]
-        out: std::path::PathBuf,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Put the sites of a backup back; those that exist are refused
-    Restore {
-        /// The file
-        #[arg(short, long, value_name = "FILE")]
-        file: std::path::PathBuf,
-        /// This site only
-        #[arg(long, value_name = "SITE")]
-        only: Option<String>,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Compare the state of all replicas at the same entry, while they serve
-    Verify {
-        #[command(flatten)]
-        connect: Connect,
-    },
-}
-
-/// A node, and whether to wait.
-#[derive(Args, Clone, Debug)]
-pub struct NodeArgs {
-    /// The node's number
-    pub node: u64,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// See [`ClusterCommand::Remove`].
-#[derive(Args, Clone, Debug)]
-pub struct RemoveArgs {
-    /// The node's number
-    pub node: u64,
-    /// Also when groups still need it: a node that is lost
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Whether and how long to wait until the cluster has settled.
-#[derive(Args, Clone, Debug)]
-pub struct WaitArgs {
-    /// Ask for it and go
-    #[arg(long)]
-    pub no_wait: bool,
-    /// How long to wait at most
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::duration::parse)]
-    pub max_time: std::time::Duration,
-    #[command(flatten)]
-    pub connect: Connect,
 }

@@ -5,6 +5,11 @@
 
 mod admin;
 mod bench;
+mod check;
+mod cluster;
+mod context;
+mod govern;
+mod look;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +17,18 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::{
-    Apply, ClientCommand, ClusterCommand, NodeArgs, RemoveArgs, ServiceCommand, Settings,
-    SiteCommand, StructureArgs, TokenCommand, UserCommand, WaitArgs,
+    Apply, ClientCommand, Listing, ServiceCommand, Settings, SiteCommand, StructureArgs,
+    TokenCommand, TokenLife, UserCommand,
 };
 pub use bench::{BenchCommand, BenchFault, BenchOptions};
+pub use check::{CheckCommand, CheckLag, CheckOutput};
+pub use cluster::{ClusterCommand, NodeArgs, RemoveArgs, WaitArgs};
+pub use context::{ContextCommand, ContextSet};
+pub use govern::{
+    AuditCommand, AuditList, CanI, QuotaCommand, SessionCommand, SubscriptionArgs,
+    SubscriptionCommand, TicketCommand,
+};
+pub use look::{Explain, Peek, Why};
 
 use crate::config::settings::LOG_DEFAULT;
 use crate::duration;
@@ -30,7 +43,8 @@ use crate::duration;
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit status: 0 done, 1 an event refused, 2 usage, 3 timeout, 4 refused or \
-                  replaced, 5 unreachable, 74 the disk failed, 78 configuration, 130 interrupted.\n\
+                  replaced, 5 unreachable, 74 the disk failed, 78 configuration, 130 interrupted. \
+                  `check`: 0 ok, 1 warning, 2 critical, 3 unknown.\n\
                   `ackord [COMMAND] --help --json` prints the description of a command as JSON."
 )]
 pub struct Cli {
@@ -45,6 +59,11 @@ pub struct Cli {
     /// Trust the certificates of this file (PEM) for https and wss, instead of the web's authorities
     #[arg(long, global = true, env = "ACKORD_CA", value_name = "FILE", display_order = 902)]
     pub ca: Option<PathBuf>,
+
+    /// The context to take what is not given from; empty is none
+    /// [default: the one of `ackord context use`]
+    #[arg(long, global = true, env = "ACKORD_CONTEXT", value_name = "NAME", display_order = 903)]
+    pub context: Option<String>,
 
     /// What to log on standard error, for instance `info` or `ackord_agents=debug`
     #[arg(
@@ -74,6 +93,13 @@ pub enum Command {
     Raise(Raise),
     /// Receive events, each once and in order, and print them
     Subscribe(Subscribe),
+    /// Say what became of an instance, and why a client got it or did not
+    Why(Why),
+    /// Look into a queue; nothing is taken out, no cursor moves
+    Peek(Peek),
+    /// Say whether somebody may do something now, and why
+    #[command(name = "can-i")]
+    CanI(CanI),
     /// Sites: create, show, delete, or apply one declarative file
     #[command(subcommand)]
     Site(SiteCommand),
@@ -86,12 +112,36 @@ pub enum Command {
     /// Users and the roles they hold
     #[command(subcommand)]
     User(UserCommand),
-    /// Tokens of administrators and observers
+    /// Tokens of administrators, operators and observers
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Tickets, with which pages connect
+    #[command(subcommand)]
+    Ticket(TicketCommand),
+    /// Subscriptions: how far each is, pause, resume, seek
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// Sessions that are open now
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Quotas: what a site may use
+    #[command(subcommand)]
+    Quota(QuotaCommand),
+    /// The record of administrative acts and refused attempts
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The nodes of a cluster: status, joining, draining, removing, comparing
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Check a node, the cluster, lags, certificates or disks, for monitoring: 0 ok, 1 warning,
+    /// 2 critical, 3 unknown
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Say what a code means and what to do about it
+    Explain(Explain),
+    /// Named places to talk to: addresses, site and token under one name
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// See it work: events from standard input, or a boiler with its readers
     Demo(Demo),
     /// Measure a broker, with every result verified

@@ -1,12 +1,18 @@
 //! `ackord service …`, `ackord client …`, `ackord user …`, `ackord token …`.
+//!
+//! Lists are fetched page by page; filters are judged by the broker.
 
 use ackord_wire::resource::{ClientBody, Principal, SeekBody, TokenBody, UserBody};
 use serde_json::{Value, json};
 
 use super::site::{admin, site_path, value, with_rebuild};
+use super::subscription::{self, kick};
 use crate::admin::{Admin, segment};
-use crate::args::{ClientCommand, Connect, ServiceCommand, TokenCommand, UserCommand};
+use crate::args::{
+    ClientCommand, Connect, Listing, ServiceCommand, TokenCommand, TokenLife, UserCommand,
+};
 use crate::exit::{Exit, Failure, Outcome, say};
+use crate::moment::rfc3339;
 use crate::output::{self, Format};
 
 /// One kind of account of one site.
@@ -37,8 +43,20 @@ impl Accounts {
         Ok(Exit::Done)
     }
 
-    async fn list(&self, columns: &[&str]) -> Outcome {
-        output::list(self.format, &self.admin.list(&self.all()).await?, columns)?;
+    async fn list(
+        &self,
+        columns: &[&str],
+        listing: &Listing,
+        more: &[(&str, Option<&str>)],
+    ) -> Outcome {
+        let mut narrowed = filters(more);
+        narrowed.extend(filters(&[("prefix", listing.prefix.as_deref())]));
+        let all = self.all();
+        let mut items = self.admin.list_where(&all, &narrowed, most(listing.limit)).await?;
+        if self.format == Format::Text {
+            items.iter_mut().for_each(for_people);
+        }
+        output::list(self.format, &items, columns)?;
         Ok(Exit::Done)
     }
 
@@ -53,9 +71,14 @@ impl Accounts {
         Ok(Exit::Done)
     }
 
-    async fn token(&self, principal: Principal) -> Outcome {
+    async fn token(&self, principal: Principal, life: TokenLife) -> Outcome {
         let path = format!("{}/tokens", site_path(&self.site));
-        let body = value(&TokenBody { principal, expires_in_s: None, note: String::new() })?;
+        // Rounded up: a token is never good for less than was asked for.
+        let seconds = |life: std::time::Duration| {
+            u64::try_from(life.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+        };
+        let (expires_in_s, note) = (life.expires.map(seconds), life.note.unwrap_or_default());
+        let body = value(&TokenBody { principal, expires_in_s, note })?;
         let made = self.admin.post(&path, &body).await?;
         match (self.format, made.get("token").and_then(Value::as_str)) {
             (Format::Text, Some(token)) => {
@@ -68,17 +91,53 @@ impl Accounts {
     }
 }
 
+/// Those parameters that are given.
+pub fn filters<'a>(all: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, &'a str)> {
+    all.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect()
+}
+
+/// How many items of a list are wanted.
+pub fn most(limit: Option<u32>) -> usize {
+    limit.map_or(usize::MAX, |limit| limit as usize)
+}
+
+/// Writes what only programs read the way people do: principals and moments.
+fn for_people(item: &mut Value) {
+    let principal = match &item["principal"] {
+        Value::Object(of) => {
+            of.iter().next().map(|(kind, id)| format!("{kind}:{}", id.as_str().unwrap_or_default()))
+        }
+        _ => None,
+    };
+    if let Some(principal) = principal {
+        item["principal"] = json!(principal);
+    }
+    for (from, to) in [("created_ms", "created"), ("expires_ms", "expires")] {
+        if let Some(at) = item[from].as_u64() {
+            item[to] = json!(rfc3339(at));
+        }
+    }
+}
+
 /// Runs `ackord service …`.
 pub async fn service(command: ServiceCommand, format: Format) -> Outcome {
     let of = |connect: &Connect| Accounts::new(connect, "services", format);
     match command {
         ServiceCommand::Create { id, connect } => of(&connect)?.put(&id, &json!({})).await,
-        ServiceCommand::List { connect } => {
-            of(&connect)?.list(&["id", "online", "parked", "version", "hostname"]).await
+        ServiceCommand::List { online, listing, connect } => {
+            let online = online.map(|online| online.to_string());
+            let columns = ["id", "online", "parked", "version", "hostname"];
+            of(&connect)?.list(&columns, &listing, &[("online", online.as_deref())]).await
         }
         ServiceCommand::Show { id, connect } => of(&connect)?.show(&id).await,
         ServiceCommand::Delete { id, connect } => of(&connect)?.delete(&id).await,
-        ServiceCommand::Token { id, connect } => of(&connect)?.token(Principal::Service(id)).await,
+        ServiceCommand::Token { id, life, connect } => {
+            of(&connect)?.token(Principal::Service(id), life).await
+        }
+        ServiceCommand::Kick { id, connect } => {
+            kick(&connect, "services", &id, format).await?;
+            Ok(Exit::Done)
+        }
         ServiceCommand::ApplyDeclared { id, rebuild, connect } => {
             let accounts = of(&connect)?;
             let path = format!("{}/apply-declared", accounts.one(&id));
@@ -97,21 +156,22 @@ pub async fn client(command: ClientCommand, format: Format) -> Outcome {
         ClientCommand::Create { id, user, connect } => {
             of(&connect)?.put(&id, &value(&ClientBody { user })?).await
         }
-        ClientCommand::List { connect } => of(&connect)?.list(&["id", "user", "epoch"]).await,
+        ClientCommand::List { listing, connect } => {
+            of(&connect)?.list(&["id", "user", "epoch"], &listing, &[]).await
+        }
         ClientCommand::Show { id, connect } => of(&connect)?.show(&id).await,
         ClientCommand::Delete { id, connect } => of(&connect)?.delete(&id).await,
-        ClientCommand::Token { id, connect } => of(&connect)?.token(Principal::Client(id)).await,
+        ClientCommand::Token { id, life, connect } => {
+            of(&connect)?.token(Principal::Client(id), life).await
+        }
+        ClientCommand::Kick { id, connect } => {
+            kick(&connect, "clients", &id, format).await?;
+            Ok(Exit::Done)
+        }
         ClientCommand::Subscriptions { id, connect } => {
             let accounts = of(&connect)?;
             let path = format!("{}/subscriptions", accounts.one(&id));
-            let mut items = accounts.admin.list(&path).await?;
-            if format == Format::Text {
-                // The table shows the position's id under its own name.
-                for item in &mut items {
-                    item["cursor"] = item["position"]["instance_id"].clone();
-                }
-            }
-            output::list(format, &items, &["event", "category", "cursor", "granted"])?;
+            subscription::print(format, accounts.admin.list(&path).await?)?;
             Ok(Exit::Done)
         }
         ClientCommand::Seek { id, event, after, connect } => {
@@ -133,7 +193,9 @@ pub async fn user(command: UserCommand, format: Format) -> Outcome {
         UserCommand::Create { id, roles, connect } => {
             of(&connect)?.put(&id, &value(&UserBody { roles })?).await
         }
-        UserCommand::List { connect } => of(&connect)?.list(&["id", "roles"]).await,
+        UserCommand::List { role, listing, connect } => {
+            of(&connect)?.list(&["id", "roles"], &listing, &[("role", role.as_deref())]).await
+        }
         UserCommand::Show { id, connect } => of(&connect)?.show(&id).await,
         UserCommand::Delete { id, connect } => of(&connect)?.delete(&id).await,
     }
@@ -143,11 +205,19 @@ pub async fn user(command: UserCommand, format: Format) -> Outcome {
 pub async fn token(command: TokenCommand, format: Format) -> Outcome {
     let of = |connect: &Connect| Accounts::new(connect, "tokens", format);
     match command {
-        TokenCommand::Create { admin: _, observer, connect } => {
-            let principal = if observer { Principal::Observer } else { Principal::Admin };
-            of(&connect)?.token(principal).await
+        TokenCommand::Create { admin, operator, observer: _, life, connect } => {
+            let principal = match (admin, operator) {
+                (true, _) => Principal::Admin,
+                (false, true) => Principal::Operator,
+                (false, false) => Principal::Observer,
+            };
+            of(&connect)?.token(principal, life).await
         }
-        TokenCommand::List { connect } => of(&connect)?.list(&["id", "principal"]).await,
-        TokenCommand::Delete { id, connect } => of(&connect)?.delete(&id).await,
+        TokenCommand::List { principal, listing, connect } => {
+            let columns = ["id", "principal", "created", "expires", "note"];
+            let filter = [("principal", principal.as_deref())];
+            of(&connect)?.list(&columns, &listing, &filter).await
+        }
+        TokenCommand::Revoke { id, connect } => of(&connect)?.delete(&id).await,
     }
 }

@@ -107,8 +107,9 @@ async fn ground(
     arguments: &BenchOptions,
     options: &Options,
 ) -> Result<(Option<Directory>, Option<Process>, Broker), Failure> {
-    if !arguments.urls.is_empty() {
-        let urls = connect::urls(&arguments.urls)?;
+    let given = connect::given(&arguments.urls);
+    if !given.is_empty() {
+        let urls = connect::urls(&given)?;
         let token = connect::token(arguments.token.as_deref(), None)?;
         let token = token.ok_or_else(|| {
             Failure::usage("--url needs --token").hint("the token of the node's administrator")

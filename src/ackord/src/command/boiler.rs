@@ -71,7 +71,7 @@ async fn all(arguments: Boiler, dir: &Path) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     let _lock = data::DataDir::open(dir)?;
     let mut broker = None;
-    let kept = if arguments.urls.is_empty() {
+    let kept = if connect::given(&arguments.urls).is_empty() {
         let data = dir.join("broker");
         let started = tokio::task::spawn_blocking(move || Process::broker(&data, &[])).await;
         let (process, ready) =
@@ -190,14 +190,15 @@ async fn own_site(ready: Ready, dir: &Path) -> Result<Kept, Failure> {
 async fn kept(arguments: &Boiler, dir: &Path) -> Result<Kept, Failure> {
     let known = data::read::<Kept>(&dir.join(FILE))?;
     let token = connect::token(arguments.token.as_deref(), None)?;
-    if arguments.urls.is_empty() {
+    let given = connect::given(&arguments.urls);
+    if given.is_empty() {
         return known.ok_or_else(|| {
             Failure::usage("no broker is known").hint(
                 "start `ackord demo boiler` first, or give --url and the administrator's --token",
             )
         });
     }
-    let urls = connect::urls(&arguments.urls)?;
+    let urls = connect::urls(&given)?;
     match known {
         Some(kept) if kept.urls == urls => Ok(kept),
         Some(_) | None => make_site(urls, token).await,

@@ -18,7 +18,7 @@ use crate::args::{Boiler, Role};
 use crate::child;
 use crate::connect;
 use crate::data;
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, advice, say};
 use crate::interrupt::Interrupt;
 use crate::line;
 use crate::output::{self, Format};
@@ -253,10 +253,10 @@ fn tell_client(role: Role, notice: &ClientNotice, counted: &str, done: &(Notify,
         }
         ClientNotice::Disconnected { reason } => say(format_args!("{name}: offline ({reason})")),
         ClientNotice::Refused { event, code, detail } => {
-            say(format_args!("{name}: {event} refused: {detail} ({code})"));
+            say(format_args!("{name}: {event} refused: {detail} {}", advice(code)));
         }
         ClientNotice::Terminal { code, detail } => {
-            say(format_args!("{name}: the broker ended the session: {detail} ({code})"));
+            say(format_args!("{name}: the broker ended the session: {detail} {}", advice(code)));
             done.0.notify_one();
         }
         ClientNotice::FellBack { reason } | ClientNotice::StoreUnreadable { detail: reason } => {
@@ -286,13 +286,13 @@ fn tell_service(notice: ServiceNotice) {
         ServiceNotice::Parked { reason } => say(format_args!("service: parked ({reason})")),
         ServiceNotice::Dropped { event } => say(format_args!("service: dropped a {event}")),
         ServiceNotice::Rejected { event, code, detail } => {
-            say(format_args!("service: {event} refused: {detail} ({code})"));
+            say(format_args!("service: {event} refused: {detail} {}", advice(code)));
         }
         ServiceNotice::FellBack { reason } | ServiceNotice::StoreUnreadable { detail: reason } => {
             say(format_args!("service: its store failed: {reason}"));
         }
         ServiceNotice::Terminal { code, detail, .. } => {
-            say(format_args!("service: the broker ended the session: {detail} ({code})"));
+            say(format_args!("service: the broker ended the session: {detail} {}", advice(code)));
         }
         ServiceNotice::Connected { .. }
         | ServiceNotice::Online

@@ -80,7 +80,8 @@ pub async fn run(command: ClusterCommand, format: Format) -> Outcome {
     }
 }
 
-fn client(connect: &Connect) -> Result<Admin, Failure> {
+/// The administration of the nodes that the flags and the environment name.
+pub(super) fn client(connect: &Connect) -> Result<Admin, Failure> {
     Admin::new(connect.urls()?, Some(connect.token()?))
 }
 
@@ -88,7 +89,8 @@ fn values<T: serde::Serialize>(items: &[T]) -> Result<Vec<Value>, Failure> {
     items.iter().map(value).collect()
 }
 
-fn parse(answer: Value) -> Result<Cluster, Failure> {
+/// A cluster as a node answers it.
+pub(super) fn parse(answer: Value) -> Result<Cluster, Failure> {
     serde_json::from_value(answer)
         .map_err(|error| Failure::new(Exit::Unreachable, format!("not a cluster: {error}")))
 }
@@ -98,7 +100,10 @@ async fn look(admin: &Admin) -> Result<Cluster, Failure> {
 }
 
 /// The view of each member that answers, by its number. All are asked at once.
-async fn everywhere(admin: &Admin, view: &Cluster) -> Result<BTreeMap<u64, Cluster>, Failure> {
+pub(super) async fn everywhere(
+    admin: &Admin,
+    view: &Cluster,
+) -> Result<BTreeMap<u64, Cluster>, Failure> {
     let mut views = BTreeMap::from([(view.node, view.clone())]);
     let others = members(view).filter(|node| node.id != view.node && !node.urls.is_empty());
     let asked = others.map(|node| {
@@ -121,7 +126,8 @@ async fn everywhere(admin: &Admin, view: &Cluster) -> Result<BTreeMap<u64, Clust
     Ok(views)
 }
 
-fn members(view: &Cluster) -> impl Iterator<Item = &ClusterNode> {
+/// The nodes that are in the cluster.
+pub(super) fn members(view: &Cluster) -> impl Iterator<Item = &ClusterNode> {
     view.nodes.iter().filter(|node| node.state != NodeState::Removed)
 }
 

@@ -250,8 +250,8 @@ pub(super) async fn make_site(broker: &Broker, kept: &Kept) -> Result<(), Failur
         match broker.admin(&SiteName::from(SITE), action).await {
             Ok(_) | Err((Code::AlreadyExists, _)) => {}
             Err((code, detail)) => {
-                let why = format!("the demo site cannot be made: {detail} ({code})");
-                return Err(Failure::new(Exit::Configuration, why));
+                let why = format!("the demo site cannot be made: {detail}");
+                return Err(Failure::coded(Exit::Configuration, why, code));
             }
         }
     }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::args::Raise;
 use crate::connect;
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, advice, say};
 use crate::input::{self, Item};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
@@ -323,7 +323,8 @@ impl Run {
                 output::line(&format!("{}  {id:>8}{note}", self.event))
             }
             (Format::Text, Answer::Failed { error }) => {
-                output::line(&format!("{}  refused: {} ({})", self.event, error.detail, error.code))
+                let (detail, advice) = (&error.detail, advice(&error.code));
+                output::line(&format!("{}  refused: {detail} {advice}", self.event))
             }
         };
         written.map_err(|error| output::closed(&error))
@@ -357,7 +358,7 @@ async fn drain(service: &ServiceEndpoint, timeout: Duration, interrupt: &mut Int
 }
 
 fn stopped(code: Code) -> Failure {
-    let failure = Failure::new(Exit::Refused, format!("the broker ended the session: {code}"));
+    let failure = Failure::coded(Exit::Refused, "the broker ended the session", code);
     if code == Code::BadCredentials {
         failure.hint("is this the service's token, for this site?")
     } else if code == Code::Replaced {
@@ -397,7 +398,8 @@ fn tell(notice: &ServiceNotice, seen: &Seen) {
         ServiceNotice::Connected { .. } => seen.connected.store(true, Ordering::SeqCst),
         ServiceNotice::Online | ServiceNotice::Terminal { .. } => {}
         ServiceNotice::Parked { reason } => {
-            say(format_args!("the service is parked ({reason}): events wait in the store"));
+            let advice = advice(reason);
+            say(format_args!("the service is parked: events wait in the store {advice}"));
         }
         ServiceNotice::Disconnected { reason } => {
             say(format_args!("disconnected: {reason}"));
@@ -407,7 +409,8 @@ fn tell(notice: &ServiceNotice, seen: &Seen) {
             say(format_args!("{url}: {reason}; next attempt in {seconds:.1} s"));
         }
         ServiceNotice::Rejected { event, code, detail } => {
-            say(format_args!("an event of an earlier run was refused: {event}: {detail} ({code})"));
+            let advice = advice(code);
+            say(format_args!("an event of an earlier run was refused: {event}: {detail} {advice}"));
         }
         ServiceNotice::Dropped { event } => say(format_args!("dropped for lack of room: {event}")),
         ServiceNotice::StoreCut { bytes } => {

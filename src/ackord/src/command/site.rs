@@ -7,6 +7,7 @@ use ackord_wire::structure::Structure;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::account::{filters, most};
 use super::apply;
 use crate::admin::{Admin, segment};
 use crate::args::{Connect, Settings, SiteCommand, StructureArgs};
@@ -26,8 +27,10 @@ pub async fn run(command: SiteCommand, format: Format) -> Outcome {
             let body = value(&SiteBody::from(&settings))?;
             output::object(format, &admin.put(&path, &body).await?)?;
         }
-        SiteCommand::List { connect } => {
-            let sites = admin(&connect)?.list("/v1/sites").await?;
+        SiteCommand::List { listing, connect } => {
+            let narrowed = filters(&[("prefix", listing.prefix.as_deref())]);
+            let most = most(listing.limit);
+            let sites = admin(&connect)?.list_where("/v1/sites", &narrowed, most).await?;
             output::list(format, &sites, &["name", "service_type", "last_instance_id"])?;
         }
         SiteCommand::Show { name, connect } => {

@@ -197,7 +197,8 @@ impl Shared {
                 *confirmed = instance_id.max(*confirmed);
             }
             ClientNotice::Refused { event, code, detail } => {
-                let failure = Failure::new(Exit::Refused, format!("{event}: {detail} ({code})"));
+                let why = format!("{event}: {detail}");
+                let failure = Failure::coded(Exit::Refused, why, code);
                 progress.refused = Some(failure);
             }
             ClientNotice::Terminal { code, detail } => {
@@ -253,7 +254,7 @@ impl Shared {
 
 fn terminal(code: Code, detail: &str, stateless: bool) -> Failure {
     let detail = if detail.is_empty() { "the broker ended the session" } else { detail };
-    let failure = Failure::new(Exit::Refused, format!("{detail} ({code})"));
+    let failure = Failure::coded(Exit::Refused, detail, code);
     if code == Code::Replaced {
         failure.hint("another process receives as this client; give each its own account")
     } else if code == Code::AccessDenied && stateless {

@@ -25,6 +25,8 @@ const OF_COMMANDS: &[&str] = &[
     "ACKORD_SITE",
     "ACKORD_TOKEN",
     "ACKORD_TOKEN_FILE",
+    "ACKORD_CONTEXT",
+    "ACKORD_CONTEXTS",
     "ACKORD_CA",
     "ACKORD_CONFIG",
 ];

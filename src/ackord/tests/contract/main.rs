@@ -11,6 +11,7 @@ mod brokers;
 mod clusters;
 mod configuration;
 mod demos;
+mod every;
 mod help;
 mod keeping;
 mod raising;

@@ -80,11 +80,7 @@ fn node(node: &NodeView, groups: &[GroupView]) -> ClusterNode {
     let count = |of: &dyn Fn(&&GroupView) -> bool| groups.iter().filter(of).count() as u32;
     let votes = count(&|group| group.voters.contains(&id));
     let leads = count(&|group| group.leader == Some(id));
-    let state = match node.row.state {
-        NodeState::Active => resource::NodeState::Active,
-        NodeState::Draining => resource::NodeState::Draining,
-        NodeState::Removed => resource::NodeState::Removed,
-    };
+    let state = self::state(node.row.state);
     let info = &node.row.info;
     ClusterNode {
         id,
@@ -98,6 +94,15 @@ fn node(node: &NodeView, groups: &[GroupView]) -> ClusterNode {
         votes,
         leads,
         safe_to_stop: state != resource::NodeState::Active && votes == 0 && leads == 0,
+    }
+}
+
+/// What shall become of a node, as a resource has it.
+pub fn state(state: NodeState) -> resource::NodeState {
+    match state {
+        NodeState::Active => resource::NodeState::Active,
+        NodeState::Draining => resource::NodeState::Draining,
+        NodeState::Removed => resource::NodeState::Removed,
     }
 }
 

@@ -7,6 +7,7 @@ use ackord_wire::{Code, Problem};
 use super::RETRY_AFTER_S;
 use super::answer::Answer;
 use super::exchange::Exchange;
+use crate::context::Context;
 
 /// The process answers.
 pub fn live(_exchange: Exchange<'_>) -> Result<Answer, Problem> {
@@ -15,7 +16,11 @@ pub fn live(_exchange: Exchange<'_>) -> Result<Answer, Problem> {
 
 /// The node takes sessions.
 pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
-    let context = exchange.context;
+    is_ready(exchange.context).map(|()| ok())
+}
+
+/// Whether the node takes sessions, and why not.
+pub fn is_ready(context: &Context) -> Result<(), Problem> {
     if context.stopping.is_cancelled() {
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
@@ -25,7 +30,7 @@ pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
         return Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S));
     }
     match context.broker.accepts() {
-        Ok(()) => Ok(ok()),
+        Ok(()) => Ok(()),
         Err(code) => Err(Problem::new(Code::Unavailable, format!("takes no sessions: {code}"))
             .retry_after(RETRY_AFTER_S)),
     }

@@ -1,10 +1,12 @@
 //! Who is connected, and what is in flight: asked of the nodes, for it is in no log.
 
+use std::collections::BTreeMap;
+
 use ackord_agents::live::{
     Live, LiveKey, LiveKind, LiveLaneState, LiveQuery, LiveSession, LiveState, NotReached, Reach,
 };
 use ackord_agents::{Transport, live};
-use ackord_machine::site::SiteName;
+use ackord_machine::site::{EventKey, SiteName};
 use ackord_wire::Problem;
 use ackord_wire::resource::{self, InFlight, LaneState, SessionKind, SubscriptionSession};
 
@@ -29,7 +31,11 @@ pub async fn sessions(exchange: Exchange<'_>, site: &str) -> Result<Answer, Prob
     let found = allowed.context.broker.live(&SiteName::from(site), query, reach).await;
     let next = found.sessions.last().filter(|_| found.more).map(|session| next(&session.key));
     let items = found.sessions.iter().map(session_out).collect();
-    Ok(Answer::ok(&resource::SessionPage { items, next, not_reached: not_reached(&found) }))
+    Ok(Answer::ok(&resource::SessionPage {
+        items,
+        next,
+        not_reached: not_reached(&found.not_reached),
+    }))
 }
 
 /// Adds to the subscriptions of one client what its session says.
@@ -45,32 +51,39 @@ pub async fn complete(
     let query = LiveQuery::of(LiveKind::Client, client);
     let reach = reach(allowed)?;
     let found = allowed.context.broker.live(&SiteName::from(site), query, reach).await;
-    let session = found.newest();
+    let reached = not_reached(&found.not_reached);
     for subscription in subscriptions {
-        subscription.not_reached = not_reached(&found);
-        let Some(session) = session else { continue };
-        let lane = session.lanes.iter().find(|lane| lane.event.0 == subscription.subscription);
-        subscription.session = Some(SubscriptionSession {
-            node: session.key.node,
-            session: session.key.session,
-            transport: transport_out(session.transport),
-            since_ms: session.since_ms,
-            state: lane.map(|lane| lane_state_out(lane.state)),
-        });
-        subscription.in_flight = lane.and_then(|lane| {
-            Some(InFlight {
-                instance_id: lane.instance?,
-                attempt: lane.attempt,
-                since_ms: lane.since_ms?,
-                node: session.key.node,
-            })
-        });
+        subscription.not_reached.clone_from(&reached);
+        let (session, in_flight) = served(&found, EventKey(subscription.subscription));
+        (subscription.session, subscription.in_flight) = (session, in_flight);
     }
     Ok(())
 }
 
+/// What the newest session of a client does for one of its subscriptions.
+pub fn served(found: &Live, event: EventKey) -> (Option<SubscriptionSession>, Option<InFlight>) {
+    let Some(session) = found.newest() else { return (None, None) };
+    let lane = session.lanes.iter().find(|lane| lane.event == event);
+    let serving = SubscriptionSession {
+        node: session.key.node,
+        session: session.key.session,
+        transport: transport_out(session.transport),
+        since_ms: session.since_ms,
+        state: lane.map(|lane| lane_state_out(lane.state)),
+    };
+    let in_flight = lane.and_then(|lane| {
+        Some(InFlight {
+            instance_id: lane.instance?,
+            attempt: lane.attempt,
+            since_ms: lane.since_ms?,
+            node: session.key.node,
+        })
+    });
+    (Some(serving), in_flight)
+}
+
 /// Whose sessions are asked for: a read that need not be confirmed asks nobody else.
-fn reach(allowed: &Allowed<'_>) -> Result<Reach, Problem> {
+pub fn reach(allowed: &Allowed<'_>) -> Result<Reach, Problem> {
     Ok(match allowed.query.consistency()? {
         Consistency::Linearizable => Reach::Cluster,
         Consistency::Local => Reach::Node,
@@ -112,7 +125,8 @@ fn after(text: &str) -> Result<LiveKey, Problem> {
     parse().ok_or_else(wrong)
 }
 
-fn not_reached(live: &Live) -> Vec<resource::NotReached> {
+/// The nodes that did not answer, as resources.
+pub fn not_reached(nodes: &BTreeMap<u64, NotReached>) -> Vec<resource::NotReached> {
     let out = |(node, why): (&u64, &NotReached)| resource::NotReached {
         node: *node,
         why: match why {
@@ -122,7 +136,7 @@ fn not_reached(live: &Live) -> Vec<resource::NotReached> {
             NotReached::Busy => resource::Why::Busy,
         },
     };
-    live.not_reached.iter().map(out).collect()
+    nodes.iter().map(out).collect()
 }
 
 fn session_out(session: &LiveSession) -> resource::Session {

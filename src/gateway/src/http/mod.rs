@@ -145,6 +145,7 @@ async fn answer(
         Route::Backup { partition } => backup::backup(exchange, partition).await,
         Route::Restore { site } => backup::restore(exchange, site).await,
         Route::NodeState { id, act } => cluster::set_state(exchange, id, *act).await,
+        Route::Node => node::show(exchange).await,
         Route::Reload => node::reload(exchange).await,
         Route::Sites => sites::list(exchange).await,
         Route::Site { site } => sites::one(exchange, site).await,

@@ -1,16 +1,24 @@
 //! Why a client got an instance or did not, and why somebody may do something or may not.
+//!
+//! Why is answered from two places: the replicated state says what became of the instance and where
+//! the cursor stands, the nodes say what they sent and what is in flight, as far as they remember.
 
+use ackord_agents::live::{Live, LiveKind, LiveQuery, Reach};
+use ackord_agents::trace::{Sent, Trace, TraceQuery};
 use ackord_machine::site::{
-    self as machine, ClientId, Denial, Departed, Fate, Gone, InstanceId, Principal, Receiver,
-    Ruling, Site, Stamp, WhyNot,
+    self as machine, ClientId, Denial, Departed, EventKey, Fate, Gone, Incarnation, InstanceId,
+    Principal, Receiver, Ruling, Site, SiteName, Stamp, WhyNot,
 };
-use ackord_wire::govern::{CanI, InstanceFate, Why, WhySubscription};
+use ackord_wire::govern::{
+    CanI, InstanceFate, TRANSMISSIONS_MAX, Transmission, Why, WhySent, WhySubscription,
+};
 use ackord_wire::{Code, Problem};
 
 use super::answer::Answer;
 use super::authority::{Caller, Need};
 use super::exchange::Exchange;
-use super::query;
+use super::{live, query};
+use crate::context::Context;
 use crate::convert;
 
 fn required<'q>(query: &'q query::Query, name: &str) -> Result<&'q str, Problem> {
@@ -26,10 +34,108 @@ pub async fn why(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
     let id = allowed.query.number("instance_id")?;
     let id = id.ok_or_else(|| query::invalid("instance_id", "is needed here"))?;
     let replicas = allowed.context.broker.replicas(site);
-    let look =
-        |site: &Site, now| explain(site, now, &client.into(), event, InstanceId(id), &replicas);
-    Ok(Answer::ok(&allowed.look(site, look).await?))
+    let reach = live::reach(&allowed)?;
+    let (id, client) = (InstanceId(id), ClientId::from(client));
+    let look = |site: &Site, now| {
+        let known = site.event_named(event).filter(|_| site.client(client.as_str()).is_some());
+        let why = explain(site, now, &client, event, id, &replicas);
+        (why, known.map(|row| row.key), site.incarnation())
+    };
+    let (mut why, known, incarnation) = allowed.look(site, look).await?;
+    if let Some(event) = known {
+        let asked = Asked { site: SiteName::from(site), client, event, id, incarnation };
+        asked.complete(allowed.context, reach, &mut why).await;
+    }
+    Ok(Answer::ok(&why))
 }
+
+/// What the nodes are asked about.
+struct Asked {
+    site: SiteName,
+    client: ClientId,
+    event: EventKey,
+    id: InstanceId,
+    incarnation: Incarnation,
+}
+
+impl Asked {
+    /// Adds what the nodes remember.
+    async fn complete(&self, context: &Context, reach: Reach, why: &mut Why) {
+        let sessions = LiveQuery::of(LiveKind::Client, self.client.as_str());
+        let traced = TraceQuery {
+            site: self.site.clone(),
+            client: self.client.clone(),
+            event: self.event,
+            instance: Some(self.id),
+        };
+        let broker = &context.broker;
+        let asked = (broker.live(&self.site, sessions, reach), broker.trace(traced, reach));
+        let (found, trace) = futures_util::join!(asked.0, asked.1);
+        why.sent = Some(self.sent(&trace));
+        let mut silent = found.not_reached.clone();
+        silent.extend(trace.not_reached.iter());
+        why.not_reached = live::not_reached(&silent);
+        if let Some(subscription) = &mut why.subscription {
+            let (session, in_flight) = live::served(&found, self.event);
+            (subscription.session, subscription.in_flight) = (session, in_flight);
+        }
+        if why.verdict == NEXT {
+            self.settle(&found, why);
+        }
+    }
+
+    /// The next one: whether it is on its way, or waits for the client to connect.
+    fn settle(&self, found: &Live, why: &mut Why) {
+        let subscription = why.subscription.as_ref();
+        let in_flight = subscription.and_then(|it| it.in_flight.as_ref());
+        match in_flight.filter(|it| it.instance_id == self.id.0) {
+            Some(it) => {
+                let (node, attempt) = (it.node, it.attempt);
+                why.verdict = "in-flight".to_owned();
+                why.because =
+                    format!("node {node} has sent it, attempt {attempt}; it is not acknowledged");
+            }
+            None if found.newest().is_none() && found.not_reached.is_empty() => {
+                why.because =
+                    "it is the next one: sent when the client is connected, which it is not"
+                        .to_owned();
+            }
+            None => {}
+        }
+    }
+
+    fn sent(&self, trace: &Trace) -> WhySent {
+        // Ids of another life of the site name other instances.
+        let of_this_life = |sent: &&Sent| sent.incarnation == self.incarnation.0;
+        let mut transmissions = Vec::new();
+        let mut times = 0;
+        for (node, part) in &trace.nodes {
+            let here = part.sent.iter().filter(of_this_life);
+            let told = here.clone().count() as u64;
+            // What a node does not tell one by one was sent in this life as well, or long ago.
+            times += told + part.total.saturating_sub(part.sent.len() as u64);
+            transmissions.extend(here.map(|sent| transmission(*node, sent)));
+        }
+        transmissions.sort_by_key(|it| (it.sent_ms, it.node, it.attempt));
+        transmissions.drain(..transmissions.len().saturating_sub(TRANSMISSIONS_MAX));
+        let known_since_ms = trace.nodes.values().map(|part| part.since_ms).max().unwrap_or(0);
+        WhySent { times, transmissions, known_since_ms }
+    }
+}
+
+fn transmission(node: u64, sent: &Sent) -> Transmission {
+    Transmission {
+        node,
+        session: sent.session,
+        attempt: sent.attempt,
+        sent_ms: sent.sent_ms,
+        acknowledged_ms: sent.acknowledged_ms,
+        committed_ms: sent.committed_ms,
+    }
+}
+
+/// The verdict on the first instance that is not acknowledged.
+const NEXT: &str = "next";
 
 fn explain(
     site: &Site,
@@ -45,6 +151,8 @@ fn explain(
         position: convert::position_out(site.incarnation(), row),
         granted: site.may_receive(row.event, &Receiver::Client(client.clone())),
         paused_ms: row.paused.map(|stamp| stamp.0),
+        in_flight: None,
+        session: None,
     });
     Why {
         instance_id: id.0,
@@ -54,6 +162,8 @@ fn explain(
         because,
         instance: fate(&why.fate, replicas),
         subscription,
+        sent: None,
+        not_reached: Vec::new(),
     }
 }
 
@@ -89,10 +199,9 @@ fn words(why: &machine::Why, id: InstanceId) -> (&'static str, String) {
         WhyNot::Waits { next } => {
             ("waiting", format!("instance {next} comes first: it is not acknowledged yet"))
         }
-        WhyNot::Next => (
-            "next",
-            "it is the next one: in flight, or sent when the client is connected".to_owned(),
-        ),
+        WhyNot::Next => {
+            (NEXT, "it is the next one: in flight, or sent when the client is connected".to_owned())
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use ackord_wire::Code;
 use ackord_wire::resource::{
-    Client, ClientBody, Cluster, Health, Instance, NewToken, PAGE_MAX, Page, Queue, RaiseResult,
-    Reloaded, SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody, SiteStructure,
-    Subscription, Token, TokenBody, User, UserBody,
+    Client, ClientBody, Cluster, Health, Instance, NewToken, Node, PAGE_MAX, Page, Queue,
+    RaiseResult, Reloaded, SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody,
+    SiteStructure, Subscription, Token, TokenBody, User, UserBody,
 };
 use ackord_wire::structure::Structure;
 
@@ -72,6 +72,14 @@ fn node() -> Vec<Operation> {
             .problems(&[Code::Unavailable, Code::ShuttingDown]),
         get("metrics", "Metrics in the text format of Prometheus.")
             .answers_media("text/plain; version=0.0.4; charset=utf-8", "The metrics."),
+        get("node", "The node that answers: whether it is ready, its memory and its disk.")
+            .needs(Needs::Node)
+            .answers::<Node>(200, "The node."),
+        post("reload", "Lets the node read its configuration again.")
+            .needs(Needs::Node)
+            .answers::<Reloaded>(200, "What counts now, and what takes a restart.")
+            .problems(&[Code::Conflict, Code::Internal])
+            .unkeyed(),
     ]
 }
 
@@ -118,11 +126,6 @@ fn cluster() -> Vec<Operation> {
         act("drain", "The node shall neither vote nor lead."),
         act("undrain", "The node shall vote and lead again."),
         act("remove", "The node is no member any more."),
-        post("reload", "Reads the configuration of the node that is asked again.")
-            .needs(Needs::Node)
-            .answers::<Reloaded>(200, "What counts now, and what takes a restart.")
-            .problems(&[Code::Conflict])
-            .unkeyed(),
     ]
 }
 
