@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::explain;
+use crate::{explain, progress};
 
 /// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,5 +164,7 @@ pub fn advice(code: impl fmt::Display) -> String {
 /// A line on standard error, which is for people; nobody to read it is no failure.
 pub fn say(line: impl fmt::Display) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    progress::aside(|| {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    });
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::args::Raise;
 use crate::exit::{Exit, Failure, say};
+use crate::progress::Count;
 
 /// Lines that wait in the channel.
 const LINES_AHEAD: usize = 1;
@@ -30,8 +31,14 @@ pub enum Item {
     Failed(String),
 }
 
-/// The events that the arguments ask for.
-pub fn source(arguments: &Raise) -> Result<mpsc::Receiver<Item>, Failure> {
+/// How many bytes of a file are to be read, where that is known.
+pub fn size(arguments: &Raise) -> Option<u64> {
+    let found = std::fs::metadata(arguments.file.as_ref()?).ok()?;
+    found.is_file().then(|| found.len())
+}
+
+/// The events that the arguments ask for; bytes of a file are counted as they are read.
+pub fn source(arguments: &Raise, count: Option<Count>) -> Result<mpsc::Receiver<Item>, Failure> {
     if arguments.null {
         return Ok(one(None));
     }
@@ -58,7 +65,8 @@ pub fn source(arguments: &Raise) -> Result<mpsc::Receiver<Item>, Failure> {
                 return Err(unreadable(path, &error));
             }
             if kind.is_file() {
-                return lines(File::open(path).map_err(|error| unreadable(path, &error))?);
+                let from = File::open(path).map_err(|error| unreadable(path, &error))?;
+                return lines(Counted { from, count });
             }
             // Opening a pipe waits for its writer: on the thread that reads.
             lines(Late { path: path.clone(), open: None })
@@ -69,6 +77,22 @@ pub fn source(arguments: &Raise) -> Result<mpsc::Receiver<Item>, Failure> {
             }
             lines(io::stdin())
         }
+    }
+}
+
+/// A file whose bytes are counted as they are read.
+struct Counted {
+    from: File,
+    count: Option<Count>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        if let Some(count) = &self.count {
+            count.add(read as u64);
+        }
+        Ok(read)
     }
 }
 

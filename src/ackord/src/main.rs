@@ -24,6 +24,7 @@ mod logging;
 mod memory;
 mod moment;
 mod output;
+mod progress;
 mod reload;
 mod token;
 
@@ -63,6 +64,7 @@ fn run() -> Outcome {
     let cli = Cli::from_arg_matches(&matches)
         .unwrap_or_else(|error| error.format(&mut definition).exit());
     let format = Format::of(cli.json);
+    progress::begin(format);
     let log_given = matches.value_source("log") != Some(ValueSource::DefaultValue);
     if log_given {
         child::log_as(&cli.log);

@@ -72,6 +72,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("actix-web", &["ackord-gateway"]),
     ("tokio-rustls", &["ackord-tls"]),
     ("clap", &["ackord"]),
+    ("indicatif", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),
     ("hdrhistogram", &["ackord-bench"]),
 ];

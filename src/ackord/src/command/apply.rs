@@ -16,6 +16,7 @@ use crate::admin::{Admin, segment};
 use crate::args::Apply;
 use crate::exit::{Exit, Failure, say};
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 
 /// The file. What it does not mention is left alone; services, clients and users that it does not
 /// name are deleted only with `--prune`.
@@ -96,6 +97,8 @@ pub async fn run(arguments: Apply, format: Format) -> Result<(), Failure> {
     check(&admin, &declaration, &plan, &arguments).await?;
     let mut changes = plan.changes;
     let carry_out = !arguments.dry_run && !arguments.diff;
+    let steps = Some(changes.len() as u64);
+    let applying = Progress::beside_lines("applying", steps, Unit::Of("changes"));
     for change in &mut changes {
         if carry_out {
             match change.action {
@@ -108,7 +111,11 @@ pub async fn run(arguments: Apply, format: Format) -> Result<(), Failure> {
             change.changes.clear();
         }
         print(change, format)?;
+        if let Some(applying) = &applying {
+            applying.add(1);
+        }
     }
+    drop(applying);
     if changes.is_empty() && format == Format::Text {
         say(format_args!("site {site} is as {} says", arguments.file.display()));
     }

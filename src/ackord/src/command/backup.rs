@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::admin::{Admin, segment};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 use crate::token;
 
 /// How a backup begins: the name and the version of the format.
@@ -68,13 +69,17 @@ async fn write(admin: &Admin, partitions: u32, part: &Path) -> Result<Summary, F
         file.write_all(bytes)
     };
     put(MAGIC).map_err(failed)?;
+    let saving = Progress::of("backup", Some(partitions.into()), Unit::Of("partitions"));
     for partition in 1..=partitions {
         let path = format!("/v1/cluster/backup/{partition}");
         admin.download(&path, &mut put).await?.map_err(failed)?;
+        saving.add(1);
     }
+    drop(saving);
     put(&TRAILER.to_le_bytes()).and_then(|()| put(&partitions.to_le_bytes())).map_err(failed)?;
     file.write_all(&hash.finalize()).and_then(|()| file.sync_all()).map_err(failed)?;
     drop(file);
+    let _verifying = Progress::of("verifying the backup", None, Unit::Time);
     read(part, |_| Ok(()))
 }
 
@@ -94,7 +99,8 @@ pub(super) async fn restore(
     format: Format,
 ) -> Outcome {
     let mut sites: Vec<(SiteName, Vec<Vec<u8>>)> = Vec::new();
-    read(file, |row| {
+    let reading = Progress::of("reading the backup", None, Unit::Time);
+    let whole = read(file, |row| {
         let Some(site) = row.site() else { return Ok(()) };
         if only.is_some_and(|only| only != site.as_str()) {
             return Ok(());
@@ -110,21 +116,30 @@ pub(super) async fn restore(
             _ => rows.push(encoded),
         }
         Ok(())
-    })?;
+    });
+    drop(reading);
+    whole?;
     if let (Some(only), true) = (only, sites.is_empty()) {
         let why = format!("{} has no site {only}", file.display());
         return Err(Failure::new(Exit::Refused, why));
     }
     let (mut restored, mut refused): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let rows = sites.iter().map(|(_, rows)| rows.len() as u64).sum();
+    let restoring = Progress::of("restore", Some(rows), Unit::Of("rows"));
     for (site, mut rows) in sites {
         rows.reverse();
-        match put(admin, &site, &rows).await {
+        restoring.note(format!("site {site}"));
+        let before = restoring.done();
+        let done = put(admin, &site, &rows, &restoring).await;
+        restoring.set(before + rows.len() as u64);
+        match done {
             Ok(()) => restored.push(site.as_str().to_owned()),
             Err(failure) if failure.exit == Exit::Refused => {
                 say(format_args!("site {site}: {failure}"));
                 refused.push(site.as_str().to_owned());
             }
             Err(failure) => {
+                drop(restoring);
                 let report =
                     json!({"restored": restored, "refused": refused, "failed": site.as_str()});
                 output::object(format, &report)?;
@@ -137,22 +152,30 @@ pub(super) async fn restore(
             }
         }
     }
+    drop(restoring);
     output::object(format, &json!({"restored": restored, "refused": refused}))?;
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Refused })
 }
 
 /// Puts one site back, its own row in the last part.
-async fn put(admin: &Admin, site: &SiteName, rows: &[Vec<u8>]) -> Result<(), Failure> {
+async fn put(
+    admin: &Admin,
+    site: &SiteName,
+    rows: &[Vec<u8>],
+    restoring: &Progress,
+) -> Result<(), Failure> {
     let attempt = format!("{:032x}", u128::from_be_bytes(token::random()?));
     let path = format!("/v1/cluster/restore/{}?attempt={attempt}", segment(site.as_str()));
     let mut part = Vec::new();
-    let mut number = 0u32;
+    let (mut number, mut held) = (0u32, 0);
     for (index, row) in rows.iter().enumerate() {
         part.extend_from_slice(&(row.len() as u32).to_le_bytes());
         part.extend_from_slice(row);
+        held += 1;
         if part.len() >= PART_BYTES || index + 1 == rows.len() {
             let path = format!("{path}&part={number}");
             admin.upload(&path, std::mem::take(&mut part)).await?;
+            restoring.add(std::mem::take(&mut held));
             number += 1;
         }
     }

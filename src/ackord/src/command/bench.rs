@@ -21,6 +21,7 @@ use crate::connect;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 use crate::token::random;
 
 /// How long a cluster may take to settle after a fault.
@@ -48,10 +49,12 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     // Dropped in reverse: the directory goes after the broker that uses it.
     let (_directory, broker, ground) = ground(&arguments, &options).await?;
+    let measuring = Progress::of("measuring", None, Unit::Time);
     let report = tokio::select! {
         report = ackord_bench::run(&ground, workload, &options) => report.map_err(failure)?,
         () = interrupt.wait() => return Ok(Exit::Interrupted),
     };
+    drop(measuring);
     if let Some(mut broker) = broker {
         // What it says when it ends has no place in a report.
         let _ = tokio::task::spawn_blocking(move || broker.stop()).await;

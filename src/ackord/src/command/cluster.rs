@@ -17,11 +17,10 @@ use crate::admin::{Admin, AdminError};
 use crate::args::{ClusterCommand, Connect, NodeArgs, RemoveArgs, WaitArgs};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 
 /// How often a command that waits looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// How often it says what it waits for.
-const SAY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the replicas may take to reach the entry at which they are compared.
 const VERIFY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a comparison waits for members of which none answers.
@@ -241,15 +240,12 @@ async fn finish(
     done: impl Fn(&Cluster) -> bool,
 ) -> Outcome {
     let started = Instant::now();
-    let mut said = started;
+    let settling = Progress::of("moving votes and leads", None, Unit::Time);
     while !wait.no_wait && !done(&view) {
         if started.elapsed() >= wait.max_time {
             return Err(Failure::new(Exit::Timeout, format!("not done yet: {}", progress(&view))));
         }
-        if said.elapsed() >= SAY_INTERVAL {
-            said = Instant::now();
-            say(progress(&view));
-        }
+        settling.note(progress(&view));
         tokio::time::sleep(LOOK_INTERVAL).await;
         match look(admin).await {
             Ok(now) => view = now,
@@ -258,6 +254,7 @@ async fn finish(
             Err(failure) => return Err(failure),
         }
     }
+    drop(settling);
     let columns = ["id", "state", "votes", "leads", "safe_to_stop", "address"];
     let done = done(&view);
     if let Some(warning) = fragile(&view) {
@@ -353,6 +350,7 @@ async fn verify(connect: &Connect, format: Format) -> Outcome {
     look(&admin).await?;
     admin.send(Method::POST, "/v1/cluster/compare", None).await?;
     let started = Instant::now();
+    let comparing = Progress::of("comparing", None, Unit::Time);
     let (rows, waiting) = loop {
         let view = look(&admin).await?;
         let views = everywhere(&admin, &view).await?;
@@ -360,6 +358,8 @@ async fn verify(connect: &Connect, format: Format) -> Outcome {
         let groups: Vec<Comparison> = groups.collect();
         let waiting: BTreeSet<u64> =
             groups.iter().flat_map(|group| &group.waiting).copied().collect();
+        let named: Vec<String> = waiting.iter().map(u64::to_string).collect();
+        comparing.note(format!("waiting for node {}", named.join(", ")));
         let down = waiting.iter().all(|node| !views.contains_key(node));
         let limit = if down { DOWN_LIMIT } else { VERIFY_LIMIT };
         if waiting.is_empty() || started.elapsed() >= limit {
@@ -368,6 +368,7 @@ async fn verify(connect: &Connect, format: Format) -> Outcome {
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
+    drop(comparing);
     output::list(format, &rows, &["group", "index", "equal", "replicas", "waiting", "hash"])?;
     if rows.iter().any(|row| row["equal"] == json!(false)) {
         return Err(Failure::new(Exit::Refused, "replicas of a group differ")

@@ -29,6 +29,7 @@ use crate::exit::{Exit, Failure, Outcome, advice, say};
 use crate::input::{self, Item};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 
 /// Bytes that the store holds when nothing is said.
 const STORE_BYTES_DEFAULT: u64 = 1 << 20;
@@ -91,7 +92,9 @@ struct Seen {
 /// Runs the command.
 pub async fn run(arguments: Raise, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
-    let source = input::source(&arguments)?;
+    let size = input::size(&arguments);
+    let raising = size.and_then(|size| Progress::beside_lines("raising", Some(size), Unit::Bytes));
+    let source = input::source(&arguments, raising.as_ref().map(Progress::count))?;
     let seen = Arc::new(Seen::default());
     let service = tokio::select! {
         service = start(&arguments, seen.clone()) => service?,
@@ -116,6 +119,7 @@ pub async fn run(arguments: Raise, format: Format) -> Outcome {
         End::Done => drain(&service, arguments.timeout, &mut interrupt).await,
         End::Timeout | End::Interrupted | End::Stopped => ended,
     };
+    drop(raising);
     match (ended, run.stopped, run.unreadable) {
         (_, Some(code), _) => Err(stopped(code)),
         (End::Done | End::Stopped, None, Some(why)) => Err(Failure::new(Exit::Disk, why)),

@@ -10,6 +10,7 @@ use crate::args::Recover;
 use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output::{self, Format};
+use crate::progress::{Progress, Unit};
 
 /// Runs the command.
 pub fn run(arguments: &Recover, format: Format) -> Outcome {
@@ -22,7 +23,10 @@ pub fn run(arguments: &Recover, format: Format) -> Outcome {
     let _lock = if whole { Some(DataDir::open(given)?) } else { None };
     let dir = if whole { given.join("node") } else { given.clone() };
     let mode = if arguments.accept_loss { RecoverMode::AcceptLoss } else { RecoverMode::Inspect };
-    let report = recover(&dir, mode).map_err(|error| failure(&error))?;
+    let working = Progress::of("reading the log", None, Unit::Time);
+    let report = recover(&dir, mode).map_err(|error| failure(&error));
+    drop(working);
+    let report = report?;
     match format {
         Format::Json => output::json(&to_json(&report)),
         Format::Text => text(&report).iter().try_for_each(|line| output::line(line)),

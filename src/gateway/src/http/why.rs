@@ -79,8 +79,10 @@ impl Asked {
             let (session, in_flight) = live::served(&found, self.event);
             (subscription.session, subscription.in_flight) = (session, in_flight);
         }
-        if why.verdict == NEXT {
-            self.settle(&found, why);
+        match why.verdict.as_str() {
+            NEXT => self.settle(&found, why),
+            PASSED => remember(why),
+            _ => {}
         }
     }
 
@@ -123,6 +125,16 @@ impl Asked {
     }
 }
 
+/// One that the cursor has passed: whether somebody remembers that it was acknowledged.
+fn remember(why: &mut Why) {
+    let sent = why.sent.iter().flat_map(|sent| &sent.transmissions);
+    let handled = |it: &&Transmission| it.acknowledged_ms.is_some() && it.committed_ms.is_some();
+    if let Some(node) = sent.filter(handled).map(|it| it.node).next_back() {
+        why.verdict = ACKNOWLEDGED.to_owned();
+        why.because = format!("the client acknowledged it to node {node}");
+    }
+}
+
 fn transmission(node: u64, sent: &Sent) -> Transmission {
     Transmission {
         node,
@@ -134,6 +146,10 @@ fn transmission(node: u64, sent: &Sent) -> Transmission {
     }
 }
 
+/// The verdict on one that the client said it handled.
+const ACKNOWLEDGED: &str = "acknowledged";
+/// The verdict on one below the cursor of which the state does not know more.
+const PASSED: &str = "passed";
 /// The verdict on the first instance that is not acknowledged.
 const NEXT: &str = "next";
 
@@ -208,15 +224,16 @@ fn words(why: &machine::Why, id: InstanceId) -> (&'static str, String) {
 fn passed(fate: &Fate, cursor: InstanceId, id: InstanceId) -> (&'static str, String) {
     match fate {
         Fate::Departed(Departed { gone: Gone::Acknowledged, .. }) => {
-            ("acknowledged", "the client acknowledged it".to_owned())
+            (ACKNOWLEDGED, "the client acknowledged it".to_owned())
         }
-        _ if cursor == id => ("acknowledged", "the cursor stands at it".to_owned()),
+
+        _ if cursor == id => (ACKNOWLEDGED, "the cursor stands at it".to_owned()),
         _ => {
             let because = format!(
                 "the cursor stands at {cursor}, above it: it was acknowledged, or skipped by a \
                  seek, by where the subscription started, or after its last attempt"
             );
-            ("passed", because)
+            (PASSED, because)
         }
     }
 }
