@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ackord_agents::BrokerOptions;
 use ackord_gateway::GatewayLimits;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use support::events::Stream;
 use support::{Running, structure};
@@ -122,6 +124,38 @@ async fn an_id_that_means_nothing_here_starts_at_the_first_event_and_says_so() {
     assert_eq!((said.get("lost"), said.get("superseded")), (None, None), "nobody knows");
     assert_eq!(said["subscriptions"][0]["resumed_from"]["instance_id"], 0);
     assert_eq!(stream.numbers(2).await, [2, 3]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_above_the_newest_event_starts_at_the_first_and_says_so() {
+    let node = Running::start().await;
+    let demo = node.demo().await;
+    for n in 1..=3 {
+        node.raise(&demo, "reading", n).await;
+    }
+    let mut stream = node.stream(None, "event=reading").await.unwrap();
+    stream.numbers(3).await;
+    // The text ends with the instance's number: 3 becomes 100, which nobody has raised.
+    let id = stream.last_id.clone().unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(&id).unwrap();
+    assert_eq!(bytes.pop(), Some(3));
+    bytes.push(100);
+    let above = URL_SAFE_NO_PAD.encode(bytes);
+    let mut stream = node.stream_after(None, "event=reading", Some(&above)).await.unwrap();
+    let said = stream.until("@resume").await.data;
+    let subscription = &said["subscriptions"][0];
+    assert_eq!(said["requested"], above.as_str());
+    assert_eq!(subscription["requested"]["instance_id"], 100);
+    assert_eq!(subscription["resumed_from"]["instance_id"], 0);
+    assert_eq!((said.get("lost"), said.get("superseded")), (None, None), "nobody knows");
+    assert_eq!(stream.numbers(3).await, [1, 2, 3]);
+    // And so with a question.
+    let polled = node.poll(None, &format!("event=reading&after={above}")).await;
+    let resume: Value =
+        serde_json::from_str(polled.headers["ackord-resume"].to_str().unwrap()).unwrap();
+    assert_eq!((&resume["requested"], resume.get("lost")), (&json!(above), None));
+    assert_eq!(polled.is(200)["args"]["n"], 1);
     node.stop().await;
 }
 

@@ -338,3 +338,98 @@ impl Drop for Events {
         self.meter.end_stream();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ackord_agents::{Broker, BrokerOptions, Room, outbox};
+    use ackord_replica::{Node, NodeOptions};
+    use ackord_wire::frame::EventMessage;
+    use ackord_wire::structure::Category;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::meter::Metered;
+    use crate::options::GatewayLimits;
+
+    fn context(dir: &std::path::Path) -> Arc<Context> {
+        let mut options = NodeOptions::new(dir);
+        options.partitions = 1;
+        options.log_file_bytes = 1 << 20;
+        let node = Arc::new(Node::start(options).unwrap());
+        let broker = Broker::new(node, BrokerOptions::default());
+        Arc::new(Context::new(broker, [0; 32], Vec::new(), GatewayLimits::default()))
+    }
+
+    fn event(subscription: u32, instance_id: u64) -> Outbound {
+        let message = EventMessage {
+            subscription,
+            attempt: 1,
+            age: 0,
+            generation: 0,
+            event: format!("e{subscription}"),
+            category: Category::Queueing,
+            service: "s".to_owned(),
+            incarnation: 5,
+            instance_id,
+            created_ms: 1,
+            args: Some(serde_json::value::to_raw_value(&instance_id).unwrap()),
+            data: None,
+            content_type: None,
+        };
+        Outbound::Frame(Codec::Json.encode(&ClientMessage::Event(Box::new(message))).into())
+    }
+
+    /// A session that has an event for each of its subscriptions, and a peer that reads nothing: what
+    /// is on its way is bounded, and none of it is acknowledged before it has left.
+    #[test]
+    fn of_what_a_slow_guest_does_not_read_sixteen_events_are_on_their_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut peer) = tokio::io::duplex(16);
+            let mut socket = Metered::new(ours);
+            let (says, said) = outbox(context.limits.outbox_messages);
+            let (inlet, mut told) = mpsc::channel(1000);
+            let teller = Teller {
+                site: "demo".into(),
+                format: super::super::ask::Format::Ackord,
+                stateful: None,
+                positions: Positions::new(Incarnation(5)),
+                closing: false,
+            };
+            // Said while the stream opened.
+            let waiting: VecDeque<Outbound> = (0..50).map(|number| event(number, 1)).collect();
+            let head = Vec::new();
+            let opening = Opening { meter: socket.meter(), teller, inlet, said, waiting, head };
+            let mut events = Events::new(context.clone(), opening);
+            let mut next = || {
+                let mut task = TaskContext::from_waker(std::task::Waker::noop());
+                match Pin::new(&mut events).poll_next(&mut task) {
+                    Poll::Ready(chunk) => Some(chunk.unwrap().unwrap()),
+                    Poll::Pending => None,
+                }
+            };
+            // The session says what it can, the connection takes what it gets.
+            let (mut said, mut chunks) = (0, Vec::new());
+            for subscription in 50..100 {
+                if says.say(event(subscription, 1)) == Room::Some {
+                    said += 1;
+                }
+                chunks.extend(next());
+            }
+            assert_eq!(chunks.len(), 1, "nothing more before that has left");
+            let taken = String::from_utf8_lossy(&chunks[0]).matches("event: ").count();
+            assert!((2..=UNSENT_MAX).contains(&(taken + said)), "{taken} and {said}");
+            assert!(told.try_recv().is_err(), "nothing has left");
+            // The peer reads: that is acknowledged, and more goes on its way.
+            let first = chunks.swap_remove(0);
+            let mut read = vec![0; first.len()];
+            let (written, whole) =
+                tokio::join!(socket.write_all(&first), peer.read_exact(&mut read));
+            (written.unwrap(), whole.unwrap());
+            assert!(next().is_some());
+            assert!(told.try_recv().is_ok());
+        });
+    }
+}
