@@ -193,6 +193,7 @@ pub(super) fn first_screen(ready: &Ready, data: &DataDir, temporary: bool) -> St
     let url = urls.join(",");
     let place = data.path().display();
     let note = if temporary { "  (temporary; --data DIR keeps it)" } else { "" };
+    let headers = curl_variables(ready);
     format!(
         "Ackord is ready.\n\n  \
            broker  {url}\n  \
@@ -207,10 +208,25 @@ pub(super) fn first_screen(ready: &Ready, data: &DataDir, temporary: bool) -> St
            export ACKORD_TOKEN={service_token}\n  \
            {me} raise reading --args '{{\"celsius\":21.5}}'\n\n\
          Stop the subscriber, raise more, start it again: it gets what it missed, once, in order.\n\
+         With curl alone, as the README does:\n\n  \
+           {headers}\n\n\
          The administrator's token, for `{me} site`, `service`, `client`, `user` and `token`:\n\n  \
            {admin_token}\n\n\
          Ctrl-C stops the broker."
     )
+}
+
+/// The line that sets what requests with curl need: the address and a header for each account.
+fn curl_variables(ready: &Ready) -> String {
+    let Ready { urls, admin_token, service_token, client_token, .. } = ready;
+    let header = |name: &str, token: &str| format!("{name}='Authorization: Bearer {token}'");
+    let url = urls.first().map_or("", String::as_str);
+    let headers = [
+        header("ADMIN", admin_token),
+        header("SERVICE", service_token),
+        header("CLIENT", client_token),
+    ];
+    format!("export URL={url} {}", headers.join(" "))
 }
 
 /// How this program was called, for commands that are meant to be pasted.

@@ -20,3 +20,4 @@ mod raising;
 mod secured;
 mod subscribing;
 mod support;
+mod tour;

@@ -46,9 +46,7 @@ impl Answer {
     pub fn lines(resources: &[impl Serialize]) -> Self {
         let mut text = String::new();
         for resource in resources {
-            // As for one resource.
-            text += &serde_json::to_string(resource).expect("a resource is encodable");
-            text.push('\n');
+            text += &line(resource);
         }
         Self::text("application/x-ndjson", text)
     }
@@ -93,9 +91,7 @@ impl Answer {
     }
 
     fn json(status: u16, resource: &impl Serialize) -> Self {
-        // Resources are maps of plain values with string keys, which the encoder cannot refuse.
-        let body = serde_json::to_string(resource).expect("a resource is encodable");
-        Self::new(status, "application/json", Body::Text(body))
+        Self::new(status, "application/json", Body::Text(line(resource)))
     }
 
     fn new(status: u16, content_type: &'static str, body: Body) -> Self {
@@ -138,12 +134,12 @@ pub fn refuse(problem: &Problem, allow: &[&str]) -> HttpResponse {
     if !allow.is_empty() {
         response.insert_header((header::ALLOW, allow.join(", ")));
     }
-    response.body(problem_text(problem))
+    response.body(line(problem))
 }
 
 /// The same as raw bytes, for a connection that asked for an upgrade.
 pub fn refuse_raw(problem: &Problem, allow: &[&str]) -> Vec<u8> {
-    let body = problem_text(problem);
+    let body = line(problem);
     let status = status(problem.status);
     let mut out = Vec::with_capacity(256 + body.len());
     // Writing to a Vec cannot fail.
@@ -169,9 +165,12 @@ pub fn refuse_raw(problem: &Problem, allow: &[&str]) -> Vec<u8> {
     out
 }
 
-fn problem_text(problem: &Problem) -> String {
-    // As for resources.
-    serde_json::to_string(problem).expect("a problem is encodable")
+/// A resource or problem on a line of its own, so that a terminal shows it on one.
+fn line(resource: &impl Serialize) -> String {
+    // They are maps of plain values with string keys, which the encoder cannot refuse.
+    let mut line = serde_json::to_string(resource).expect("a resource is encodable");
+    line.push('\n');
+    line
 }
 
 fn builder(number: u16) -> HttpResponseBuilder {

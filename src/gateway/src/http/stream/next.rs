@@ -137,7 +137,9 @@ fn answer(
     let Ok(ClientMessage::Event(message)) = Codec::Json.decode(bytes) else {
         return Err(Problem::new(Code::Internal, "the broker's frame cannot be read"));
     };
-    let data = frame::data(bytes, *message, site, wanted.format, extras);
+    let mut data = frame::data(bytes, *message, site, wanted.format, extras);
+    // As every other answer.
+    data.push(b'\n');
     let content_type = match wanted.format {
         super::ask::Format::Ackord => "application/json",
         super::ask::Format::CloudEvents => "application/cloudevents+json",
