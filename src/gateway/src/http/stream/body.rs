@@ -427,7 +427,8 @@ mod tests {
             let mut read = vec![0; first.len()];
             let (written, whole) =
                 tokio::join!(socket.write_all(&first), peer.read_exact(&mut read));
-            (written.unwrap(), whole.unwrap());
+            written.unwrap();
+            whole.unwrap();
             assert!(next().is_some());
             assert!(told.try_recv().is_ok());
         });
