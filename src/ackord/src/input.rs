@@ -34,7 +34,7 @@ pub enum Item {
 /// How many bytes of a file are to be read, where that is known.
 pub fn size(arguments: &Raise) -> Option<u64> {
     let found = std::fs::metadata(arguments.file.as_ref()?).ok()?;
-    found.is_file().then(|| found.len())
+    found.is_file().then_some(found.len())
 }
 
 /// The events that the arguments ask for; bytes of a file are counted as they are read.

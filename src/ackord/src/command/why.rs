@@ -89,7 +89,7 @@ fn tell(answer: &Answer) -> Result<(), Failure> {
     line(&format!("{event} {instance_id} for {client}: {verdict}"))?;
     line(&format!("  {because}"))?;
     for (at, what) in timeline(answer) {
-        line(&format!("  {:24}  {what}", at.map_or_else(String::new, rfc3339)).trim_end())?;
+        line(format!("  {:24}  {what}", at.map_or_else(String::new, rfc3339)).trim_end())?;
     }
     for missing in &answer.not_reached {
         let why = serde_json::to_value(missing.why).unwrap_or_default();
