@@ -348,6 +348,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::context::Live;
     use crate::meter::Metered;
     use crate::options::GatewayLimits;
 
@@ -357,7 +358,13 @@ mod tests {
         options.log_file_bytes = 1 << 20;
         let node = Arc::new(Node::start(options).unwrap());
         let broker = Broker::new(node, BrokerOptions::default());
-        Arc::new(Context::new(broker, [0; 32], Vec::new(), GatewayLimits::default()))
+        let live = Live {
+            admin_hash: [0; 32],
+            origins: Vec::new(),
+            issuers: Vec::new(),
+            limits: GatewayLimits::default(),
+        };
+        Arc::new(Context::new(broker, live, Vec::new()))
     }
 
     fn event(subscription: u32, instance_id: u64) -> Outbound {
@@ -389,7 +396,7 @@ mod tests {
         runtime.block_on(async {
             let (ours, mut peer) = tokio::io::duplex(16);
             let mut socket = Metered::new(ours);
-            let (says, said) = outbox(context.limits.outbox_messages);
+            let (says, said) = outbox(context.limits().outbox_messages);
             let (inlet, mut told) = mpsc::channel(1000);
             let teller = Teller {
                 site: "demo".into(),
