@@ -59,6 +59,9 @@ struct Stall {
     since_ms: u64,
     /// When the first of them is proposed again; `None` while one before them is on its way.
     retry_ms: Option<u64>,
+    /// A rate holds them back: so many of them may be under way, as many as it has let through since.
+    /// Whatever is proposed beyond it costs the log of all and comes back. `None` is no such bound.
+    pace: Option<usize>,
 }
 
 /// See the module.
@@ -152,9 +155,18 @@ impl Raises {
     fn wait(&mut self, index: usize, now_ms: u64, retry_ms: u64) {
         self.slots[index].fate = Fate::Waiting;
         let first = !self.undecided_before(index);
-        let stall = self.stall.get_or_insert(Stall { since_ms: now_ms, retry_ms: None });
+        let stall =
+            self.stall.get_or_insert(Stall { since_ms: now_ms, retry_ms: None, pace: None });
         if first {
             stall.retry_ms = Some(now_ms + retry_ms);
+        }
+    }
+
+    /// A rate refused the raise: it waits, and the others go one by one after it.
+    fn hold_back(&mut self, index: usize, now_ms: u64, retry_ms: u64) {
+        self.wait(index, now_ms, retry_ms);
+        if let Some(stall) = &mut self.stall {
+            stall.pace = Some(0);
         }
     }
 
@@ -269,7 +281,7 @@ impl ServiceSession {
                 self.raises.decided = self.raises.decided.max(sequence);
                 let answer = ToService::decided(sequence, &decision, duplicate);
                 self.raises.slots[index].fate = Fate::Answered(answer);
-                self.resume(out);
+                self.resume(now_ms, out);
                 self.release(out);
             }
             Ok(Outcome::Refused(refusal)) => self.on_refused(index, refusal, now_ms, out),
@@ -310,7 +322,7 @@ impl ServiceSession {
                     || run == self.raises.run
                         && !self.raises.is_impatient(Failed::Busy, now_ms) =>
             {
-                self.raises.wait(index, now_ms, u64::from(retry_ms));
+                self.raises.hold_back(index, now_ms, u64::from(retry_ms));
             }
             Refusal::OutOfSequence { expected } => {
                 self.refuse(index, expected, RefusedRaise::Refusal(refusal), now_ms, out);
@@ -391,12 +403,23 @@ impl ServiceSession {
         }
     }
 
-    /// A raise was decided: the partition is back, and all that waits is proposed, in order.
-    fn resume(&mut self, out: &mut Out) {
-        if self.raises.stall.take().is_some() {
-            for index in 0..self.raises.len() {
-                self.propose_raise(index, out);
-            }
+    /// A raise was decided: the partition is back, and what waits is proposed, in order; all of it, or
+    /// at the pace of the rate that held it back.
+    fn resume(&mut self, now_ms: u64, out: &mut Out) {
+        let Some(stall) = self.raises.stall.take() else { return };
+        let pace = stall.pace.map(|pace| pace + 1);
+        let under_way =
+            self.raises.slots.iter().filter(|slot| matches!(slot.fate, Fate::Proposed)).count();
+        let most = pace.map_or(usize::MAX, |pace| pace.saturating_sub(under_way));
+        let waits = |index: &usize| matches!(self.raises.slots[*index].fate, Fate::Waiting);
+        let waiting: Vec<usize> = (0..self.raises.len()).filter(waits).take(most).collect();
+        for index in waiting {
+            self.propose_raise(index, out);
+        }
+        if self.raises.first_waiting().is_some() {
+            // What is under way says how it goes on; where nothing is, the time does.
+            let retry_ms = if most > 0 { None } else { stall.retry_ms };
+            self.raises.stall = Some(Stall { since_ms: now_ms, retry_ms, pace });
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Client {
 
 /// A service's session with its driver.
 pub struct Service {
+    /// Raises that it wants unanswered.
+    pub window: u32,
     pub session: ServiceSession,
     pub said: Vec<ToService>,
     pub asked: VecDeque<(Token, Command)>,

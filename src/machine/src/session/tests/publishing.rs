@@ -5,6 +5,7 @@ use super::*;
 impl Service {
     pub fn new(world: &World) -> Self {
         Self {
+            window: 4,
             session: ServiceSession::new(SITE.into(), "s".into(), None, session_id()),
             said: Vec::new(),
             asked: VecDeque::new(),
@@ -28,7 +29,7 @@ impl Service {
             continues: None,
             version: "1".into(),
             hostname: "host".into(),
-            window: 4,
+            window: self.window,
             incarnation: Incarnation(11),
             place: Place { node: 1, run: 1 },
             above: world.site().service("s").map(|row| row.epoch).unwrap_or_default(),
@@ -406,4 +407,39 @@ fn given_a_deleted_service_then_its_session_is_closed() {
     world.admin(AdminAction::DeleteService { id: "s".into() });
     service.settle(&mut world);
     assert_eq!(service.closed, Some(CloseReason::NotRegistered));
+}
+
+#[test]
+fn given_a_rate_that_holds_raises_back_then_few_are_proposed_in_vain() {
+    let mut world = World::new();
+    world.admin(AdminAction::SetQuotas {
+        quotas: Quotas { events_per_s: Some(200), ..Quotas::default() },
+    });
+    let mut service = Service::new(&world);
+    service.window = 64;
+    service.hello(&mut world, Some(structure()), 1);
+    let (mut raised, mut accepted, mut proposed) = (0, 0, 0);
+    while accepted < 1000 {
+        while raised < accepted + 64 {
+            raised += 1;
+            service.raise(&world, raised);
+        }
+        proposed += service.asked.len();
+        while let Some((token, command)) = service.asked.pop_front() {
+            let before = service.asked.len();
+            let outcome = world.apply(command);
+            service.answer(&world, token, Ok(outcome));
+            proposed += service.asked.len() - before;
+        }
+        let answers = service.answers();
+        assert!(answers.iter().all(|(_, what)| *what == "accepted"), "{answers:?}");
+        if answers.is_empty() {
+            service.time_out(&mut world);
+        }
+        accepted += answers.len() as u64;
+    }
+    // Some are, because nobody knows how many the rate lets through; all of the window were.
+    assert!(proposed < 3 * accepted as usize, "{proposed} proposals for {accepted} events");
+    // 1000 events less the burst of 50, at 200 a second.
+    assert!((4700..5500).contains(&world.now_ms), "{} ms", world.now_ms);
 }
