@@ -29,6 +29,8 @@ pub struct Recorder {
 impl Recorder {
     /// Takes a note; its count is added to those that are alike.
     pub fn note(&self, site: SiteName, note: Note) {
+        // What a stranger says is cut before it is kept, let alone written into the log.
+        let note = note.bounded();
         let mut pending = self.pending.lock();
         let all: usize = pending.values().map(BTreeMap::len).sum();
         let of_site = pending.entry(site).or_default();

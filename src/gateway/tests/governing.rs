@@ -125,6 +125,15 @@ async fn quotas_are_set_by_the_node_and_shown_with_what_is_used() {
     let problem = refused.is_problem(429, "rate-limited", None);
     assert_eq!(problem["detail"], "quota requests_per_s: at most 40");
     assert_eq!(refused.headers["retry-after"], "1");
+    // Opening a socket is a request as well.
+    let mut refused = None;
+    for _ in 0..200 {
+        if let Err(answer) = node.socket("/v1/sites/demo/client", Some(&demo.client), JSON).await {
+            refused = Some(answer);
+            break;
+        }
+    }
+    refused.unwrap().is_problem(429, "rate-limited", None);
     let unknown = Some(json!({"client": 3}));
     node.admin("PUT", path, unknown).await.is_problem(422, "invalid", Some("client"));
     node.stop().await;
@@ -316,6 +325,15 @@ async fn why_and_may_i_are_answered() {
     assert_eq!(answer["subscription"]["session"]["state"], "in-flight");
     assert_eq!(answer["sent"]["transmissions"][0]["attempt"], 1);
     assert!(answer["sent"]["transmissions"][0].get("acknowledged_ms").is_none(), "{answer}");
+    // What is not for the client is told to those who read the site only.
+    node.admin("PUT", &format!("{SITE}/clients/d"), None).await.is(201);
+    let path = format!("{SITE}/events/notice?client=d");
+    let private = node.call(Some(&demo.service), "POST", &path, Some(json!(1))).await.is(200);
+    let id = private["instance_id"].as_u64().unwrap();
+    assert_eq!(why("notice", id).await["instance"], json!({"fate": "withheld"}));
+    assert_eq!(why("state", second).await["instance"], json!({"fate": "withheld"}));
+    let path = format!("{SITE}/why?client=c&event=notice&instance_id={id}");
+    assert_eq!(node.admin("GET", &path, None).await.is(200)["instance"]["fate"], "retained");
     drop(client);
     let path = format!("{SITE}/why?client=c&event=reading&instance_id={second}");
     let answer = until(&node, &path, |answer| answer["verdict"] == "next").await;

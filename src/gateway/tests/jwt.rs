@@ -187,6 +187,30 @@ async fn a_stream_ends_with_the_token_of_its_request_and_of_its_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_out_or_acknowledged_once_the_token_is_over() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), Key::new("1"));
+    let file = dir.path().join("jwks.json");
+    publish(&file, &[&key]);
+    let node = start(&file).await;
+    let demo = node.demo().await;
+    let end = now_s() + 3;
+    let token = key.token("client:c", json!("demo"), end);
+    node.raise(&demo, "reading", 1).await;
+    let handed = node.poll(Some(&token), "event=reading").await.is(200);
+    // A question waits no longer than the token lasts.
+    node.admin("PUT", "/v1/sites/demo/clients/d", None).await.is(201);
+    let other = key.token("client:d", json!("demo"), end);
+    let waited = node.poll(Some(&other), "event=state&wait=50").await;
+    assert_eq!((waited.status, now_s() >= end), (204, true), "{waited:?}");
+    assert!(now_s() < end + 20);
+    let late = node.ack(handed["ack"].as_str().unwrap()).await;
+    late.is_problem(401, "credentials-expired", Some("token"));
+    let late = node.poll(Some(&token), "").await;
+    late.is_problem(401, "credentials-expired", Some("Authorization"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_are_exchanged_while_the_node_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (Key::new("1"), Key::new("2"));

@@ -270,6 +270,9 @@ async fn a_guest_carries_its_position_from_question_to_question() {
         serde_json::from_str(lost.headers["ackord-resume"].to_str().unwrap()).unwrap();
     assert_eq!(resume["unreadable"], true);
     assert_eq!(lost.is(200)["args"]["n"], 0);
+    // Whoever wants to begin at the newest has stood somewhere: it is at the first one, not nowhere.
+    let lost = node.poll(None, "event=reading&start=latest&wait=0&after=gibberish").await;
+    assert_eq!(lost.is(200)["args"]["n"], 0);
     let cloud = node.poll(None, "event=reading&format=cloudevents").await;
     assert_eq!(cloud.headers["content-type"], "application/cloudevents+json");
     let cloud = cloud.is(200);

@@ -97,7 +97,8 @@ async fn an_id_that_means_nothing_here_starts_at_the_first_event_and_says_so() {
     let demo = node.demo().await;
     node.raise(&demo, "reading", 1).await;
     for unreadable in ["17", "gibberish", "AQ", "%%%"] {
-        let mut stream = node.stream_after(None, "event=reading", Some(unreadable)).await.unwrap();
+        let query = "event=reading&start=latest";
+        let mut stream = node.stream_after(None, query, Some(unreadable)).await.unwrap();
         let said = stream.until("@resume").await.data;
         assert_eq!((&said["unreadable"], said.get("requested")), (&json!(true), None));
         assert_eq!(stream.resume["unreadable"], true);

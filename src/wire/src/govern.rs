@@ -230,7 +230,8 @@ pub struct Transmission {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceFate {
     /// `retained`, `superseded`, `evicted`, `expired`, `acknowledged`, `removed`, `not-raised` or
-    /// `forgotten`: it was raised, and what became of it is not remembered.
+    /// `forgotten`: it was raised, and what became of it is not remembered. To a client that asks
+    /// about what is not for it: `withheld`.
     pub fate: String,
     /// Who raised it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

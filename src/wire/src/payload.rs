@@ -11,6 +11,35 @@ use crate::codec::Codec;
 /// The media type of JSON arguments.
 pub const JSON: &str = "application/json";
 
+/// Levels of JSON arguments that are handed on as JSON: readers have bounds of their own.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Whether JSON has at most [`JSON_DEPTH_MAX`] levels of lists and objects. Of what is no JSON it
+/// says nothing.
+///
+/// ```
+/// use ackord_wire::payload::is_shallow;
+/// assert!(is_shallow(br#"{"a": ["]]]]"]}"#));
+/// assert!(!is_shallow("[".repeat(65).as_bytes()));
+/// ```
+pub fn is_shallow(json: &[u8]) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => depth += 1,
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH_MAX {
+            return false;
+        }
+    }
+    true
+}
+
 /// The arguments of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
@@ -33,7 +62,7 @@ impl Payload {
     pub fn to_fields(payload: Option<&Self>, codec: Codec) -> PayloadFields {
         let Some(payload) = payload else { return (None, None, None) };
         let is_json = payload.content_type == JSON;
-        if is_json && codec == Codec::Json {
+        if is_json && codec == Codec::Json && is_shallow(&payload.data) {
             let raw = std::str::from_utf8(&payload.data)
                 .ok()
                 .filter(|text| text.trim() != "null")

@@ -104,6 +104,7 @@ pub fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let ack = AckToken {
         client: client.into(),
         credential: Some("t1".into()),
+        expires_ms: None,
         epoch: ackord_machine::site::Epoch(3),
         incarnation: Incarnation(1),
         event: EventKey(2),

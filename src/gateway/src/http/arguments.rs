@@ -4,7 +4,7 @@
 use ackord_machine::site::Arguments;
 use ackord_machine::site::limits::CONTENT_TYPE_BYTES_MAX;
 use ackord_wire::cbor;
-use ackord_wire::payload::JSON;
+use ackord_wire::payload::{self, JSON};
 use actix_web::web::Bytes;
 
 /// The media type of CBOR arguments.
@@ -43,6 +43,10 @@ pub fn check(content_type: &str, data: Bytes) -> Result<Arguments, Wrong> {
         // What is announced as JSON reaches JSON readers as it is, so it must be.
         serde_json::from_slice::<serde::de::IgnoredAny>(&data)
             .map_err(|error| Wrong::Data(format!("not JSON: {error}")))?;
+        if !payload::is_shallow(&data) {
+            let detail = format!("JSON of at most {} levels", payload::JSON_DEPTH_MAX);
+            return Err(Wrong::Data(detail));
+        }
         return Ok(Arguments { content_type: JSON.to_owned(), data });
     }
     if media_type.eq_ignore_ascii_case(CBOR) {
@@ -65,6 +69,9 @@ mod tests {
         let wrong =
             |content_type: &str, data: &'static [u8]| check(content_type, data.into()).unwrap_err();
         assert!(matches!(wrong(JSON, b"{} {}"), Wrong::Data(_)));
+        let deep = |levels: usize| Bytes::from("[".repeat(levels) + &"]".repeat(levels));
+        assert!(check(JSON, deep(payload::JSON_DEPTH_MAX)).is_ok());
+        assert!(check(JSON, deep(payload::JSON_DEPTH_MAX + 1)).is_err());
         assert!(matches!(wrong("application/cbor", &[0xa1, 0x00]), Wrong::Data(_)));
         assert!(matches!(wrong("application/cbor", &[0x00, 0x00]), Wrong::Data(_)));
         assert!(matches!(wrong("", b"x"), Wrong::ContentType(_)));

@@ -26,7 +26,7 @@ const REQUEST_HEADER_CHARS_MAX: usize = 64;
 /// How many such headers a preflight is answered.
 const REQUEST_HEADERS_MAX: usize = 32;
 /// Headers of answers that pages may read beside those that they always may.
-const EXPOSED_HEADERS: &str = "ackord-resume, etag, retry-after";
+const EXPOSED_HEADERS: &str = "ackord-after, ackord-resume, etag, retry-after";
 /// Seconds that a browser may remember the answer to a preflight.
 const MAX_AGE_S: &str = "600";
 

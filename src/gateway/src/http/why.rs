@@ -36,9 +36,14 @@ pub async fn why(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
     let replicas = allowed.context.broker.replicas(site);
     let reach = live::reach(&allowed)?;
     let (id, client) = (InstanceId(id), ClientId::from(client));
+    // Whoever reads the site is told all; a client of what is not for it only that.
+    let all = allowed.bearer.caller.may(Need::Read).is_ok();
     let look = |site: &Site, now| {
         let known = site.event_named(event).filter(|_| site.client(client.as_str()).is_some());
-        let why = explain(site, now, &client, event, id, &replicas);
+        let mut why = explain(site, now, &client, event, id, &replicas);
+        if !all && !is_for(site, &client, event, &why) {
+            why.instance = InstanceFate { fate: "withheld".to_owned(), ..InstanceFate::default() };
+        }
         (why, known.map(|row| row.key), site.incarnation())
     };
     let (mut why, known, incarnation) = allowed.look(site, look).await?;
@@ -47,6 +52,13 @@ pub async fn why(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> 
         asked.complete(allowed.context, reach, &mut why).await;
     }
     Ok(Answer::ok(&why))
+}
+
+/// Whether an instance is one that the client may know about.
+fn is_for(site: &Site, client: &ClientId, event: &str, why: &Why) -> bool {
+    let receiver = Receiver::Client(client.clone());
+    let granted = site.event_named(event).is_some_and(|row| site.may_receive(row.key, &receiver));
+    granted && !matches!(why.verdict.as_str(), "other-event" | "not-addressed")
 }
 
 /// What the nodes are asked about.

@@ -74,7 +74,7 @@ pub async fn identify(context: &Context, site: &str, token: &str) -> Result<Bear
 }
 
 /// Milliseconds of Unix time.
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,9 +2,9 @@
 
 use ackord_machine::site::{Principal, Receiver, Refusal, Site, TokenId};
 use ackord_wire::{Code, Codec, Problem};
-use actix_http::RequestHead;
 use actix_http::header::{self, HeaderMap};
 use actix_http::ws::{HandshakeError, hash_key, verify_handshake};
+use actix_http::{Method, RequestHead};
 
 use crate::context::Context;
 use crate::http::cors::Page;
@@ -37,6 +37,10 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
             Problem::new(Code::Invalid, "not a WebSocket endpoint").field("Upgrade")
         }));
     };
+    // Before anybody is looked up: what it says goes into the record, and only `GET` is one word.
+    if head.method != Method::GET {
+        return Err(handshake_problem(&HandshakeError::GetMethodRequired));
+    }
     if context.stopping.is_cancelled() {
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
@@ -54,6 +58,8 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
         handshake.as_ref().map_err(Clone::clone)?;
     }
     let bearer = enter(context, head, &site, endpoint, ticket).await?;
+    let account = bearer.as_ref().map(|bearer| bearer.principal.clone());
+    exchange::slow_down(context, &site, &account)?;
     let codec = handshake?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = hash_key(key.map(|key| key.as_bytes()).unwrap_or_default());

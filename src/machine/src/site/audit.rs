@@ -63,7 +63,8 @@ fn cut(text: &str) -> String {
 
 impl Note {
     /// The same with every text cut to [`AUDIT_TEXT_BYTES_MAX`].
-    pub(super) fn bounded(&self) -> Self {
+    #[must_use]
+    pub fn bounded(&self) -> Self {
         Self {
             by: By { who: cut(&self.by.who), address: cut(&self.by.address) },
             act: cut(&self.act),

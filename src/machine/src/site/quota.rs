@@ -152,9 +152,8 @@ fn level(known: Option<(u64, Stamp)>, rate: u64, capacity: u64, now: Stamp) -> u
     level.saturating_add(rate.min(QUOTA_MAX).saturating_mul(passed_ms)).min(capacity)
 }
 
-/// Takes from a bucket; an amount above its capacity takes all of a full one.
-fn take(level: u64, capacity: u64, rate: u64, amount: u64) -> Result<u64, Wait> {
-    let amount = amount.saturating_mul(1000).min(capacity);
+/// Takes an amount, thousandths, from a bucket.
+fn take(level: u64, rate: u64, amount: u64) -> Result<u64, Wait> {
     level.checked_sub(amount).ok_or_else(|| {
         let wait_ms = (amount - level).div_ceil(rate.max(1));
         let wait_ms = wait_ms.clamp(RETRY_MS_MIN, RETRY_MS_MAX);
@@ -188,9 +187,11 @@ pub(super) fn charge(
     let now = known.map_or(now, |row| now.max(row.at));
     let judge = |rate: Option<u64>, level_then: Option<u64>, amount: u64| {
         let Some(rate) = rate else { return Ok(0) };
-        let capacity = capacity(rate);
+        let amount = amount.saturating_mul(1000);
+        // For what is larger than a bucket it fills up further, so that all of it is paid for.
+        let capacity = capacity(rate).max(amount);
         let then = level_then.zip(known.map(|row| row.at));
-        take(level(then, rate, capacity, now), capacity, rate, amount).map_err(|wait| (rate, wait))
+        take(level(then, rate, capacity, now), rate, amount).map_err(|wait| (rate, wait))
     };
     let events = judge(rates.events, known.map(|row| row.events), 1);
     let events = events.map_err(|(rate, wait)| TooMuch::Events(rate, wait))?;

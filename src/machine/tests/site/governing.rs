@@ -177,6 +177,26 @@ fn a_rate_is_one_over_all_services_and_each_has_its_own() {
 }
 
 #[test]
+fn what_is_larger_than_a_bucket_is_paid_for_in_full() {
+    let mut world = World::with(usual());
+    world.attach("v", 1);
+    world.quotas(Quotas { bytes_per_s: Some(100), ..Quotas::default() });
+    // 84 bytes with "application/json": a bucket holds a quarter of a second's worth, 25.
+    let large = || event("q", &format!("\"{}\"", "x".repeat(66)));
+    let (mut raised, begun) = (0_u64, world.now);
+    while world.now < begun + 60_000 {
+        match world.raise_as("v", 1, raised + 1, large()) {
+            Outcome::Raised(_) => raised += 1,
+            other => assert!(matches!(refusal(other), Refusal::RateLimited { .. })),
+        }
+        world.now += 10;
+    }
+    // One was there at once; each of the others is paid for.
+    let paid = (raised - 1) * 84;
+    assert!((5_700..=6_000).contains(&paid), "{paid} bytes in a minute at 100 a second");
+}
+
+#[test]
 fn queues_are_bounded_in_bytes_but_may_turn_over() {
     let mut world = World::with(usual());
     world.attach("v", 1);

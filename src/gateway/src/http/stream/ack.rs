@@ -16,6 +16,7 @@ use super::super::query::Query;
 use super::super::{RETRY_AFTER_S, body};
 use super::proof::{AckToken, Claimed};
 use crate::context::Context;
+use crate::identity::now_ms;
 
 /// Bytes of a body: as many tokens as it may have, with room.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -99,13 +100,25 @@ async fn genuine(
     match judged {
         Judged::Good => {}
         Judged::Unknown => return Err(no_token(field)),
+        Judged::Over => {
+            let detail = "the token that the delivering session was opened with has expired";
+            return Err(Problem::new(Code::CredentialsExpired, detail).field(field));
+        }
         Judged::Revoked => {
             let detail = "the token that the delivering session was opened with was revoked";
             return Err(Problem::new(Code::BadCredentials, detail).field(field));
         }
     }
-    let AckToken { client, credential: _, epoch, incarnation, event, generation, instance } =
-        claimed.token;
+    let AckToken {
+        client,
+        credential: _,
+        expires_ms: _,
+        epoch,
+        incarnation,
+        event,
+        generation,
+        instance,
+    } = claimed.token;
     let site = site.clone();
     Ok(Advance { site, client, event, epoch, incarnation, generation, instance })
 }
@@ -131,6 +144,8 @@ enum Judged {
     Unknown,
     /// It did, but its own credential is gone.
     Revoked,
+    /// It did, but its own credential, which is not kept here, is over.
+    Over,
 }
 
 fn judge(context: &Context, site: &SiteName, claimed: &Claimed) -> Judged {
@@ -140,10 +155,12 @@ fn judge(context: &Context, site: &SiteName, claimed: &Claimed) -> Judged {
         };
         let credential = claimed.token.credential.as_ref();
         let holds = credential.is_none_or(|id| site.valid_token(id.as_str(), now).is_some());
-        match (claimed.is_genuine(site.name(), client), holds) {
-            (true, true) => Judged::Good,
-            (true, false) => Judged::Revoked,
-            (false, _) => Judged::Unknown,
+        let over = claimed.token.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms());
+        match (claimed.is_genuine(site.name(), client), holds, over) {
+            (true, true, false) => Judged::Good,
+            (true, false, _) => Judged::Revoked,
+            (true, true, true) => Judged::Over,
+            (false, _, _) => Judged::Unknown,
         }
     };
     context.broker.read_site(site.as_str(), look).unwrap_or(Judged::Unknown)

@@ -102,6 +102,8 @@ impl Wanted {
         }
         let start = match query.get("start") {
             None | Some("earliest") => Start::Earliest,
+            // Where it stood is not known: at the first event, never in silence somewhere else.
+            Some("latest") if given == Given::Unreadable && who.is_none() => Start::Earliest,
             Some("latest") => Start::Latest,
             Some(other) => {
                 return Err(invalid("start", &format!("earliest or latest, was {other:?}")));

@@ -38,6 +38,8 @@ use crate::metrics::close_label;
 pub struct Stateful {
     pub client: ClientId,
     pub credential: Option<TokenId>,
+    /// When the session ends with it, where that is known, milliseconds of Unix time.
+    pub expires_ms: Option<u64>,
     pub session: SessionId,
     pub epoch: Epoch,
 }
@@ -55,6 +57,7 @@ impl Stateful {
         let token = AckToken {
             client: self.client.clone(),
             credential: self.credential.clone(),
+            expires_ms: self.expires_ms,
             epoch: self.epoch,
             incarnation,
             event,

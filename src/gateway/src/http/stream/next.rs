@@ -22,6 +22,7 @@ use super::frame::{self, Extras};
 use super::open::unconfirmed;
 use super::position::Positions;
 use super::resume::{self, resume};
+use crate::identity::now_ms;
 use crate::meter::Meter;
 use crate::route::Endpoint;
 use crate::ws::admit::enter;
@@ -37,10 +38,14 @@ pub async fn next(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem>
     let known: Vec<&str> = COMMON.into_iter().chain(["wait", "after"]).collect();
     let query = Query::parse_repeated(request.query_string(), &known, REPEATED)?;
     let bearer = enter(context, request.head(), site, Endpoint::Client, None).await?;
+    let expires_ms = bearer.as_ref().and_then(|bearer| bearer.expires_ms);
     let (principal, token) = bearer.map(|bearer| (bearer.principal, bearer.token)).unzip();
     let token = token.flatten();
     slow_down(context, site, &principal)?;
-    let wait = wait(&query, context.limits().poll_wait_max)?;
+    let left = expires_ms.map(|expires_ms| expires_ms.saturating_sub(now_ms()));
+    // Nobody is handed anything once the token is over.
+    let wait = wait(&query, context.limits().poll_wait_max)?
+        .min(left.map_or(Duration::MAX, Duration::from_millis));
     let after = query.get("after");
     if principal.is_some() && after.is_some() {
         return Err(invalid("after", "the broker keeps where a registered client stands"));
@@ -77,7 +82,7 @@ pub async fn next(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem>
             let (epoch, session) = turn.session.ok_or_else(|| {
                 Problem::new(Code::Internal, "an event without a session to acknowledge it")
             })?;
-            let stateful = Stateful { client, credential, session, epoch };
+            let stateful = Stateful { client, credential, expires_ms, session, epoch };
             let (event, generation, instance) = (handed.event, handed.generation, handed.instance);
             let ack = stateful.ack_token(&name, turn.incarnation, event, generation, instance);
             let extras = Extras { ack: Some(ack), after: None };

@@ -93,6 +93,7 @@ struct Session {
     site: SiteName,
     principal: Option<Principal>,
     token: Option<TokenId>,
+    expires_ms: Option<u64>,
     id: SessionId,
     inlet: mpsc::Sender<Inbound>,
     said: Said,
@@ -122,7 +123,8 @@ impl Session {
             frames,
         );
         let waiting = VecDeque::new();
-        let mut session = Self { broker, site, principal, token, id, inlet, said, waiting };
+        let mut session =
+            Self { broker, site, principal, token, expires_ms, id, inlet, said, waiting };
         let keepalive_s = Some(context.limits().heartbeat_s);
         let hello = ClientHello { keepalive_s, ..ClientHello::default() };
         session.say(&ClientFrame::Hello(hello));
@@ -236,8 +238,9 @@ impl Session {
         let (who, stateful) = match self.principal {
             Some(Principal::Client(client)) => {
                 let (session, epoch) = (self.id, Epoch(welcome.epoch));
+                let (credential, expires_ms) = (self.token, self.expires_ms);
                 let stateful =
-                    Stateful { client: client.clone(), credential: self.token, session, epoch };
+                    Stateful { client: client.clone(), credential, expires_ms, session, epoch };
                 (Receiver::Client(client), Some(stateful))
             }
             _ => (Receiver::Stateless, None),

@@ -26,6 +26,9 @@ pub struct AckToken {
     pub client: ClientId,
     /// The token that opened the session; with it, what it delivered ends.
     pub credential: Option<TokenId>,
+    /// When the session ends with a credential that the broker does not keep, milliseconds of Unix
+    /// time.
+    pub expires_ms: Option<u64>,
     pub epoch: Epoch,
     pub incarnation: Incarnation,
     pub event: EventKey,
@@ -37,6 +40,7 @@ pub struct AckToken {
 struct Encoded {
     client: String,
     credential: Option<String>,
+    expires_ms: Option<u64>,
     epoch: u64,
     incarnation: u64,
     event: u32,
@@ -58,6 +62,7 @@ impl AckToken {
         let encoded = Encoded {
             client: self.client.as_str().to_owned(),
             credential: self.credential.as_ref().map(|id| id.as_str().to_owned()),
+            expires_ms: self.expires_ms,
             epoch: self.epoch.0,
             incarnation: self.incarnation.0,
             event: self.event.0,
@@ -89,6 +94,7 @@ impl AckToken {
         let token = Self {
             client: encoded.client.as_str().into(),
             credential: encoded.credential.as_deref().map(Into::into),
+            expires_ms: encoded.expires_ms,
             epoch: Epoch(encoded.epoch),
             incarnation: Incarnation(encoded.incarnation),
             event: EventKey(encoded.event),
@@ -103,7 +109,9 @@ impl Claimed {
     /// Whether one of the client's sessions that are remembered made it. Takes a time that does not
     /// depend on how wrong it is.
     pub fn is_genuine(&self, site: &SiteName, client: &ClientRow) -> bool {
-        client.sessions.iter().fold(false, |found, session| {
+        // What stands for the end of sessions is known to everybody.
+        let sessions = client.sessions.iter().filter(|session| **session != SessionId::KICKED);
+        sessions.fold(false, |found, session| {
             let mac = mac(site, *session, &self.signed);
             mac.verify_truncated_left(&self.proof).is_ok() | found
         })
@@ -128,6 +136,7 @@ mod tests {
         AckToken {
             client: "phone-7".into(),
             credential: Some("t1".into()),
+            expires_ms: Some(1_900_000_000_000),
             epoch: Epoch(12),
             incarnation: Incarnation(7),
             event: EventKey(2),
@@ -161,6 +170,14 @@ mod tests {
         assert!(!claimed.is_genuine(&"demo".into(), &client(&[6])));
         assert!(!claimed.is_genuine(&"demo".into(), &client(&[])));
         assert!(!claimed.is_genuine(&"other".into(), &client(&[5])));
+    }
+
+    #[test]
+    fn what_everybody_knows_proves_nothing() {
+        // A kick leaves its mark where the sessions are, and nobody's token is made with that.
+        let forged = token().text(&"demo".into(), SessionId::KICKED);
+        let claimed = AckToken::read(&forged).unwrap();
+        assert!(!claimed.is_genuine(&"demo".into(), &client(&[7, SessionId::KICKED.0])));
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub fn resume(
             Receiver::Client(_) => item.position.instance_id > 0,
         };
         let after = InstanceId(item.position.instance_id);
-        let missed = if has_seen { missed(site, event, after, who) } else { None };
+        // Nor is anybody told how much there is of what they may not receive.
+        let told = has_seen && item.granted;
+        let missed = if told { missed(site, event, after, who) } else { None };
         total = total.zip(missed).map(|(total, missed)| Missed {
             lost: total.lost + missed.lost,
             superseded: total.superseded + missed.superseded,
