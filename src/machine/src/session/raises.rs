@@ -59,8 +59,9 @@ struct Stall {
     since_ms: u64,
     /// When the first of them is proposed again; `None` while one before them is on its way.
     retry_ms: Option<u64>,
-    /// A rate holds them back: so many of them may be under way, as many as it has let through since.
-    /// Whatever is proposed beyond it costs the log of all and comes back. `None` is no such bound.
+    /// A rate holds them back: so many of them may be under way. It begins at half of what the rate
+    /// let through before, and each one that passes raises it. Whatever is proposed beyond what the
+    /// rate lets through costs the log of all and comes back. `None` is no such bound.
     pace: Option<usize>,
 }
 
@@ -77,6 +78,8 @@ pub(super) struct Raises {
     first: u64,
     slots: VecDeque<Slot>,
     stall: Option<Stall>,
+    /// Decided since a rate last refused one.
+    passed: usize,
 }
 
 impl Raises {
@@ -162,11 +165,12 @@ impl Raises {
         }
     }
 
-    /// A rate refused the raise: it waits, and the others go one by one after it.
+    /// A rate refused the raise: it waits, and those that come after it.
     fn hold_back(&mut self, index: usize, now_ms: u64, retry_ms: u64) {
+        let first = !self.undecided_before(index);
         self.wait(index, now_ms, retry_ms);
-        if let Some(stall) = &mut self.stall {
-            stall.pace = Some(0);
+        if first && let Some(stall) = &mut self.stall {
+            stall.pace = Some(std::mem::take(&mut self.passed) / 2);
         }
     }
 
@@ -281,6 +285,7 @@ impl ServiceSession {
                 self.raises.decided = self.raises.decided.max(sequence);
                 let answer = ToService::decided(sequence, &decision, duplicate);
                 self.raises.slots[index].fate = Fate::Answered(answer);
+                self.raises.passed = self.raises.passed.saturating_add(1);
                 self.resume(now_ms, out);
                 self.release(out);
             }
@@ -390,17 +395,27 @@ impl ServiceSession {
         self.release(out);
     }
 
-    /// Proposes the first raise that waits once its time has come.
+    /// Proposes the first raise that waits once its time has come, or as many as a rate's pace allows.
     pub(super) fn retry_raises(&mut self, now_ms: u64, out: &mut Out) {
         let Some(stall) = &mut self.raises.stall else { return };
         if stall.retry_ms.is_none_or(|at| at > now_ms) {
             return;
         }
         stall.retry_ms = None;
-        match self.raises.first_waiting() {
-            Some(index) => self.propose_raise(index, out),
-            None => self.raises.stall = None,
+        let most = stall.pace.unwrap_or(1).max(1);
+        if self.propose_waiting(most, out) == 0 {
+            self.raises.stall = None;
         }
+    }
+
+    /// Proposes the first ones that wait, so many at most; how many that were.
+    fn propose_waiting(&mut self, most: usize, out: &mut Out) -> usize {
+        let waits = |index: &usize| matches!(self.raises.slots[*index].fate, Fate::Waiting);
+        let waiting: Vec<usize> = (0..self.raises.len()).filter(waits).take(most).collect();
+        for index in &waiting {
+            self.propose_raise(*index, out);
+        }
+        waiting.len()
     }
 
     /// A raise was decided: the partition is back, and what waits is proposed, in order; all of it, or
@@ -411,14 +426,10 @@ impl ServiceSession {
         let under_way =
             self.raises.slots.iter().filter(|slot| matches!(slot.fate, Fate::Proposed)).count();
         let most = pace.map_or(usize::MAX, |pace| pace.saturating_sub(under_way));
-        let waits = |index: &usize| matches!(self.raises.slots[*index].fate, Fate::Waiting);
-        let waiting: Vec<usize> = (0..self.raises.len()).filter(waits).take(most).collect();
-        for index in waiting {
-            self.propose_raise(index, out);
-        }
+        let proposed = self.propose_waiting(most, out);
         if self.raises.first_waiting().is_some() {
             // What is under way says how it goes on; where nothing is, the time does.
-            let retry_ms = if most > 0 { None } else { stall.retry_ms };
+            let retry_ms = if proposed > 0 { None } else { stall.retry_ms };
             self.raises.stall = Some(Stall { since_ms: now_ms, retry_ms, pace });
         }
     }
