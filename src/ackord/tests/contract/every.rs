@@ -127,6 +127,8 @@ const TABLE: &[Row] = &[
     ("context delete", "here", Nobody, "", 0, Something),
     ("bench publish", "--publishers 1 --seconds 1", Node, "", 0, Something),
     ("bench deliver", "--subscriptions 2 --backlog 5", Node, "", 0, Something),
+    ("bench quota", "--publishers 1 --rate 40 --seconds 1", Node, "", 0, Something),
+    ("bench revocation", "--rounds 1", Node, "", 0, Something),
     ("bench idle", "--subscribers 5 --seconds 1", Node, "", 0, Something),
     ("bench failover", "--nodes 3 --rounds 1 --publishers 1 --rate 20", Nobody, "", 0, Something),
     ("demo", "--exit", Nobody, "1\n2\n", 0, Something),
