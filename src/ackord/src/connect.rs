@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(given("http://a:1/"), Ok(vec!["http://a:1".to_owned()]));
         assert_eq!(given("wss://a"), Ok(vec!["wss://a".to_owned()]));
         assert!(given("a:1").is_err());
-        assert_eq!(given("http://a/@b"), Ok("http://a/@b".to_owned()));
+        assert_eq!(given("http://a/@b"), Ok(vec!["http://a/@b".to_owned()]));
         for secret in ["http://me:secret@a:1", "wss://secret@a", "me:secret@a"] {
             let why = given(secret).unwrap_err();
             assert!(why.contains("--url") && !why.contains("secret"), "{why}");
