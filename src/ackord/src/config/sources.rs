@@ -345,9 +345,9 @@ mod tests {
         check("a = 1", &[], &[], &["a.toml:1", "unknown key `a`"]);
         check("\n[limits]\nsites = 5", &[], &[], &["a.toml:3", "did you mean `limits.sites_max`"]);
         check("sites_max = 5", &[], &[], &["did you mean `limits.sites_max`"]);
-        check("[limits]\nsites_max = -5", &[], &[], &["a.toml:2", "sites_max = -5: must be 1..="]);
+        check("[limits]\nsites_max = -5", &[], &[], &["a.toml:2", "sites_max = -5: must be 0..="]);
         check("[limits]\nsites_max = -5.5", &[], &[], &["a.toml:2", "not a whole number"]);
-        check("", &[], &["limits.sites_max=-5"], &["sites_max = -5: must be 1..="]);
+        check("", &[], &["limits.sites_max=-5"], &["sites_max = -5: must be 0..="]);
         check("admin_token = -5", &[], &[], &["admin_token: not a text"]);
         check("[limits]\nsites_max = 'x'", &[], &[], &["a.toml:2", "not a whole number"]);
         check("[limits]\npartitions = 0", &[], &[], &["must be 1..=1024"]);

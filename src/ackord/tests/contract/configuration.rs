@@ -75,7 +75,7 @@ fn a_number_out_of_its_range_is_told_with_the_range() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), "data = 'd'\n[limits]\nsites_max = -4\n");
     let ended = run(&["config", "check", &path]).expect(78);
-    let told = format!("{path}:3: limits.sites_max = -4: must be 1..=");
+    let told = format!("{path}:3: limits.sites_max = -4: must be 0..=");
     assert!(ended.err.contains(&told), "{}", ended.err);
 }
 

@@ -111,7 +111,7 @@ fn what_is_not_there_is_neither_well_nor_told_nor_a_no() {
 
     for more in [&["--client", "demo-client"][..], &[]] {
         let ended = broker.admin(&[&["why", "nosuch", "1"], more].concat()).expect(4);
-        assert!(ended.err.contains("ackord explain unknown-event"), "{}", ended.err);
+        assert!(ended.err.contains("nosuch"), "{}", ended.err);
     }
     broker.admin(&["why", "reading", "1"]).expect(0);
 
