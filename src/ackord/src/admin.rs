@@ -24,6 +24,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Items asked for per page of a list.
 const PAGE: usize = 500;
+/// What the TLS library calls a server that shows the certificate of an authority as its own.
+const AUTHORITY_SHOWN: &str = "CaUsedAsEndEntity";
 
 /// A broker and the token to administer it with.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Problem {
 pub enum AdminError {
     /// No address answered.
     Unreachable(String),
+    /// One answered what no broker says.
+    Unreadable(String),
     /// The broker said no.
     Problem(Problem),
 }
@@ -70,6 +74,8 @@ impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Unreachable(why) => unreachable(&why),
+            AdminError::Unreadable(why) => Failure::new(Exit::Unreachable, why)
+                .hint("is it a broker that --url names, and one of this release?"),
             AdminError::Problem(problem) => {
                 let Problem { status, code, detail, retryable: _ } = problem;
                 let exit = if status >= 500 { Exit::Unreachable } else { Exit::Refused };
@@ -86,8 +92,17 @@ impl From<AdminError> for Failure {
 
 /// The failure to reach a broker at all.
 pub fn unreachable(why: &str) -> Failure {
-    Failure::new(Exit::Unreachable, format!("the broker cannot be reached: {why}"))
-        .hint("`ackord dev` starts one; --url or ACKORD_URL says where it is")
+    let failure = Failure::new(Exit::Unreachable, format!("the broker cannot be reached: {why}"));
+    let usual = "`ackord dev` starts one; --url or ACKORD_URL says where it is";
+    failure.hint(certificate_hint(why).unwrap_or(usual))
+}
+
+/// What to do about a certificate for which there is no connection, where that is known.
+pub fn certificate_hint(why: &str) -> Option<&'static str> {
+    why.contains(AUTHORITY_SHOWN).then_some(
+        "the certificate says that it is an authority: make it with `-addext \
+         basicConstraints=critical,CA:FALSE`, or sign it by an authority and give that one",
+    )
 }
 
 impl Admin {
@@ -379,14 +394,15 @@ impl Pages {
         }
         let from = self.after.as_deref().map(|id| format!("&after={}", segment(id)));
         let answer = admin.get(&format!("{}{}", self.path, from.unwrap_or_default())).await?;
+        let no_list = || unreadable(&self.path, "no list");
         let (items, mut rest) = match answer {
             Value::Array(items) => (items, serde_json::Map::new()),
             Value::Object(mut rest) => match rest.remove("items") {
                 Some(Value::Array(items)) => (items, rest),
-                Some(_) | None => (Vec::new(), rest),
+                Some(_) | None => return Err(no_list()),
             },
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Default::default()
+                return Err(no_list());
             }
         };
         let next = rest.remove("next").and_then(|next| match next {
@@ -415,15 +431,20 @@ fn parse(path: &str, text: &str) -> Result<Value, AdminError> {
     if text.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(text)
-        .map_err(|error| AdminError::Unreachable(format!("{path} did not answer in JSON: {error}")))
+    serde_json::from_str(text).map_err(|error| unreadable(path, &format!("not JSON, {error}")))
+}
+
+/// An answer that is not what was asked for. Its text is not repeated: it may be anything.
+fn unreadable(path: &str, what: &str) -> AdminError {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    AdminError::Unreadable(format!("the answer to {path} cannot be read: {what}"))
 }
 
 /// Whether another address is asked after this answer.
 fn elsewhere(error: &AdminError, again: Again) -> bool {
     match (error, again) {
         (AdminError::Unreachable(_), Again::Harmless) => true,
-        (AdminError::Unreachable(_), Again::Never) => false,
+        (AdminError::Unreachable(_), Again::Never) | (AdminError::Unreadable(_), _) => false,
         (AdminError::Problem(problem), Again::Harmless) => {
             problem.status == 503 && problem.retryable
         }

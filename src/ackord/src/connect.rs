@@ -107,6 +107,13 @@ pub fn urls(given: &[String]) -> Result<Vec<String>, Failure> {
     given
         .into_iter()
         .map(|url| {
+            if has_user(url) {
+                // It is not repeated: there may be a password in it.
+                return Err(Failure::usage(
+                    "--url: an address must not have a user or password in it",
+                )
+                .hint("a token tells who asks: --token-file, ACKORD_TOKEN or a context"));
+            }
             let known = ["http://", "https://", "ws://", "wss://"];
             if known.iter().any(|scheme| url.starts_with(scheme)) {
                 Ok(url.trim_end_matches('/').to_owned())
@@ -116,6 +123,12 @@ pub fn urls(given: &[String]) -> Result<Vec<String>, Failure> {
             }
         })
         .collect()
+}
+
+/// Whether an address names who asks, as `http://user:password@host` does.
+fn has_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'))
 }
 
 /// A token from a flag, a file, `ACKORD_TOKEN`, `ACKORD_TOKEN_FILE` or the context, in this order.
@@ -166,6 +179,11 @@ mod tests {
         assert_eq!(given("http://a:1/"), Ok(vec!["http://a:1".to_owned()]));
         assert_eq!(given("wss://a"), Ok(vec!["wss://a".to_owned()]));
         assert!(given("a:1").is_err());
+        assert_eq!(given("http://a/@b"), Ok(vec!["http://a/@b".to_owned()]));
+        for secret in ["http://me:secret@a:1", "wss://secret@a", "me:secret@a"] {
+            let why = given(secret).unwrap_err();
+            assert!(why.contains("--url") && !why.contains("secret"), "{why}");
+        }
         assert_eq!(urls(&[]).map_err(|failure| failure.message), Ok(vec![URL_DEFAULT.to_owned()]));
     }
 }

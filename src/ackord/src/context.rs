@@ -22,6 +22,8 @@ use crate::exit::{Exit, Failure};
 const CONTEXTS_MAX: usize = 1000;
 /// Bytes that a file may have.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Links that may lead to the file.
+const LINKS_MAX: usize = 40;
 /// Characters that a name may have.
 const NAME_MAX: usize = 64;
 
@@ -197,6 +199,23 @@ pub fn load(path: &Path) -> Result<Contexts, Failure> {
     Ok(contexts)
 }
 
+/// The file that a path leads to, also where a link names one that is not there yet: a link stays one.
+fn target(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+                path = folder.join(std::fs::read_link(&path)?);
+            }
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other(format!("more than {LINKS_MAX} links")))
+}
+
 /// Writes the file, readable for nobody else.
 pub fn save(path: &Path, contexts: &Contexts) -> Result<(), Failure> {
     let failed = |why: String| Failure::new(Exit::Disk, format!("{}: {why}", path.display()));
@@ -204,6 +223,7 @@ pub fn save(path: &Path, contexts: &Contexts) -> Result<(), Failure> {
         return Err(Failure::usage(format!("at most {CONTEXTS_MAX} contexts")));
     }
     let text = toml::to_string(contexts).map_err(|error| failed(error.to_string()))?;
+    let path = &target(path).map_err(|error| failed(error.to_string()))?;
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let write = || {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{explain, progress};
+use crate::{explain, output, progress};
 
 /// The exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +119,9 @@ impl Failure {
         Self { exit, message: message.into(), code: None, hint: None }
     }
 
-    /// What the broker refused, with its code.
+    /// What the broker refused, with its code: its words are one line, whoever chose the names in them.
     pub fn coded(exit: Exit, message: impl Into<String>, code: impl fmt::Display) -> Self {
+        let message = output::plain(&message.into()).into_owned();
         Self { code: Some(code.to_string()), ..Self::new(exit, message) }
     }
 
@@ -164,7 +165,13 @@ pub fn advice(code: impl fmt::Display) -> String {
 /// A line on standard error, which is for people; nobody to read it is no failure.
 pub fn say(line: impl fmt::Display) {
     use std::io::Write as _;
+    let line = line.to_string();
     progress::aside(|| {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", output::plain(&line));
     });
+}
+
+/// Several lines of our own on standard error.
+pub fn say_lines(text: impl fmt::Display) {
+    text.to_string().split('\n').for_each(say);
 }

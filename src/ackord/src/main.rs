@@ -32,7 +32,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
-use exit::{Exit, Failure, Outcome, say};
+use exit::{Exit, Failure, Outcome, say_lines};
 use logging::Logging;
 use output::Format;
 
@@ -43,7 +43,7 @@ fn main() {
     let exit = match run() {
         Ok(exit) => exit,
         Err(failure) => {
-            say(&failure);
+            say_lines(&failure);
             failure.exit
         }
     };
@@ -81,7 +81,7 @@ fn run() -> Outcome {
             let (name, text) = (shell.to_string(), script.trim_end());
             let written = match format {
                 Format::Json => output::json(&serde_json::json!({"shell": name, "script": text})),
-                Format::Text => output::line(text),
+                Format::Text => output::raw(text),
             };
             written.map_err(|error| output::closed(&error))?;
             Ok(Exit::Done)

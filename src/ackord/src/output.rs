@@ -1,8 +1,10 @@
 //! Standard output: JSON lines for scripts, or aligned text for people, each flushed.
 //!
 //! With `--json` nothing but JSON lines goes to standard output. A reader that went away is an
-//! interruption, never a panic.
+//! interruption, never a panic. Invariant: what is printed for people has no control characters of
+//! what others wrote, so a text of a tenant neither moves the cursor nor forges a line.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,8 +32,49 @@ impl Format {
 /// Writes that have begun and ended, together: odd while one is on its way.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
-/// Writes one line to standard output and flushes it. Waits for as long as nobody reads.
+/// A text as a terminal may have it: characters that control it, end a line or turn the direction of
+/// reading are written as escapes. What is escaped already stays as it is.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(controls) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if controls(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character does something else than to be seen.
+fn controls(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+        )
+}
+
+/// Writes one line for people: whatever the text is, it is one line.
 pub fn line(text: &str) -> io::Result<()> {
+    raw(&plain(text))
+}
+
+/// Writes a text for people that has several lines of our own.
+pub fn page(text: &str) -> io::Result<()> {
+    text.split('\n').try_for_each(line)
+}
+
+/// Writes a line for programs, as it is, and flushes it. Waits for as long as nobody reads.
+pub fn raw(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     WRITES.fetch_add(1, Ordering::SeqCst);
     let written = out
@@ -49,7 +92,7 @@ pub fn writing() -> Option<u64> {
 
 /// Writes a value as one JSON line.
 pub fn json<T: Serialize>(value: &T) -> io::Result<()> {
-    line(&serde_json::to_string(value)?)
+    raw(&serde_json::to_string(value)?)
 }
 
 /// What a failed write to standard output means.
@@ -104,15 +147,16 @@ fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
     rows.iter().map(pad).collect()
 }
 
+/// A value as it stands in a table: as wide as it is printed.
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => plain(text).into_owned(),
         Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
         Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
             items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(",")
         }
-        Some(value) => value.to_string(),
+        Some(value) => plain(&value.to_string()).into_owned(),
     }
 }
 
@@ -149,11 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn what_controls_a_terminal_is_escaped_once() {
+        let check = |from: &str, to: &str| {
+            assert_eq!(plain(from), to);
+            assert_eq!(plain(to), to);
+        };
+        check("grüße → 日本 \\", "grüße → 日本 \\");
+        check("\u{1b}[2J\r\n\t\u{7f}\u{9b}", r"\u{1b}[2J\r\n\t\u{7f}\u{9b}");
+        check("a\u{202e}b\u{2066}\u{2028}\u{feff}", r"a\u{202e}b\u{2066}\u{2028}\u{feff}");
+    }
+
+    #[test]
     fn a_table_is_aligned_and_names_what_is_missing() {
         let items = [json!({"id": "long-name", "roles": ["A", "B"]}), json!({"id": "b"})];
         assert_eq!(
             table(&items, &["id", "roles"]),
             ["ID         ROLES", "long-name  A,B", "b          -"]
         );
+        let items = [json!({"id": "\n", "roles": {"x": "\u{9b}"}}), json!({"id": "b"})];
+        assert_eq!(table(&items, &["id", "roles"])[1], r#"\n  {"x":"\u{9b}"}"#);
     }
 }

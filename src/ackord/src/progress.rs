@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::say;
 use crate::moment;
-use crate::output::Format;
+use crate::output::{self, Format};
 
 /// How often a line is written where there is no bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -131,7 +131,7 @@ impl Progress {
 
     /// What is going on just now.
     pub fn note(&self, note: impl Into<String>) {
-        let note = note.into();
+        let note = output::plain(&note.into()).into_owned();
         if let Some(bar) = &self.count.bar {
             bar.set_message(note.clone());
         }

@@ -58,16 +58,20 @@ impl Reloader {
         let next = Config::load(&sources)?;
         let mut settings = running.config.settings.clone();
         let (mut applied, mut restart, mut unchanged) = (Vec::new(), Vec::new(), 0);
+        // A token in the place of one that is taken away is made at a start only: until then that one is
+        // good, and its key stays as it runs.
+        let token_stays = next.admin_token == AdminToken::Generated && self.made_hash.is_none();
         for key in table::keys() {
             let value = key.get(&next.settings);
             if value == key.get(&settings) {
                 unchanged += 1;
                 continue;
             }
+            let dropped = token_stays && key.path.starts_with("admin_token");
             // TLS that is not there cannot begin, and one that is there cannot end.
             let begins = key.path.starts_with("tls.") && next.tls.is_some() != self.tls.is_some();
             match key.change {
-                Change::Reload if !begins => {
+                Change::Reload if !begins && !dropped => {
                     key.copy(&next.settings, &mut settings);
                     applied.push(key.path);
                 }
@@ -77,7 +81,6 @@ impl Reloader {
         let admin_hash = match (&next.admin_token, self.made_hash) {
             (AdminToken::Given(given), _) => token::hash(given),
             (AdminToken::Generated, Some(made)) => made,
-            // One is made at a start only.
             (AdminToken::Generated, None) => running.admin_hash,
         };
         if admin_hash != running.admin_hash && !applied.contains(&"admin_token") {
@@ -113,6 +116,7 @@ impl Reloader {
         let files = files.collect();
         let Config { origins, admin_token, .. } = next;
         let config = running.config.clone();
+        let admin_token = if token_stays { config.admin_token.clone() } else { admin_token };
         let config = Config { settings, origins, admin_token, issuers, ..config };
         *running = Running { config, admin_hash };
         let owned = |paths: Vec<&str>| paths.into_iter().map(str::to_owned).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Connect;
+use crate::exit::Failure;
 use crate::{duration, moment};
 
 /// `ackord check …`
@@ -107,4 +108,76 @@ pub enum CheckOutput {
     Plugin,
     /// Metrics in the text format of Prometheus, for a textfile collector
     Prometheus,
+}
+
+/// From when on something is a warning and from when on critical, with the options that say so.
+#[derive(Clone, Debug)]
+pub struct Thresholds {
+    warn: (&'static str, String),
+    crit: (&'static str, String),
+    /// Whether a warning comes first.
+    ordered: bool,
+    /// How the first must be beside the second.
+    rule: &'static str,
+}
+
+impl Thresholds {
+    /// Of what is the worse, the more there is.
+    fn above<T: PartialOrd>(
+        (warn_option, warn): (&'static str, T),
+        (crit_option, crit): (&'static str, T),
+        show: impl Fn(&T) -> String,
+    ) -> Self {
+        let (ordered, rule) = (warn <= crit, "must not be above");
+        let (warn, crit) = ((warn_option, show(&warn)), (crit_option, show(&crit)));
+        Self { warn, crit, ordered, rule }
+    }
+
+    /// Of what is the worse, the less there is.
+    fn below<T: PartialOrd>(warn: T, crit: T, show: impl Fn(&T) -> String) -> Self {
+        let (ordered, rule) = (warn >= crit, "must not be below");
+        let (warn, crit) = (("--warn", show(&warn)), ("--crit", show(&crit)));
+        Self { warn, crit, ordered, rule }
+    }
+
+    /// Refuses those with which nothing would ever be a warning, or what is critical would not be one.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Self { warn: (warn_option, warn), crit: (crit_option, crit), ordered, rule } = self;
+        let wrong = || {
+            let hint =
+                "what is critical is a warning first; give both where a default is in the way";
+            Failure::usage(format!("{warn_option} {warn} {rule} {crit_option} {crit}")).hint(hint)
+        };
+        ordered.then_some(()).ok_or_else(wrong)
+    }
+}
+
+impl CheckCommand {
+    /// How it speaks, and the thresholds that the command line alone can judge.
+    pub fn thresholds(&self) -> (CheckOutput, Vec<Thresholds>) {
+        let number = |number: &u64| number.to_string();
+        let time = |time: &Duration| moment::span(*time);
+        match self {
+            Self::Node { format, .. } => (format.format, Vec::new()),
+            Self::Cluster { warn, crit, format, .. } => {
+                let pair = Thresholds::above(("--warn", *warn), ("--crit", *crit), number);
+                (format.format, vec![pair])
+            }
+            Self::Lag(lag) => {
+                let (warn, crit) = (("--warn", lag.warn), ("--crit", lag.crit));
+                let instances = Thresholds::above(warn, crit, number);
+                let (warn, crit) = (("--warn-age", lag.warn_age), ("--crit-age", lag.crit_age));
+                (lag.format.format, vec![instances, Thresholds::above(warn, crit, time)])
+            }
+            Self::Certificate { warn, crit, format, .. } => {
+                (format.format, vec![Thresholds::below(*warn, *crit, time)])
+            }
+            Self::Disk { warn, crit, format, .. } => {
+                // A default is the node's own reserve.
+                let given = warn.zip(*crit);
+                let pair = given.map(|(warn, crit)| Thresholds::below(warn, crit, number));
+                (format.format, pair.into_iter().collect())
+            }
+        }
+    }
 }

@@ -178,7 +178,8 @@ impl SessionKind {
 pub struct CanI {
     /// What somebody wants to do
     pub act: Act,
-    /// The event, to receive or raise
+    /// The event, to receive or raise; needed for these
+    #[arg(required_if_eq_any([("act", "receive"), ("act", "raise")]))]
     pub event: Option<String>,
     /// The client that wants to connect or receive (`guest`: one without account), or that a private
     /// event is for [default: the bearer of the token]

@@ -250,18 +250,16 @@ pub struct Serve {
 pub enum ConfigCommand {
     /// Judge a configuration with the files that it names, and change nothing
     Check {
-        /// The file [default: the one of ACKORD_CONFIG, if there is one]
-        #[arg(env = "ACKORD_CONFIG")]
-        file: Option<PathBuf>,
+        #[command(flatten)]
+        file: ConfigFile,
 
         #[command(flatten)]
         limits: Limits,
     },
     /// Show the values in force; secrets are not shown
     Show {
-        /// The file
-        #[arg(long, value_name = "FILE", env = "ACKORD_CONFIG")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        file: ConfigFile,
 
         /// Say where each value comes from
         #[arg(long)]
@@ -274,6 +272,27 @@ pub enum ConfigCommand {
     Schema,
     /// Print the page that describes every key, Markdown
     Doc,
+}
+
+/// The file of a configuration, in either of two ways.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// Configuration, TOML [env: ACKORD_CONFIG]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+
+    /// The same, as `serve` takes it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file that is given, else the one of the environment.
+    pub fn path(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("ACKORD_CONFIG").filter(|name| !name.is_empty());
+        let given = self.file.clone().or_else(|| self.config.clone());
+        given.or_else(|| variable().map(PathBuf::from))
+    }
 }
 
 /// See [`Command::Raise`].

@@ -166,7 +166,11 @@ fn print(change: &Change, format: Format) -> Result<(), Failure> {
             format!("    {path}: {} -> {}", show(before), show(after))
         }));
     }
-    lines.iter().try_for_each(|line| output::line(line)).map_err(|error| output::closed(&error))
+    let write = match format {
+        Format::Json => output::raw,
+        Format::Text => output::line,
+    };
+    lines.iter().try_for_each(|line| write(line)).map_err(|error| output::closed(&error))
 }
 
 /// What is to be done, and what it was found from.

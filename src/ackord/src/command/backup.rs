@@ -15,7 +15,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::admin::{Admin, segment};
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say_lines};
 use crate::output::{self, Format};
 use crate::progress::{Progress, Unit};
 use crate::token;
@@ -135,7 +135,7 @@ pub(super) async fn restore(
         match done {
             Ok(()) => restored.push(site.as_str().to_owned()),
             Err(failure) if failure.exit == Exit::Refused => {
-                say(format_args!("site {site}: {failure}"));
+                say_lines(format_args!("site {site}: {failure}"));
                 refused.push(site.as_str().to_owned());
             }
             Err(failure) => {

@@ -21,7 +21,7 @@ use crate::args::{Boiler, Role};
 use crate::child::{self, Process};
 use crate::connect;
 use crate::data;
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say, say_lines};
 use crate::interrupt::Interrupt;
 use crate::output::Format;
 
@@ -89,7 +89,7 @@ async fn all(arguments: Boiler, dir: &Path) -> Outcome {
     for role in [Role::Panel, Role::Phone, Role::Service] {
         parts.push(Part::start(role, &arguments, dir, until)?);
     }
-    say(format_args!(
+    say_lines(format_args!(
         "kill any of them, for instance `kill -9 {}`: it comes back and goes on where it was\n\
          everything is kept in {}; `{} demo boiler` goes on there\n",
         parts[0].pid(),

@@ -1,12 +1,15 @@
 //! `ackord can-i ACT [EVENT]`: whether somebody may do something now, and why. 0 is yes, 4 is no.
+//!
+//! Invariant: a question that lacks something is a wrong command line, never a no.
 
+use ackord_wire::Code;
 use serde_json::Value;
 
 use super::account::filters;
 use super::site::{admin, site_path};
-use crate::admin::segment;
+use crate::admin::{AdminError, segment};
 use crate::args::CanI;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
 /// Runs the command.
@@ -21,7 +24,19 @@ pub async fn run(arguments: CanI, format: Format) -> Outcome {
     for (name, value) in asked {
         path.push_str(&format!("&{name}={}", segment(value)));
     }
-    let answer = admin.get(&path).await?;
+    // Who bears the token is known to the broker only, and so is what else must be named.
+    let answer = admin.get(&path).await.map_err(|error| match error {
+        AdminError::Problem(problem) if problem.code == Code::Invalid.as_str() => Failure::coded(
+            Exit::Usage,
+            problem.detail,
+            problem.code,
+        )
+        .hint(
+            "`raise` takes --service, `receive` and `connect` take --client, unless the token is \
+                 its own",
+        ),
+        error => error.into(),
+    })?;
     let allowed = answer["allowed"] == Value::Bool(true);
     match format {
         Format::Json => output::object(format, &answer)?,

@@ -208,7 +208,7 @@ async fn join(connect: &Connect, format: Format) -> Outcome {
         Format::Text => {
             let list: Vec<String> = addresses.iter().map(|at| format!("\"{at}\"")).collect();
             let list = list.join(", ");
-            output::line(&format!(
+            output::page(&format!(
                 "# For `ackord serve` of the new node, whose data directory is empty.\n[cluster]\n\
                  listen = \"ADDRESS:4656\"     # where the other nodes reach it\njoin = [{list}]"
             ))

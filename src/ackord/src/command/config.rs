@@ -11,18 +11,19 @@ use crate::output::{self, Format};
 pub fn run(command: &ConfigCommand, format: Format) -> Outcome {
     match command {
         ConfigCommand::Check { file, limits } => {
+            let file = file.path();
             load(file.as_deref(), limits)?;
             output::object(format, &json!({"valid": true, "config": file}))?;
         }
-        ConfigCommand::Show { config, origin, limits } => {
-            let config = load(config.as_deref(), limits)?;
+        ConfigCommand::Show { file, origin, limits } => {
+            let config = load(file.path().as_deref(), limits)?;
             show(&config, *origin, format)?;
         }
         ConfigCommand::Schema => {
             let schema = document::schema();
             let written = match format {
                 Format::Json => output::json(&schema),
-                Format::Text => output::line(&format!("{schema:#}")),
+                Format::Text => output::page(&format!("{schema:#}")),
             };
             written.map_err(|error| output::closed(&error))?;
         }
@@ -30,7 +31,7 @@ pub fn run(command: &ConfigCommand, format: Format) -> Outcome {
             let page = document::page();
             let written = match format {
                 Format::Json => output::json(&json!({"page": page})),
-                Format::Text => output::line(page.trim_end()),
+                Format::Text => output::page(page.trim_end()),
             };
             written.map_err(|error| output::closed(&error))?;
         }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{boiler, dev};
 use crate::args::{Demo, DemoCommand};
 use crate::child::{self, Process};
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say, say_lines};
 use crate::input::{self, Item};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Format};
@@ -43,7 +43,7 @@ pub async fn run(arguments: Demo, format: Format) -> Outcome {
         shown = shown => shown.map_err(|error| wrong(&error.to_string()))??,
     };
     if !arguments.first.exit {
-        say(scene.invitation());
+        say_lines(scene.invitation());
         interrupt.wait().await;
     }
     scene.broker.stop();
@@ -188,13 +188,14 @@ fn subscribe(
         let text = match format {
             Format::Json => Some(line),
             Format::Text if at < SHOWN || at + SHOWN >= count => {
-                Some(format!("  reading  {:>6}  {}", event.instance_id, event.args.get()))
+                let line = format!("  reading  {:>6}  {}", event.instance_id, event.args.get());
+                Some(output::plain(&line).into_owned())
             }
             Format::Text if at == SHOWN => Some("       …".to_owned()),
             Format::Text => None,
         };
         if let Some(text) = text {
-            output::line(&text).map_err(|error| output::closed(&error))?;
+            output::raw(&text).map_err(|error| output::closed(&error))?;
         }
         events.push((event.instance_id, event.args.get().to_owned()));
     }

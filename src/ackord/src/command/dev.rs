@@ -21,7 +21,7 @@ use crate::broker::{Parts, Running};
 use crate::child;
 use crate::config::Settings;
 use crate::data::DataDir;
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say, say_lines};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
 use crate::output::{self, Format};
@@ -159,7 +159,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
     let ready = kept.ready_line(running.urls().to_vec(), vec![std::process::id()]);
     let printed = match format {
         Format::Json => output::json(&ready),
-        Format::Text => output::line(&first_screen(&ready, &data, temporary.is_some())),
+        Format::Text => output::page(&first_screen(&ready, &data, temporary.is_some())),
     };
     if printed.is_ok() {
         tokio::select! {
@@ -167,7 +167,7 @@ pub async fn run(arguments: Dev, format: Format) -> Outcome {
             () = child::stdin_closed(arguments.while_stdin) => {}
         }
         if format == Format::Text {
-            say("\nstopping");
+            say_lines("\nstopping");
         }
     }
     running.stop().await;

@@ -19,7 +19,7 @@ use crate::broker::{Parts, Running};
 use crate::child::{self, Process};
 use crate::config::Settings;
 use crate::data::{self, DataDir};
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say_lines};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
 use crate::output::{self, Format};
@@ -71,7 +71,7 @@ pub(super) async fn run_all(
     let printed = match format {
         Format::Json => output::json(&ready),
         Format::Text => {
-            output::line(&cluster_screen(&first_screen(&ready, &data, temporary), &lines, &data))
+            output::page(&cluster_screen(&first_screen(&ready, &data, temporary), &lines, &data))
         }
     };
     if printed.is_ok() {
@@ -80,7 +80,7 @@ pub(super) async fn run_all(
             () = child::stdin_closed(arguments.while_stdin) => {}
         }
         if format == Format::Text {
-            say("\nstopping");
+            say_lines("\nstopping");
         }
     }
     // One after the other, so that those that are left can take over.

@@ -411,6 +411,9 @@ fn tell(notice: &ServiceNotice, seen: &Seen) {
         ServiceNotice::ConnectFailed { url, reason, retry_in_ms } => {
             let seconds = Duration::from_millis(*retry_in_ms).as_secs_f32();
             say(format_args!("{url}: {reason}; next attempt in {seconds:.1} s"));
+            if let Some(hint) = crate::admin::certificate_hint(reason) {
+                say(format_args!("  hint: {hint}"));
+            }
         }
         ServiceNotice::Rejected { event, code, detail } => {
             let advice = advice(code);

@@ -13,7 +13,7 @@ use crate::args::Serve;
 use crate::broker::{Parts, Running};
 use crate::config::{AdminToken, Config, Sources, document};
 use crate::data::DataDir;
-use crate::exit::{Exit, Failure, Outcome, say};
+use crate::exit::{Exit, Failure, Outcome, say, say_lines};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
 use crate::logging::Logging;
@@ -41,7 +41,7 @@ pub fn prepare(
     if arguments.example {
         let written = match format {
             Format::Json => output::json(&json!({"example": document::example()})),
-            Format::Text => output::line(document::example().trim_end()),
+            Format::Text => output::page(document::example().trim_end()),
         };
         written.map_err(|error| output::closed(&error))?;
         return Ok(None);
@@ -129,7 +129,8 @@ fn answering(reloader: Weak<Reloader>) -> Reload {
         let Some(reloader) = reloader.upgrade() else {
             return Err(Problem::new(Code::ShuttingDown, "the node is shutting down"));
         };
-        let invalid = |failure: Failure| Problem::new(Code::Invalid, failure.message);
+        let invalid =
+            |failure: Failure| Problem::new(Code::Invalid, failure.message.replace('\n', "; "));
         reloader.reload().map_err(invalid)
     })
 }
@@ -144,7 +145,7 @@ async fn reload_on(mut hangup: Signal, reloader: Arc<Reloader>) {
                 "configuration read again: applied {:?}, at the next start {:?}",
                 reloaded.applied, reloaded.restart
             )),
-            Ok(Err(failure)) => say(format_args!("nothing is changed: {failure}")),
+            Ok(Err(failure)) => say_lines(format_args!("nothing is changed: {failure}")),
             // A panic in there is reported by the panic hook.
             Err(_) => {}
         }

@@ -102,7 +102,9 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
     } else {
         std::fs::read_to_string(file)
     };
-    let text = text.map_err(|error| wrong(error.to_string()))?;
+    let text = text.map_err(|error| {
+        Failure::new(Exit::Disk, format!("{} cannot be read: {error}", file.display()))
+    })?;
     if file.extension().is_some_and(|extension| extension == "json") {
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     } else {

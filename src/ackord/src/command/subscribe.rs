@@ -158,11 +158,10 @@ impl Shared {
                 return Err(not_now("enough".to_owned()));
             }
         }
-        let text = match self.format {
-            Format::Json => line::to_json(delivery),
-            Format::Text => line::to_text(delivery, self.width),
+        let written = match self.format {
+            Format::Json => output::raw(&line::to_json(delivery)),
+            Format::Text => output::line(&line::to_text(delivery, self.width)),
         };
-        let written = output::line(&text);
         let mut progress = self.progress();
         self.changed.notify_one();
         if let Err(error) = written {
@@ -210,6 +209,9 @@ impl Shared {
             ClientNotice::ConnectFailed { url, reason, retry_in_ms } => {
                 let seconds = Duration::from_millis(retry_in_ms).as_secs_f32();
                 say(format_args!("{url}: {reason}; next attempt in {seconds:.1} s"));
+                if let Some(hint) = crate::admin::certificate_hint(&reason) {
+                    say(format_args!("  hint: {hint}"));
+                }
             }
             ClientNotice::Removed { event } => {
                 say(format_args!("{event}: subscription removed with its cursor"));

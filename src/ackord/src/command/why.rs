@@ -1,6 +1,7 @@
 //! `ackord why EVENT INSTANCE_ID`: what became of an instance, as a timeline of one client, or in short
 //! for each that is subscribed.
 
+use ackord_wire::Code;
 use ackord_wire::govern::{Transmission, Why as Answer};
 use serde_json::{Value, json};
 
@@ -20,9 +21,14 @@ pub async fn run(arguments: Why, format: Format) -> Outcome {
     match &arguments.client {
         Some(client) => {
             let answer = ask(&admin, &site, client, &arguments).await?;
+            let unknown = answer["verdict"] == Code::UnknownEvent.as_str();
             match format {
                 Format::Json => output::object(format, &answer)?,
                 Format::Text => tell(&parse(answer)?)?,
+            }
+            if unknown {
+                let why = format!("there is no event {}", arguments.event);
+                return Err(Failure::coded(Exit::Refused, why, Code::UnknownEvent));
             }
         }
         None => everyone(&admin, &site, &arguments, format).await?,
@@ -52,6 +58,9 @@ async fn everyone(
     let filter = [("event", arguments.event.as_str())];
     let rows = admin.list_where(&path, &filter, SUBSCRIBERS_MAX + 1).await?;
     if rows.is_empty() {
+        // An event that is not there is refused: about it there is nothing to tell.
+        let queue = format!("{}/queues/{}?limit=1", site_path(site), segment(&arguments.event));
+        admin.get(&queue).await?;
         say(format_args!("nobody is subscribed to {}", arguments.event));
     }
     if rows.len() > SUBSCRIBERS_MAX {

@@ -73,7 +73,7 @@ pub static FIELDS: &[Field] = &[
         name: "role_claim",
         kind: Kind::Text,
         default: Some("\"ackord_role\""),
-        doc: "The claim that names the role: `admin`, `observer`, `service:ID` or `client:ID`.",
+        doc: "The claim that names the role: `admin`, `operator`, `observer`, `service:ID` or `client:ID`.",
     },
     Field {
         name: "leeway_s",

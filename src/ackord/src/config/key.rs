@@ -14,6 +14,8 @@ use serde_json::json;
 use super::issuers;
 use super::settings::Settings;
 
+/// Digits of a number that is out of its bounds and is repeated in the problem.
+const DIGITS_SHOWN_MAX: usize = 40;
 /// The most elements that a list may have.
 pub const LIST_MAX: usize = 64;
 
@@ -171,6 +173,9 @@ impl Key {
     pub fn unit(&self) -> Option<&'static str> {
         let name = self.path.rsplit('.').next().unwrap_or(self.path);
         let has = |unit: &str| name.split('_').any(|part| part == unit);
+        if name.contains("_per_s") {
+            return Some("per second");
+        }
         [("ms", "milliseconds"), ("s", "seconds"), ("bytes", "bytes")]
             .into_iter()
             .find_map(|(part, unit)| has(part).then_some(unit))
@@ -198,7 +203,7 @@ impl Key {
         match self.value_type() {
             Type::Number => {
                 let digits = text.trim().replace('_', "");
-                let number = digits.parse().map_err(|_| self.not("a whole number"))?;
+                let number = digits.parse().map_err(|_| self.no_number(&digits))?;
                 Ok(Value::Number(number))
             }
             Type::Truth => match text.trim() {
@@ -313,10 +318,22 @@ impl Key {
 
     fn bounded<N: TryFrom<u64>>(&self, number: u64) -> Result<N, String> {
         let fits = (self.min..=self.max).contains(&number);
-        N::try_from(number)
-            .ok()
-            .filter(|_| fits)
-            .ok_or_else(|| format!("{} = {number}: must be {}..={}", self.path, self.min, self.max))
+        N::try_from(number).ok().filter(|_| fits).ok_or_else(|| self.outside(&number.to_string()))
+    }
+
+    fn outside(&self, number: &str) -> String {
+        format!("{} = {number}: must be {}..={}", self.path, self.min, self.max)
+    }
+
+    /// What is wrong with a number that is none of ours: below zero and too large are outside too.
+    pub fn no_number(&self, text: &str) -> String {
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if self.value_type() == Type::Number && whole && digits.len() <= DIGITS_SHOWN_MAX {
+            self.outside(text)
+        } else {
+            self.not(self.value_type().name())
+        }
     }
 
     fn address(&self, text: &str) -> Result<SocketAddr, String> {

@@ -228,7 +228,7 @@ fn written(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, String> {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => {
             let parsed = u64::from_str_radix(number.as_str(), number.radix());
-            Value::Number(parsed.map_err(|_| key.not(key.value_type().name()))?)
+            Value::Number(parsed.map_err(|_| key.no_number(number.as_str()))?)
         }
         DeValue::Array(items) if key.value_type() == Type::Issuers => {
             Value::Issuers(issuers::read(items)?)
@@ -345,7 +345,10 @@ mod tests {
         check("a = 1", &[], &[], &["a.toml:1", "unknown key `a`"]);
         check("\n[limits]\nsites = 5", &[], &[], &["a.toml:3", "did you mean `limits.sites_max`"]);
         check("sites_max = 5", &[], &[], &["did you mean `limits.sites_max`"]);
-        check("[limits]\nsites_max = -5", &[], &[], &["a.toml:2", "not a whole number"]);
+        check("[limits]\nsites_max = -5", &[], &[], &["a.toml:2", "sites_max = -5: must be 0..="]);
+        check("[limits]\nsites_max = -5.5", &[], &[], &["a.toml:2", "not a whole number"]);
+        check("", &[], &["limits.sites_max=-5"], &["sites_max = -5: must be 0..="]);
+        check("admin_token = -5", &[], &[], &["admin_token: not a text"]);
         check("[limits]\nsites_max = 'x'", &[], &[], &["a.toml:2", "not a whole number"]);
         check("[limits]\npartitions = 0", &[], &[], &["must be 1..=1024"]);
         check("listen = ['nowhere']", &[], &[], &["a.toml:1", "must be an address"]);

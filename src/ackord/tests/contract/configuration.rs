@@ -71,6 +71,34 @@ fn what_is_wrong_is_told_at_once_with_its_place_and_what_was_meant() {
 }
 
 #[test]
+fn a_number_out_of_its_range_is_told_with_the_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "data = 'd'\n[limits]\nsites_max = -4\n");
+    let ended = run(&["config", "check", &path]).expect(78);
+    let told = format!("{path}:3: limits.sites_max = -4: must be 0..=");
+    assert!(ended.err.contains(&told), "{}", ended.err);
+}
+
+#[test]
+fn the_file_is_given_in_either_way_and_only_in_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "data = 'd'\n[limits]\nsites_max = 5\n");
+    for way in [&[path.as_str()][..], &["--config", &path]] {
+        let words = |command| [&["config", command, "--json"], way].concat();
+        // The environment's is another one, that counts where none is given.
+        let other = [("ACKORD_CONFIG", "/nonexistent")];
+        let checked = with(&words("check"), &other).expect(0).lines();
+        assert_eq!(checked[0]["config"], path.as_str());
+        assert_eq!(shown(with(&words("show"), &other), "limits.sites_max").0, 5);
+    }
+    for command in ["check", "show"] {
+        run(&["config", command, &path, "--config", &path]).expect(2);
+        with(&["config", command], &[("ACKORD_CONFIG", path.as_str())]).expect(0);
+        with(&["config", command], &[("ACKORD_CONFIG", "/nonexistent")]).expect(78);
+    }
+}
+
+#[test]
 fn secrets_come_from_files_are_shown_nowhere_and_warned_about_when_everybody_may_read_them() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("token");
@@ -97,6 +125,9 @@ fn secrets_come_from_files_are_shown_nowhere_and_warned_about_when_everybody_may
 fn the_schema_and_the_page_are_printed() {
     let schema = run(&["config", "schema", "--json"]).expect(0).lines();
     assert_eq!(schema[0]["properties"]["limits"]["properties"]["sites_max"]["default"], 10_000);
+    let frames = &schema[0]["properties"]["front"]["properties"]["control_frames_per_s_max"];
+    let told = frames["description"].as_str().unwrap();
+    assert!(told.contains("Per second, 1..=") && !told.contains("Seconds"), "{told}");
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     let page = std::fs::read_to_string(page).unwrap();
     assert_eq!(run(&["config", "doc"]).expect(0).out, page);

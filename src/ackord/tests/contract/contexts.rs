@@ -127,3 +127,36 @@ fn a_token_of_a_context_goes_nowhere_else() {
     let with: Vec<bool> = asked.iter().map(|request| request.contains("secret")).collect();
     assert_eq!(with, [false, false, true], "{asked:?}");
 }
+
+#[test]
+fn a_file_that_is_a_link_stays_one_and_what_it_leads_to_is_changed() {
+    let home = Home::new();
+    let (folder, kept) = (home.dir.path().join("ackord"), home.dir.path().join("kept"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    // The first write is through a link to nothing yet.
+    std::os::unix::fs::symlink("../kept/contexts.toml", home.file()).unwrap();
+    for name in ["a", "b"] {
+        home.run(&["context", "set", name, "--url", "http://127.0.0.1:9"]).expect(0);
+        assert!(std::fs::symlink_metadata(home.file()).unwrap().is_symlink());
+        let text = std::fs::read_to_string(kept.join("contexts.toml")).unwrap();
+        assert!(text.contains(&format!("contexts.{name}")), "{text}");
+        assert_eq!(mode(&kept.join("contexts.toml")), 0o600);
+        for folder in [&folder, &kept] {
+            assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "something is left over");
+        }
+    }
+    assert_eq!(home.run(&["context", "list"]).expect(0).lines().len(), 2);
+}
+
+#[test]
+fn an_address_with_a_password_is_refused_and_not_repeated() {
+    let home = Home::new();
+    for url in ["http://me:hunter2@127.0.0.1:9", "wss://hunter2@a", "me:hunter2@a:1"] {
+        for words in [&["context", "set", "a"][..], &["site", "list", "--token", "t"]] {
+            let ended = home.run(&[words, &["--url", url]].concat()).expect(2);
+            assert!(ended.err.contains("--url") && !ended.err.contains("hunter2"), "{}", ended.err);
+        }
+    }
+    assert!(!home.file().exists());
+}

@@ -98,6 +98,54 @@ fn a_check_of_who_is_not_there_is_critical_in_every_format() {
 }
 
 #[test]
+fn what_is_not_there_is_neither_well_nor_told_nor_a_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), &[]);
+    broker.raise(&["reading"], "1\n").expect(0);
+    let lag = |more: &[&str]| broker.admin(&[&["check", "lag"], more].concat());
+    // Nobody is subscribed yet: only who is named is missed.
+    lag(&[]).expect(0);
+    let missed = lag(&["--client", "nope", "--event", "reading"]).expect(3).lines().remove(0);
+    assert_eq!(missed["health"], "unknown");
+    assert!(missed["findings"][0]["text"].as_str().unwrap().contains("--client nope"), "{missed}");
+
+    for more in [&["--client", "demo-client"][..], &[]] {
+        let ended = broker.admin(&[&["why", "nosuch", "1"], more].concat()).expect(4);
+        assert!(ended.err.contains("nosuch"), "{}", ended.err);
+    }
+    broker.admin(&["why", "reading", "1"]).expect(0);
+
+    let can_i = |words: &[&str]| broker.admin(&[&["can-i"], words].concat());
+    can_i(&["raise"]).expect(2);
+    can_i(&["receive", "--client", "demo-client"]).expect(2);
+    let ended = can_i(&["raise", "reading"]).expect(2);
+    assert!(ended.err.contains("--service"), "{}", ended.err);
+    can_i(&["receive", "reading"]).expect(2);
+    can_i(&["connect"]).expect(2);
+    can_i(&["raise", "reading", "--service", "demo-service"]).expect(0);
+    can_i(&["raise", "nosuch", "--service", "demo-service"]).expect(4);
+
+    let ended = broker.admin(&["site", "apply", "-f", "/nonexistent"]).expect(74);
+    assert!(ended.err.contains("/nonexistent"), "{}", ended.err);
+}
+
+#[test]
+fn thresholds_and_formats_that_contradict_each_other_are_a_wrong_command_line() {
+    let check = |words: &[&str], names: [&str; 2]| {
+        let nowhere = ["--url", "http://127.0.0.1:1", "--token", "t"];
+        let ended = run(&[&["check"], words, &nowhere].concat()).expect(2);
+        let told = names.iter().all(|name| ended.err.contains(name));
+        assert!(ended.out.is_empty() && told, "{words:?}: {}{}", ended.out, ended.err);
+    };
+    check(&["lag", "--warn", "5", "--crit", "3"], ["--warn 5", "--crit 3"]);
+    check(&["lag", "--warn-age", "2h"], ["--warn-age 2 h", "--crit-age 1 h"]);
+    check(&["cluster", "--warn", "5", "--crit", "3"], ["--warn 5", "--crit 3"]);
+    check(&["disk", "--warn", "10", "--crit", "99999"], ["--warn 10", "--crit 99999"]);
+    check(&["certificate", "--warn", "1d"], ["--warn 1 d", "--crit 7 d"]);
+    check(&["node", "--json", "--format", "prometheus"], ["--json", "--format prometheus"]);
+}
+
+#[test]
 fn the_record_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path(), &[]);

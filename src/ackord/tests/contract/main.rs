@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod administration;
+mod answers;
 mod brokers;
 mod clusters;
 mod configuration;

@@ -378,3 +378,50 @@ fn administration_has_a_socket_of_its_own() {
     let ended = list(&ready["urls"][0]).expect(4);
     assert!(ended.err.contains("not-found"), "{}", ended.err);
 }
+
+#[test]
+fn a_token_whose_file_is_no_longer_named_is_good_until_the_restart_and_a_reload_says_so() {
+    let files = Files::new();
+    let config = files.configure("");
+    let (_node, url) = serve(&config);
+    let token = files.text("token");
+    let reload = || {
+        let words = ["reload", "--url", &url, "--token-file", &token, "--json"];
+        run(&words).expect(0).lines().remove(0)
+    };
+    let text = format!("data = {}\nlisten = '127.0.0.1:0'\n", json!(files.path("data")));
+    std::fs::write(&config, text).unwrap();
+    for _ in 0..2 {
+        let reloaded = reload();
+        assert_eq!(reloaded["applied"], json!([]), "{reloaded}");
+        assert_eq!(reloaded["restart"], json!(["admin_token_file"]), "{reloaded}");
+    }
+    files.configure("");
+    assert_eq!(reload()["restart"], json!([]));
+}
+
+#[test]
+fn a_certificate_that_says_that_it_is_an_authority_is_explained() {
+    let files = Files::new();
+    let certify = |is_ca: IsCa| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let key = KeyPair::generate().unwrap();
+        std::fs::write(files.path("certificate"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(files.path("key"), key.serialize_pem()).unwrap();
+    };
+    let (token, ca) = (files.text("token"), files.text("certificate"));
+    let list =
+        |url: &str| run(&["site", "list", "--url", url, "--token-file", &token, "--ca", &ca]);
+    certify(IsCa::Ca(BasicConstraints::Unconstrained));
+    let (node, url) = serve(&files.configure(&files.tls()));
+    let ended = list(&url).expect(5);
+    assert!(ended.err.contains("basicConstraints=critical,CA:FALSE"), "{}", ended.err);
+    let words = ["raise", "e", "--args", "1", "--timeout", "2s", "--url", &url, "--site", "s"];
+    let ended = run(&[&words[..], &["--token", "t", "--ca", &ca]].concat()).expect(5);
+    assert!(ended.err.contains("basicConstraints=critical,CA:FALSE"), "{}", ended.err);
+    drop(node);
+    certify(IsCa::ExplicitNoCa);
+    let (_node, url) = serve(&files.configure(&files.tls()));
+    list(&url).expect(0);
+}

@@ -47,7 +47,9 @@ pub async fn look(
         let plain = Admin::new(vec![url.clone()], None)?;
         if let Err(error) = plain.get("/healthz/live").await {
             let why = super::unanswered(&error).1;
-            report.find(Health::Critical, format!("{url}: not trusted, or {why}"));
+            let hint = crate::admin::certificate_hint(&why);
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            report.find(Health::Critical, format!("{url}: not trusted, or {why}{hint}"));
         }
     }
     judge(&ends, (warn, crit), &mut report);

@@ -28,7 +28,7 @@ struct Behind {
     age: Duration,
 }
 
-/// Looks at the subscriptions that are asked for.
+/// Looks at the subscriptions that are asked for: one that is named and not there is not known to be well.
 pub async fn look(arguments: &CheckLag) -> Result<Report, Failure> {
     let admin = admin(&arguments.connect)?;
     let mut report = Report::of("lag");
@@ -37,7 +37,7 @@ pub async fn look(arguments: &CheckLag) -> Result<Report, Failure> {
         None => sites(&admin).await,
     };
     let found = match sites {
-        Ok(sites) => all(&admin, &sites, arguments).await,
+        Ok(sites) => all(&admin, &sites, arguments, &mut report).await,
         Err(error) => Err(error),
     };
     match found {
@@ -52,13 +52,18 @@ pub async fn look(arguments: &CheckLag) -> Result<Report, Failure> {
 
 async fn sites(admin: &Admin) -> Result<Vec<String>, AdminError> {
     let sites = admin.list("/v1/sites").await?;
-    Ok(sites.iter().filter_map(|site| site["name"].as_str().map(str::to_owned)).collect())
+    let name = |site: &Value| {
+        let unreadable = || AdminError::Unreadable("a site without a name is listed".to_owned());
+        site["name"].as_str().map(str::to_owned).ok_or_else(unreadable)
+    };
+    sites.iter().map(name).collect()
 }
 
 async fn all(
     admin: &Admin,
     sites: &[String],
     arguments: &CheckLag,
+    report: &mut Report,
 ) -> Result<Vec<Behind>, AdminError> {
     let narrowed =
         filters(&[("client", arguments.client.as_deref()), ("event", arguments.event.as_deref())]);
@@ -68,7 +73,7 @@ async fn all(
         let rows =
             admin.list_where(&format!("{path}/subscriptions"), &narrowed, usize::MAX).await?;
         for row in rows {
-            let Some(mut row) = parse(row) else { continue };
+            let Some(mut row) = parse(row, site, report) else { continue };
             let short = row.lag_at_least.is_some_and(|least| least < arguments.crit);
             if short && counted < COUNTED_MAX {
                 counted += 1;
@@ -76,7 +81,8 @@ async fn all(
                 let one =
                     format!("{path}/clients/{client}/subscriptions/{event}?consistency=local");
                 // One that has gone meanwhile is behind nothing.
-                let Some(one) = admin.find(&one).await?.and_then(parse) else { continue };
+                let Some(one) = admin.find(&one).await? else { continue };
+                let Some(one) = parse(one, site, report) else { continue };
                 row = one;
             }
             let age = row.oldest_unacknowledged_ms.map_or(0, |at| now.saturating_sub(at));
@@ -92,11 +98,30 @@ async fn all(
     Ok(found)
 }
 
-fn parse(row: Value) -> Option<Subscription> {
-    serde_json::from_value(row).ok()
+/// A subscription; about one that cannot be read nothing is known, which is told.
+fn parse(row: Value, site: &str, report: &mut Report) -> Option<Subscription> {
+    let of = |name: &str| row[name].as_str().unwrap_or("?").to_owned();
+    let (client, event) = (of("client"), of("event"));
+    match serde_json::from_value(row) {
+        Ok(row) => Some(row),
+        Err(error) => {
+            let what = format!("{site}: {client} of {event} cannot be read: {error}");
+            report.find(Health::Unknown, what);
+            None
+        }
+    }
 }
 
 fn judge(mut found: Vec<Behind>, arguments: &CheckLag, report: &mut Report) {
+    let named = [("--client", &arguments.client), ("--event", &arguments.event)];
+    let named: Vec<String> = named
+        .into_iter()
+        .filter_map(|(option, name)| Some(format!("{option} {}", name.as_ref()?)))
+        .collect();
+    if found.is_empty() && report.health() == Health::Ok && !named.is_empty() {
+        let what = format!("no subscription is found by {}", named.join(" "));
+        report.find(Health::Unknown, what);
+    }
     found.sort_by_key(|one| std::cmp::Reverse((one.lag, one.age)));
     let late = found.iter().filter(|one| one.lag > 0).count();
     for one in &found {
@@ -141,6 +166,8 @@ fn judge(mut found: Vec<Behind>, arguments: &CheckLag, report: &mut Report) {
             worst.lag
         ),
         Some(_) => format!("none of {} subscriptions is behind", found.len()),
-        None => "there are no such subscriptions".to_owned(),
+        // With names, or with what cannot be read, this is told already.
+        None if report.health() > Health::Ok => String::new(),
+        None => "there are no subscriptions".to_owned(),
     };
 }

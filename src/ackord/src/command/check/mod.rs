@@ -11,26 +11,29 @@ mod node;
 mod report;
 
 use crate::admin::{Admin, AdminError};
-use crate::args::{CheckCommand, Connect};
+use crate::args::{CheckCommand, CheckOutput, Connect};
 use crate::exit::{Exit, Failure, Health, Outcome};
 use crate::output::Format;
 
 /// Runs the command.
 pub async fn run(command: CheckCommand, format: Format) -> Outcome {
-    let (spoken, report) = match command {
-        CheckCommand::Node { format, connect } => (format, node::look(&connect).await?),
-        CheckCommand::Cluster { warn, crit, format, connect } => {
-            (format, cluster::look(&connect, warn, crit).await?)
+    let (spoken, thresholds) = command.thresholds();
+    if (format, spoken) == (Format::Json, CheckOutput::Prometheus) {
+        return Err(Failure::usage("--json and --format prometheus exclude each other"));
+    }
+    thresholds.into_iter().try_for_each(|pair| pair.check())?;
+    let report = match command {
+        CheckCommand::Node { connect, .. } => node::look(&connect).await?,
+        CheckCommand::Cluster { warn, crit, connect, .. } => {
+            cluster::look(&connect, warn, crit).await?
         }
-        CheckCommand::Lag(arguments) => (arguments.format, lag::look(&arguments).await?),
-        CheckCommand::Certificate { files, warn, crit, format, connect } => {
-            (format, certificate::look(&connect, &files, warn, crit).await?)
+        CheckCommand::Lag(arguments) => lag::look(&arguments).await?,
+        CheckCommand::Certificate { files, warn, crit, connect, .. } => {
+            certificate::look(&connect, &files, warn, crit).await?
         }
-        CheckCommand::Disk { warn, crit, format, connect } => {
-            (format, disk::look(&connect, warn, crit).await?)
-        }
+        CheckCommand::Disk { warn, crit, connect, .. } => disk::look(&connect, warn, crit).await?,
     };
-    report.print(format, spoken.format)?;
+    report.print(format, spoken)?;
     Ok(Exit::Check(report.health()))
 }
 
@@ -50,6 +53,7 @@ fn unanswered(error: &AdminError) -> (Health, String) {
             let cause = why.split_once(": ").map_or(why.as_str(), |(_, cause)| cause);
             (Health::Critical, format!("not reached: {cause}"))
         }
+        AdminError::Unreadable(why) => (Health::Unknown, why.clone()),
         AdminError::Problem(problem) if problem.status >= 500 => {
             (Health::Critical, format!("{} ({})", problem.detail, problem.code))
         }

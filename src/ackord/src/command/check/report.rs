@@ -86,7 +86,7 @@ impl Report {
             (Format::Json, _) => output::json(&self.to_json()),
             (Format::Text, CheckOutput::Plugin) => output::line(&self.to_line()),
             (Format::Text, CheckOutput::Prometheus) => {
-                self.to_metrics().iter().try_for_each(|line| output::line(line))
+                self.to_metrics().iter().try_for_each(|line| output::raw(line))
             }
         };
         written.map_err(|error| output::closed(&error))
