@@ -41,9 +41,12 @@ struct Held {
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
     let mut checks = Checks::default();
     let (mut quotas, mut events, mut latency) = (Vec::new(), 0, Recorder::new());
+    // What an event takes of a rate of bytes: its arguments with their media type.
+    let one = payload(0, 0, options.size);
+    let bytes = (one.data.len() + one.content_type.len()) as u64;
     for (name, allowed, bytes) in [
         ("events_per_s", u64::from(options.rate), 1),
-        ("bytes_per_s", u64::from(options.rate) * u64::from(options.size), options.size),
+        ("bytes_per_s", u64::from(options.rate) * bytes, bytes),
     ] {
         ground.progress(&format!("{name} {allowed}"));
         let held = hold(ground, options, name, allowed, bytes, &mut checks).await?;
@@ -85,7 +88,7 @@ async fn hold<G: Ground>(
     options: &Options,
     name: &'static str,
     allowed: u64,
-    bytes_each: u32,
+    each: u64,
     checks: &mut Checks,
 ) -> Result<Held, Error> {
     let structure = publish::structure(&[EVENT.to_owned()], QUEUE_SIZE)?;
@@ -123,7 +126,7 @@ async fn hold<G: Ground>(
     }
     let seconds = options.time.as_secs_f64();
     let events: u64 = raised.iter().map(|raised| raised.measured).sum();
-    let admitted_per_s = events as f64 * f64::from(bytes_each) / seconds;
+    let admitted_per_s = (events * each) as f64 / seconds;
     let wanted = f64::from(quiet_rate(options)) * seconds;
     let told = beside.latency.report();
     Ok(Held {
