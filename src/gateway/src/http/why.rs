@@ -81,7 +81,7 @@ impl Asked {
             instance: Some(self.id),
         };
         let broker = &context.broker;
-        let asked = (broker.live(&self.site, sessions, reach), broker.trace(traced, Reach::Node));
+        let asked = (broker.live(&self.site, sessions, reach), broker.trace(traced, reach));
         let (found, trace) = futures_util::join!(asked.0, asked.1);
         why.sent = Some(self.sent(&trace));
         let mut silent = found.not_reached.clone();
