@@ -29,7 +29,7 @@ impl Scope {
         match &*operation.template {
             "/openapi.json" | "/healthz/live" | "/healthz/ready" => Self::Open,
             "/metrics" => Self::Totals,
-            "/v1/sites" | "/v1/audit" => Self::Node,
+            "/v1/sites" | "/v1/audit" | "/v1/node" | "/v1/node/reload" => Self::Node,
             template if template.starts_with("/v1/cluster") => Self::Node,
             "/v1/sites/{site}" => Self::Site,
             template if template.starts_with("/v1/sites/{site}/") => Self::Site,

@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_larger_than_the_bucket_passes_when_it_is_full() {
+    fn an_event_larger_than_the_bucket_is_waited_for_until_it_is_paid() {
         let site = SiteName::from("s");
         let rates = Rates { events: None, bytes: Some(100) };
         let first = charge(&site, None, None, rates, Stamp(0), 5000).unwrap();
         assert_eq!(first.bytes, 0);
-        let early = charge(&site, None, Some(&first), rates, Stamp(249), 5000);
+        let early = charge(&site, None, Some(&first), rates, Stamp(49_999), 5000);
         assert_eq!(early, Err(TooMuch::Bytes(100, Wait { ms: 20 })));
-        charge(&site, None, Some(&first), rates, Stamp(250), 5000).unwrap();
+        charge(&site, None, Some(&first), rates, Stamp(50_000), 5000).unwrap();
     }
 
     #[test]
