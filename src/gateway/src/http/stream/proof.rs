@@ -103,7 +103,9 @@ impl Claimed {
     /// Whether one of the client's sessions that are remembered made it. Takes a time that does not
     /// depend on how wrong it is.
     pub fn is_genuine(&self, site: &SiteName, client: &ClientRow) -> bool {
-        client.sessions.iter().fold(false, |found, session| {
+        // What stands for the end of sessions is known to everybody.
+        let sessions = client.sessions.iter().filter(|session| **session != SessionId::KICKED);
+        sessions.fold(false, |found, session| {
             let mac = mac(site, *session, &self.signed);
             mac.verify_truncated_left(&self.proof).is_ok() | found
         })
@@ -161,6 +163,14 @@ mod tests {
         assert!(!claimed.is_genuine(&"demo".into(), &client(&[6])));
         assert!(!claimed.is_genuine(&"demo".into(), &client(&[])));
         assert!(!claimed.is_genuine(&"other".into(), &client(&[5])));
+    }
+
+    #[test]
+    fn what_everybody_knows_proves_nothing() {
+        // A kick leaves its mark where the sessions are, and nobody's token is made with that.
+        let forged = token().text(&"demo".into(), SessionId::KICKED);
+        let claimed = AckToken::read(&forged).unwrap();
+        assert!(!claimed.is_genuine(&"demo".into(), &client(&[7, SessionId::KICKED.0])));
     }
 
     #[test]
