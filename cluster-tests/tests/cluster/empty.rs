@@ -40,8 +40,11 @@ async fn a_majority_of_empty_disks_founds_no_second_cluster() {
     // They look for each other, and for the third node that is not there.
     wait::until_true("the first node to wait", async || cluster.log(1).contains("waiting")).await;
     // Who asks is told so, and not kept waiting.
-    let lives = cluster.admin(1).call(Method::GET, "/healthz/live", None).await;
-    assert_eq!(lives.expect("it answers")["status"], "ok");
+    wait::until_true("the first node to say that it lives", async || {
+        let lives = cluster.admin(1).call(Method::GET, "/healthz/live", None).await;
+        lives.is_ok_and(|lives| lives["status"] == "ok")
+    })
+    .await;
     let ready = cluster.admin(1).call(Method::GET, "/healthz/ready", None).await;
     let problem = format!("{:?}", ready.expect_err("it is not ready"));
     assert!(problem.contains("Unavailable"), "{problem}");
