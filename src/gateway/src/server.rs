@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::meter::Metered;
 use crate::options::{Error, GatewayOptions, Listener};
 use crate::stream::Stream;
-use crate::tls::{Tls, accept};
+use crate::tls::{Shaking, Tls, accept};
 use crate::{http, ws};
 
 /// Connections of a worker beyond the limit that are accepted to be told so.
@@ -163,6 +163,8 @@ fn server(
     let shutdown = builder.graceful_shutdown_signal();
     for Listener { socket, face, tls } in listeners {
         let address = socket.local_addr()?;
+        // The threads that serve a listener share its places.
+        let tls = tls.map(Shaking::new);
         let (context, limits, shutdown) = (context.clone(), limits.clone(), shutdown.clone());
         builder = builder.listen(format!("http-{address}"), socket, move || {
             let (on_connect, on_upgrade) = (context.clone(), context.clone());

@@ -1,7 +1,9 @@
 //! TLS of the front: the certificate in force, and handshakes that cost a bounded amount.
 //!
-//! Invariants: a handshake has a deadline and so many go on at a time, one more is dropped at once;
-//! a certificate that cannot be used never replaces one that can.
+//! Invariants: a handshake has a deadline and so many go on at a time at each listener, see
+//! [`places`]; a certificate that cannot be used never replaces one that can.
+
+mod places;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +18,11 @@ use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
 use arc_swap::ArcSwap;
 use prometheus::{IntCounterVec, Opts};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::options::Error;
 use crate::stream::Stream;
+use places::Places;
 
 /// What is spoken inside: nothing but HTTP/1.1.
 const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
@@ -39,7 +41,7 @@ pub struct TlsFiles {
 pub struct TlsLimits {
     /// Until a handshake is done.
     pub handshake_deadline: Duration,
-    /// Handshakes that may go on at the same time; one more is dropped.
+    /// Handshakes that may go on at the same time at a listener; one more pushes the oldest out.
     pub handshakes_max: usize,
 }
 
@@ -58,7 +60,6 @@ struct Certificate {
 /// The TLS of a front, shared by its listeners.
 pub struct Tls {
     certificate: ArcSwap<Reloading<Certificate>>,
-    places: Semaphore,
     limits: TlsLimits,
     /// Handshakes by how they ended.
     pub(crate) handshakes: IntCounterVec,
@@ -73,15 +74,10 @@ impl Tls {
         let options = Opts::new("ackord_tls_handshakes_total", "TLS handshakes of the front.");
         // The name and the label are constants.
         let handshakes = IntCounterVec::new(options, &["result"]).expect("a metric of constants");
-        for result in ["done", "failed", "late", "refused"] {
+        for result in ["done", "failed", "late", "pushed-out"] {
             handshakes.with_label_values(&[result]);
         }
-        Ok(Self {
-            certificate: ArcSwap::from_pointee(read(files)?),
-            places: Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)),
-            limits,
-            handshakes,
-        })
+        Ok(Self { certificate: ArcSwap::from_pointee(read(files)?), limits, handshakes })
     }
 
     /// Takes the certificate from other files.
@@ -103,28 +99,20 @@ impl Tls {
         self.certificate.load().current().not_after
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> std::io::Result<Stream> {
-        let count = |result: &str| self.handshakes.with_label_values(&[result]).inc();
-        let Ok(_place) = self.places.try_acquire() else {
-            count("refused");
-            return Err(std::io::ErrorKind::ConnectionRefused.into());
-        };
+    async fn handshake(&self, tcp: TcpStream, places: &Arc<Places>) -> std::io::Result<Stream> {
         let acceptor = TlsAcceptor::from(self.certificate.load().current().config.clone());
-        match timeout(self.limits.handshake_deadline, acceptor.accept(tcp)).await {
-            Ok(Ok(stream)) => {
-                count("done");
-                Ok(Stream::Tls(Box::new(stream)))
-            }
-            Ok(Err(error)) => {
-                count("failed");
+        let shaking = timeout(self.limits.handshake_deadline, acceptor.accept(tcp));
+        let (result, ended) = match places.take().hold(shaking).await {
+            Some(Ok(Ok(stream))) => ("done", Ok(Stream::Tls(Box::new(stream)))),
+            Some(Ok(Err(error))) => {
                 tracing::debug!(%error, "a handshake failed");
-                Err(error)
+                ("failed", Err(error))
             }
-            Err(_elapsed) => {
-                count("late");
-                Err(std::io::ErrorKind::TimedOut.into())
-            }
-        }
+            Some(Err(_elapsed)) => ("late", Err(std::io::ErrorKind::TimedOut.into())),
+            None => ("pushed-out", Err(std::io::ErrorKind::ConnectionAborted.into())),
+        };
+        self.handshakes.with_label_values(&[result]).inc();
+        ended
     }
 }
 
@@ -150,9 +138,24 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// The TLS of one listener.
+#[derive(Clone, Debug)]
+pub struct Shaking {
+    tls: Arc<Tls>,
+    places: Arc<Places>,
+}
+
+impl Shaking {
+    /// With places of its own.
+    pub fn new(tls: Arc<Tls>) -> Self {
+        let places = Places::new(tls.limits.handshakes_max);
+        Self { tls, places }
+    }
+}
+
 /// What becomes of an accepted socket before HTTP: with `tls` a handshake, else nothing.
 pub fn accept(
-    tls: Option<Arc<Tls>>,
+    tls: Option<Shaking>,
 ) -> impl ServiceFactory<
     TcpStream,
     Config = (),
@@ -171,7 +174,9 @@ pub fn accept(
             let stream = match tls {
                 None => Stream::Plain(tcp),
                 // Boxed: every connection's task would otherwise have room for it.
-                Some(tls) => Box::pin(async move { tls.handshake(tcp).await }).await?,
+                Some(Shaking { tls, places }) => {
+                    Box::pin(async move { tls.handshake(tcp, &places).await }).await?
+                }
             };
             Ok::<_, DispatchError>((stream, Protocol::Http1, peer))
         }

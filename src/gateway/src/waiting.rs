@@ -16,7 +16,7 @@ use actix_web::{App, HttpRequest, HttpResponse, web};
 use crate::http::RETRY_AFTER_S;
 use crate::http::answer::{Answer, refuse};
 use crate::options::{Error, Listener};
-use crate::tls::accept;
+use crate::tls::{Shaking, accept};
 
 /// Connections that are answered at once.
 const CONNECTIONS_MAX: usize = 1024;
@@ -75,6 +75,7 @@ fn server(listeners: Vec<Listener>) -> std::io::Result<Server> {
         .max_concurrent_connections(CONNECTIONS_MAX)
         .disable_signals();
     for Listener { socket, face: _, tls } in listeners {
+        let tls = tls.map(Shaking::new);
         let address = socket.local_addr()?;
         builder = builder.listen(format!("waiting-{address}"), socket, move || {
             let app = App::new().default_service(web::to(answer));

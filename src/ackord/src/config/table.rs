@@ -122,7 +122,7 @@ static NODE: &[Key] = &[
     Key::new(
         "origins",
         Texts(|s| &mut s.origins),
-        "Origins (`https://host[:port]`) whose pages may connect, beside the node's own.",
+        "Origins (`https://host[:port]`) whose pages may connect, beside those of this very address where that is a number or localhost.",
     )
     .live()
     .like("[\"https://panel.example\"]"),
@@ -184,7 +184,7 @@ static TLS: &[Key] = &[
     Key::new(
         "tls.handshakes_max",
         Usize(|s| &mut s.tls.handshakes_max),
-        "Handshakes that may go on at the same time; one more is dropped.",
+        "Handshakes that may go on at the same time at a listener; one more pushes the oldest out.",
     )
     .within(1, 1_000_000),
     Key::new(
