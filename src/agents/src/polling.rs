@@ -21,7 +21,7 @@ use ackord_machine::session::{
 use ackord_machine::site::{
     AttachPolling, Category, Claim, ClientId, Command, Epoch, EventKey, Generation, Incarnation,
     InstanceId, Outcome, Position, Principal, Receiver, Refusal, SessionId, Site, SiteName, Stamp,
-    Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId,
+    Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId, decide,
 };
 use ackord_replica::PartitionHandle;
 use ackord_wire::{Code, Codec};
@@ -259,6 +259,8 @@ impl Drop for Wakes {
 struct Terms {
     receiver: Receiver,
     token: Option<TokenId>,
+    /// When that ends by itself.
+    expires: Option<Stamp>,
     epoch: Epoch,
     incarnation: Incarnation,
     session: Option<SessionId>,
@@ -350,9 +352,12 @@ impl Broker {
                 partition.read(|state| {
                     let site = state.site(site.as_str()).ok_or_else(no_site)?;
                     let row = site.client(client.as_str()).ok_or_else(no_client)?;
+                    let shown = token.as_ref().and_then(|id| site.token(id.as_str()));
+                    let expires = shown.and_then(|row| row.expires);
                     Ok(Terms {
                         receiver: Receiver::Client(client.clone()),
                         token,
+                        expires,
                         epoch,
                         incarnation: site.incarnation(),
                         session: row.sessions.last().copied(),
@@ -420,22 +425,12 @@ impl Broker {
             // The same number from another node is a list that came before: it is looked at again.
             let (site, client, number) = (name.clone(), client.clone(), listed + 1);
             let mode = SubscribeMode::Add;
-            let list = Subscribe { site, client, epoch, number, mode, items };
+            let list = Command::Subscribe(Subscribe { site, client, epoch, number, mode, items });
+            // All or none: what is refused of it leaves nothing behind.
+            let now = partition.now();
+            all_subscribed(partition.read(|state| decide(state, now, &list).outcome))?;
             let patience = self.inner().options.admin_deadline;
-            match propose_until(partition, Command::Subscribe(list), patience).await? {
-                Outcome::Subscribed(results) => {
-                    for result in results {
-                        result.result.map_err(|refusal| {
-                            let (code, detail) = refused(&refusal);
-                            (code, format!("{}: {detail}", result.event))
-                        })?;
-                    }
-                }
-                other => {
-                    let detail = format!("unexpected answer to subscribe: {other:?}");
-                    return Err((Code::Internal, detail));
-                }
-            }
+            all_subscribed(propose_until(partition, list, patience).await?)?;
         }
         Err((Code::Busy, "other questions of this client subscribe at the same time".to_owned()))
     }
@@ -498,8 +493,8 @@ impl Terms {
                 resumed: valid,
             });
         }
-        let (token, epoch, session) = (None, Epoch(0), None);
-        Ok(Self { receiver, token, epoch, incarnation, session, subscriptions })
+        let (token, expires, epoch, session) = (None, None, Epoch(0), None);
+        Ok(Self { receiver, token, expires, epoch, incarnation, session, subscriptions })
     }
 
     /// The events that the question is about.
@@ -525,6 +520,9 @@ impl Terms {
             self.is_newest(site, client)?;
         }
         site.admits(&self.receiver).map_err(|refusal| refused(&refusal))?;
+        if self.expires.is_some_and(|at| at <= now) {
+            return Err((Code::CredentialsExpired, "the token has expired".to_owned()));
+        }
         let valid = |token: &TokenId| site.valid_token(token.as_str(), now).is_some();
         if !self.token.as_ref().is_none_or(valid) {
             return Err((Code::BadCredentials, "the token was revoked".to_owned()));
@@ -589,6 +587,26 @@ impl Terms {
         let Self { incarnation, subscriptions, .. } = self;
         Turn { incarnation, session, subscriptions, handed }
     }
+}
+
+/// Whether a list was taken as a whole.
+fn all_subscribed(outcome: Outcome) -> Result<(), Refused> {
+    let results = match outcome {
+        Outcome::Subscribed(results) => results,
+        Outcome::Refused(refusal) => return Err(refused(&refusal)),
+        other => {
+            return Err((Code::Internal, format!("unexpected answer to subscribe: {other:?}")));
+        }
+    };
+    results.into_iter().try_for_each(|result| match result.result {
+        Ok(_) => Ok(()),
+        // What is wrong is a parameter that all events share.
+        Err(refusal @ Refusal::Invalid(_)) => Err(refused(&refusal)),
+        Err(refusal) => {
+            let (code, detail) = refused(&refusal);
+            Err((code, format!("{}: {detail}", result.event)))
+        }
+    })
 }
 
 fn refused(refusal: &Refusal) -> Refused {

@@ -243,6 +243,29 @@ async fn the_newest_question_and_the_newest_session_win() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_refused_leaves_no_subscription_behind() {
+    let node = Running::start().await;
+    let demo = node.demo().await;
+    let client = Some(demo.client.as_str());
+    let refused = node.poll(client, "event=reading&event=nothing&wait=0").await;
+    refused.is_problem(404, "unknown-event", Some("?event"));
+    let field = Some("?ack_timeout_ms");
+    for timeout in ["1", "4294967295", "4294967296", "x"] {
+        let query = format!("event=reading&event=state&wait=0&ack_timeout_ms={timeout}");
+        node.poll(client, &query).await.is_problem(422, "invalid", field);
+    }
+    let path = "/v1/sites/demo/clients/c/subscriptions";
+    let subscriptions = node.admin("GET", path, None).await.is(200);
+    assert_eq!(subscriptions["items"], json!([]), "{subscriptions}");
+    let none = node.poll(client, "event=reading&event=state&wait=0").await;
+    assert_eq!(none.status, 204);
+    assert_eq!(none.headers["cache-control"], "no-store");
+    let subscriptions = node.admin("GET", path, None).await.is(200);
+    assert_eq!(subscriptions["items"].as_array().unwrap().len(), 2, "{subscriptions}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_carries_its_position_from_question_to_question() {
     let node = Running::start().await;
     let demo = node.demo().await;

@@ -18,6 +18,7 @@ use crate::site::{
     Refusal, ServiceId, ServiceRow, SessionId, Site, SiteName, TokenId,
 };
 
+use super::credential::Credential;
 use super::lane::{Lane, Named, Step};
 use super::message::{Delivery, ToClient};
 use super::subscriptions::Requests;
@@ -82,7 +83,7 @@ pub(super) enum Stage {
 pub struct ClientSession {
     pub(super) site: SiteName,
     pub(super) receiver: Receiver,
-    pub(super) credential: Option<TokenId>,
+    pub(super) credential: Credential,
     pub(super) claim: Claim,
     pub(super) epoch: Epoch,
     pub(super) incarnation: Incarnation,
@@ -113,7 +114,7 @@ impl ClientSession {
         Self {
             site,
             receiver,
-            credential,
+            credential: Credential::new(credential),
             claim: Claim { session: id, above: Epoch(0) },
             epoch: Epoch(0),
             incarnation: Incarnation(0),

@@ -19,6 +19,7 @@
 //! Deliberately absent: encodings, sockets, actors, and knowledge of other sessions.
 
 mod client;
+mod credential;
 mod keepalive;
 mod lane;
 mod message;
@@ -42,7 +43,7 @@ pub use service::{ServiceHello, ServiceSession};
 pub use set::{set_hash, set_text};
 pub use subscriptions::{ListMode, SubscribeItem};
 
-use super::site::{Command, Epoch, Limits, Refusal, Site, SiteName, Stamp, State, TokenId};
+use super::site::{Command, Epoch, Limits, Refusal, Site, SiteName, Stamp, State};
 
 /// Names one thing that a session waits for; never reused for another within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,11 +225,6 @@ fn close_of_failed(failed: Failed) -> (CloseReason, &'static str) {
             (CloseReason::Unavailable, "the partition is away")
         }
     }
-}
-
-/// Whether the token that opened a session still exists.
-fn credential_holds(credential: Option<&TokenId>, view: View<'_>) -> bool {
-    credential.is_none_or(|id| view.site.is_some_and(|site| site.token(id.as_str()).is_some()))
 }
 
 /// The close that a refusal of a session's own command means. An epoch below the session's own is

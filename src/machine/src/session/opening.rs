@@ -13,8 +13,7 @@ use crate::site::{Command, Digest, Outcome, Receiver, Refusal};
 use super::client::{ClientSession, Out, PRESENCE_AT_OPEN_MAX, Stage, presence};
 use super::message::{SubscriptionSync, ToClient};
 use super::{
-    CloseReason, Failed, Output, Patience, View, close_of, close_of_failed, credential_holds,
-    refusal_detail,
+    CloseReason, Failed, Output, Patience, View, close_of, close_of_failed, refusal_detail,
 };
 
 impl ClientSession {
@@ -171,11 +170,13 @@ impl ClientSession {
             return false;
         };
         match site.admits(&self.receiver) {
-            Ok(()) if credential_holds(self.credential.as_ref(), view) => true,
-            Ok(()) => {
-                self.close(CloseReason::TokenRevoked, "the token was revoked", out);
-                false
-            }
+            Ok(()) => match self.credential.judge(view) {
+                Ok(()) => true,
+                Err((reason, detail)) => {
+                    self.close(reason, detail, out);
+                    false
+                }
+            },
             Err(refusal) => {
                 self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
                 false

@@ -13,11 +13,12 @@ use crate::site::{
     ServiceId, SessionId, SiteName, StorageUid, Structure, TokenId,
 };
 
+use super::credential::Credential;
 use super::message::ToService;
 use super::raises::Raises;
 use super::{
     CUT_OFF, CloseReason, Failed, KICKED, Output, Patience, Token, View, close_of, close_of_failed,
-    credential_holds, refusal_detail,
+    refusal_detail,
 };
 
 /// What a service says first.
@@ -79,7 +80,7 @@ struct Welcome {
 pub struct ServiceSession {
     pub(super) site: SiteName,
     pub(super) service: ServiceId,
-    credential: Option<TokenId>,
+    credential: Credential,
     claim: Claim,
     pub(super) epoch: Epoch,
     pub(super) stage: Stage,
@@ -109,7 +110,7 @@ impl ServiceSession {
         Self {
             site,
             service,
-            credential,
+            credential: Credential::new(credential),
             claim: Claim { session: id, above: Epoch(0) },
             epoch: Epoch(0),
             stage: Stage::New,
@@ -376,11 +377,13 @@ impl ServiceSession {
     }
 
     fn credential_holds(&mut self, view: View<'_>, out: &mut Out) -> bool {
-        let holds = credential_holds(self.credential.as_ref(), view);
-        if !holds {
-            self.close(CloseReason::TokenRevoked, "the token was revoked", out);
+        match self.credential.judge(view) {
+            Ok(()) => true,
+            Err((reason, detail)) => {
+                self.close(reason, detail, out);
+                false
+            }
         }
-        holds
     }
 
     /// The service leaves: the session closes when all raises are answered.

@@ -178,6 +178,11 @@ fn item_of(wanted: &Wanted, item: &Subscription) -> SubscribeItem {
 fn refused((code, detail): ackord_agents::Refused) -> Problem {
     let problem = match code {
         Code::UnknownEvent => super::ask::refused_event(code, detail),
+        // `items[0].ack_timeout_ms: …`: here it is a parameter.
+        Code::Invalid => match detail.split_once(": ") {
+            Some((field, rule)) => invalid(field.rsplit('.').next().unwrap_or(field), rule),
+            None => Problem::new(code, detail),
+        },
         _ => Problem::new(code, detail),
     };
     if problem.retryable { problem.retry_after(RETRY_AFTER_S) } else { problem }
