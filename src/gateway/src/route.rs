@@ -244,6 +244,51 @@ impl Route {
         Self::of_segments(&segments)
     }
 
+    /// The site that it is of; `None` for what is above the sites.
+    pub fn site(&self) -> Option<&str> {
+        match self {
+            Self::OpenApi
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Cluster
+            | Self::Compare
+            | Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::NodeState { .. }
+            | Self::Node
+            | Self::Reload
+            | Self::Sites
+            | Self::ClusterAudit => None,
+            Self::Site { site }
+            | Self::Structure { site }
+            | Self::List { site, .. }
+            | Self::Sessions { site }
+            | Self::Service { site, .. }
+            | Self::ApplyDeclared { site, .. }
+            | Self::Client { site, .. }
+            | Self::User { site, .. }
+            | Self::Token { site, .. }
+            | Self::Queue { site, .. }
+            | Self::ClientSubscriptions { site, .. }
+            | Self::Subscription { site, .. }
+            | Self::Seek { site, .. }
+            | Self::Flow { site, .. }
+            | Self::KickClient { site, .. }
+            | Self::KickService { site, .. }
+            | Self::Quotas { site }
+            | Self::Tickets { site }
+            | Self::Audit { site }
+            | Self::Why { site }
+            | Self::CanI { site }
+            | Self::Events { site }
+            | Self::Next { site }
+            | Self::Ack { site }
+            | Self::Raise { site, .. }
+            | Self::Socket { site, .. } => Some(site),
+        }
+    }
+
     /// Whether a socket of this face serves it. Beside a socket for the administration, endpoints
     /// find what they need to raise and receive, and nothing else.
     pub fn is_on(&self, face: Face) -> bool {

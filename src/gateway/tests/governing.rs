@@ -201,7 +201,8 @@ async fn a_token_that_ends_takes_its_sessions_along() {
     let mut client = subscribed(&node, &demo).await;
     let started = Instant::now();
     let (closing, number) = client.end().await;
-    assert_eq!((&closing["code"], number), (&json!("bad-credentials"), Some(4501)));
+    assert_eq!((&closing["code"], number), (&json!("credentials-expired"), Some(4413)));
+    assert_eq!(closing["reconnect"], true, "with another token: {closing}");
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
     let refused = node.socket("/v1/sites/demo/client", Some(&demo.client), JSON).await;
     refused.err().unwrap().is_problem(401, "bad-credentials", Some("Authorization"));
@@ -294,6 +295,79 @@ async fn acts_and_refused_attempts_are_recorded() {
     let next = page["next"].as_str().unwrap();
     let page = node.admin("GET", &format!("/v1/audit?after={next}"), None).await.is(200);
     assert_eq!(page["items"][0]["act"], "site.create");
+    recorder.abort();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_recorded_and_nobody_is_named_who_did_not_prove_it() {
+    let node = Running::start().await;
+    let recording = node.broker.clone();
+    let recorder = tokio::spawn(async move { recording.keep_record().await });
+    let demo = node.demo().await;
+    let who = |token: &str| format!("token:{}", token.split('_').nth(1).unwrap());
+    // The id of another one's token, and a secret that is none.
+    let forged = format!("ak_{}_{}", demo.admin.split('_').nth(1).unwrap(), "A".repeat(43));
+    let body = || Some(json!({"n": 1}));
+    let raise = format!("{SITE}/events/reading");
+    let why = format!("{SITE}/why?client=d&event=reading&instance_id=1");
+    let can_i = format!("{SITE}/can-i?act=receive&client=d&event=reading");
+    let refused = [
+        (Some(&demo.observer), "POST", raise.clone(), body()),
+        (Some(&demo.observer), "POST", format!("{SITE}/tickets"), Some(json!({}))),
+        (Some(&demo.client), "GET", why, None),
+        (Some(&demo.client), "GET", can_i, None),
+        (Some(&demo.client), "POST", raise, body()),
+        (Some(&forged), "POST", format!("{SITE}/ack"), Some(json!({"token": "x"}))),
+        (Some(&forged), "GET", format!("{SITE}/next"), None),
+        (Some(&forged), "GET", SITE.to_owned(), None),
+        (None, "GET", format!("{SITE}/tokens"), None),
+    ];
+    let mut expected = Vec::new();
+    for (token, method, path, body) in refused {
+        let answer = node.call(token.map(String::as_str), method, &path, body).await;
+        assert!([401, 403].contains(&answer.status), "{method} {path}: {}", answer.text);
+        expected.push(match token {
+            Some(token) if *token == forged => "unknown".to_owned(),
+            Some(token) => who(token),
+            None => "anonymous".to_owned(),
+        });
+    }
+    let shut_out = node.socket("/v1/sites/demo/service", Some(&demo.client), JSON).await;
+    shut_out.err().unwrap().is_problem(403, "access-denied", Some("Authorization"));
+    expected.push(who(&demo.client));
+    let elsewhere = node.request("POST".parse().unwrap(), &format!("{SITE}/tickets"));
+    let elsewhere = elsewhere.bearer_auth(&demo.client).header("Origin", "https://evil.example");
+    reply(elsewhere).await.is_problem(403, "access-denied", Some("Origin"));
+    expected.push("unknown".to_owned());
+    expected.sort();
+
+    let recorded = |page: &Value| {
+        let entries = page["items"].as_array().unwrap().iter();
+        let refused = entries.filter(|entry| entry["result"] != "done");
+        let mut names: Vec<_> = refused
+            .flat_map(|entry| {
+                let count = entry["count"].as_u64().unwrap() as usize;
+                std::iter::repeat_n(entry["who"].as_str().unwrap().to_owned(), count)
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let audit = format!("{SITE}/audit?limit=1000");
+    let page = until(&node, &audit, |page| recorded(page).len() >= expected.len()).await;
+    assert_eq!(recorded(&page), expected, "{page}");
+
+    // Above the sites, and what was done there.
+    node.call(Some(&demo.admin), "GET", "/v1/sites", None).await;
+    node.admin("POST", "/v1/cluster/compare", None).await.is(200);
+    let audit = "/v1/audit?limit=1000";
+    let has = |page: &Value, act: &str, who: &str| {
+        let mut entries = page["items"].as_array().unwrap().iter();
+        entries.any(|entry| entry["act"] == act && entry["who"] == who)
+    };
+    until(&node, audit, |page| has(page, "GET sites", "unknown")).await;
+    until(&node, audit, |page| has(page, "cluster.compare", "node-admin")).await;
     recorder.abort();
     node.stop().await;
 }

@@ -132,6 +132,15 @@ async fn a_role_opens_what_it_opens_on_the_sites_of_the_token_and_nothing_else()
     socket.say(json!({"hello": {}})).await;
     let (closing, number) = socket.end().await;
     assert_eq!((closing["code"].as_str(), number), (Some("not-registered"), Some(4502)));
+    // Whom nobody has registered reads nothing either.
+    get(&client, "/v1/sites/demo/structure").await.is(200);
+    for role in ["client:nobody", "service:nobody"] {
+        let stranger = key.token(role, json!("demo"), later);
+        for path in ["/v1/sites/demo/structure", "/v1/sites/demo/clients/nobody"] {
+            let refused = get(&stranger, path).await;
+            refused.is_problem(403, "access-denied", Some("Authorization"));
+        }
+    }
     node.stop().await;
 }
 

@@ -108,9 +108,7 @@ impl Answer {
         if self.status == 204 {
             return response.finish();
         }
-        response
-            .insert_header((header::CONTENT_TYPE, self.content_type))
-            .insert_header((header::CACHE_CONTROL, "no-store"));
+        response.insert_header((header::CONTENT_TYPE, self.content_type));
         match self.body {
             Body::Text(text) => response.body(text),
             Body::Stream(body) => response.body(body),
@@ -145,7 +143,8 @@ pub fn refuse_raw(problem: &Problem, allow: &[&str]) -> Vec<u8> {
     // Writing to a Vec cannot fail.
     let _ = write!(
         out,
-        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         connection: close\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or("Refused"),
         problem::MEDIA_TYPE,
@@ -174,7 +173,10 @@ fn line(resource: &impl Serialize) -> String {
 }
 
 fn builder(number: u16) -> HttpResponseBuilder {
-    HttpResponse::build(status(number))
+    let mut response = HttpResponse::build(status(number));
+    // What it was is over at once, and it is for whoever asked.
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response
 }
 
 fn status(number: u16) -> StatusCode {

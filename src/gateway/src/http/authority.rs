@@ -3,7 +3,7 @@
 //! A token of another site, a revoked one and a site that does not exist are told apart by nobody
 //! but the node's administrator: all are `bad-credentials`.
 
-use ackord_agents::{Broker, Redeemed};
+use ackord_agents::Redeemed;
 use ackord_machine::site::{Principal, ServiceId, TokenId};
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap};
@@ -77,7 +77,8 @@ impl Bearer {
         Err(unknown(Code::BadCredentials))
     }
 
-    fn node() -> Self {
+    /// The node's administrator.
+    pub fn node() -> Self {
         Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None, expires_ms: None }
     }
 }
@@ -97,19 +98,6 @@ pub async fn redeem(
     })?;
     let Redeemed { principal, token, until_ms } = redeemed;
     Ok(identity::Bearer { principal, token, expires_ms: until_ms })
-}
-
-/// How the record calls whoever sends this request, good credential or not: by what they claim,
-/// never by a secret.
-pub fn claimed(headers: &HeaderMap) -> String {
-    match bearer(headers) {
-        Ok(None) => "anonymous".to_owned(),
-        Ok(Some(token)) => match Broker::token_id(token) {
-            Some(id) => format!("token:{id}"),
-            None => "unknown".to_owned(),
-        },
-        Err(_) => "unreadable".to_owned(),
-    }
 }
 
 impl Caller {

@@ -25,7 +25,10 @@ pub async fn backup(exchange: Exchange<'_>, partition: &str) -> Result<Answer, P
     let number: u32 = partition.parse().map_err(|_| missing())?;
     let rows = allowed.context.broker.rows(number).await;
     let rows = rows.map_err(|code| refused((code, "the partition has no leader".to_owned())))?;
-    Ok(Answer::pieces(pieces(rows.ok_or_else(missing)?)))
+    let rows = rows.ok_or_else(missing)?;
+    // Whoever has the rows has every event of every site in them.
+    allowed.record("cluster.backup", String::new());
+    Ok(Answer::pieces(pieces(rows)))
 }
 
 fn pieces(rows: Vec<Row>) -> impl Iterator<Item = Bytes> {
@@ -73,8 +76,12 @@ pub async fn restore(exchange: Exchange<'_>, site: &str) -> Result<Answer, Probl
             row.incarnation = incarnation();
         }
     }
+    let whole = rows.iter().any(|row| matches!(row, Row::Site(_)));
     let restore = site::Restore { site: site.into(), attempt, part, rows };
     allowed.context.broker.restore(restore).await.map_err(refused)?;
+    if whole {
+        allowed.record("site.restore", format!("sites/{site}"));
+    }
     Ok(Answer::ok(&Health { status: "ok".to_owned() }))
 }
 

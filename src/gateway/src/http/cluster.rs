@@ -24,6 +24,7 @@ pub async fn compare(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     for group in 0..broker.node().cluster().groups.len() as u32 {
         broker.change_group(group, Command::Compare).await.map_err(refused)?;
     }
+    allowed.record("cluster.compare", String::new());
     Ok(Answer::ok(&cluster(&broker.node().cluster())))
 }
 

@@ -1,9 +1,12 @@
 //! Which pages may use this front from a browser: asked by WebSockets and by plain requests.
 //!
-//! Invariants: a page's own host is always allowed; others only when their origin is configured,
-//! and then it is named in the answer, never `*`. A request without an `Origin` is not from a page
+//! Invariants: a page of the very address that it asks is allowed where that address is a number or
+//! this machine; others only when their origin is configured, and then it is named in the answer,
+//! never `*`. (A name proves nothing: whoever owns one can point it at this node.) A request without an `Origin` is not from a page
 //! of somebody else and is judged by its token alone. No answer allows a browser's own credentials
 //! (cookies): there are none.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -35,7 +38,7 @@ const MAX_AGE_S: &str = "600";
 pub enum Page {
     /// None, as far as the request says.
     None,
-    /// One of this host, or of this configured origin.
+    /// One of this address, or of this configured origin.
     Allowed(HeaderValue),
     /// One of an origin that is not allowed.
     Denied,
@@ -51,7 +54,11 @@ impl Page {
         };
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let own = origin.split_once("://").zip(host);
-        let is_own = own.is_some_and(|((_, authority), host)| authority.eq_ignore_ascii_case(host));
+        let is_own = own.is_some_and(|((scheme, authority), host)| {
+            matches!(scheme, "http" | "https")
+                && authority.eq_ignore_ascii_case(host)
+                && needs_no_name(host)
+        });
         let is_listed =
             origins.iter().any(|entry| entry == ANY || entry.eq_ignore_ascii_case(origin));
         if is_own || is_listed { Self::Allowed(value.clone()) } else { Self::Denied }
@@ -86,6 +93,18 @@ impl Page {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
+}
+
+/// Whether the host (and port) of a request is reached without asking anybody for its address.
+fn needs_no_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let inside = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.parse::<Ipv4Addr>().is_ok()
+        || inside.is_some_and(|name| name.parse::<Ipv6Addr>().is_ok())
+        || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Whether a browser asks what a page may send to this address.
@@ -147,8 +166,8 @@ mod tests {
             assert_eq!(page(origins, origin, "broker.example:7400"), expected, "{origin}");
         };
         let listed = ["https://app.example"];
-        check(&[], "https://broker.example:7400", true);
-        check(&[], "https://Broker.Example:7400", true);
+        check(&[], "https://broker.example:7400", false);
+        check(&["https://broker.example:7400"], "https://Broker.Example:7400", true);
         check(&[], "https://broker.example", false);
         check(&[], "https://broker.example:7400.evil.example", false);
         check(&listed, "https://app.example", true);
@@ -159,6 +178,22 @@ mod tests {
         check(&["*"], "null", true);
         check(&["*"], "https://anything.example", true);
         check(&[], "", false);
+    }
+
+    #[test]
+    fn only_an_address_that_needs_no_name_is_its_own() {
+        for host in ["127.0.0.1:4655", "192.0.2.7", "[2001:db8::7]:4655", "[::1]", "LocalHost:80"] {
+            assert!(needs_no_name(host), "{host}");
+        }
+        for host in ["evil.example:4655", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+            assert!(!needs_no_name(host), "{host}");
+        }
+        let own = "http://127.0.0.1:4655";
+        let allowed = Page::Allowed(HeaderValue::from_static(own));
+        assert_eq!(page(&[], own, "127.0.0.1:4655"), allowed);
+        assert_eq!(page(&[], own, "127.0.0.1:4656"), Page::Denied);
+        assert_eq!(page(&[], "http://evil.example:4655", "evil.example:4655"), Page::Denied);
+        assert_eq!(page(&[], "data://127.0.0.1:4655", "127.0.0.1:4655"), Page::Denied);
     }
 
     #[test]

@@ -14,18 +14,17 @@ use ackord_machine::site::{
 };
 use ackord_wire::resource::SiteSettings;
 use ackord_wire::{Code, Problem};
-use actix_web::dev::RequestHead;
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, web};
 use sha2::{Digest as _, Sha256};
 
 use super::RETRY_AFTER_S;
-use super::authority::{self, Bearer, Caller, Need};
+use super::attempt;
+use super::authority::{Bearer, Caller, Need};
 use super::body::{self, BodyLimits};
 use super::query::{Consistency, Query};
 use crate::context::Context;
 use crate::convert;
-use crate::route::Route;
 
 /// Until an unconfirmed read is tried again.
 const CONFIRM_RETRY: Duration = Duration::from_millis(20);
@@ -85,29 +84,22 @@ impl<'a> Exchange<'a> {
         need: Need<'_>,
         known: &[&str],
     ) -> Result<Allowed<'a>, Problem> {
-        let bearer = Bearer::of(self.context, self.request.headers(), site).await;
-        let bearer = bearer.map_err(|problem| self.turned_away(site, problem))?;
+        let bearer = Bearer::of(self.context, self.request.headers(), site).await?;
         if let Caller::Site(principal) = &bearer.caller {
             slow_down(self.context, site, &Some(principal.clone()))?;
         }
-        bearer.caller.may(need).map_err(|problem| self.turned_away(site, problem))?;
+        if bearer.token.is_none() {
+            // A JWT may name an account that is not there; a token of the site cannot.
+            registered(self.context, site, &bearer.caller)?;
+        }
+        bearer.caller.may(need)?;
         self.allow(bearer, known)
     }
 
     /// A request about the node.
     pub fn authorize_node(self, known: &[&str]) -> Result<Allowed<'a>, Problem> {
-        let bearer = Bearer::of_node(self.context, self.request.headers());
-        let bearer = bearer.map_err(|problem| self.turned_away(COMMON, problem))?;
+        let bearer = Bearer::of_node(self.context, self.request.headers())?;
         self.allow(bearer, known)
-    }
-
-    /// Has it recorded that somebody is turned away.
-    fn turned_away(&self, site: &str, problem: Problem) -> Problem {
-        if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
-            let who = authority::claimed(self.request.headers());
-            turned_away(self.context, self.request.head(), site, who, problem.code);
-        }
-        problem
     }
 
     fn allow(self, bearer: Bearer, known: &[&str]) -> Result<Allowed<'a>, Problem> {
@@ -210,7 +202,7 @@ impl Allowed<'_> {
 
     /// On whose behalf the request acts.
     pub fn by(&self) -> By {
-        By { who: self.bearer.who.clone(), address: address(self.request.head()) }
+        By { who: self.bearer.who.clone(), address: attempt::address(self.request.head()) }
     }
 
     /// Has an act recorded that is none of a site's own.
@@ -269,6 +261,21 @@ impl Allowed<'_> {
     }
 }
 
+/// Whether an account that was named by somebody else is one of the site.
+fn registered(context: &Context, site: &str, caller: &Caller) -> Result<(), Problem> {
+    let known = |known: &Site| match caller {
+        Caller::Site(Principal::Client(id)) => known.client(id.as_str()).is_some(),
+        Caller::Site(Principal::Service(id)) => known.service(id.as_str()).is_some(),
+        Caller::Site(Principal::Admin | Principal::Operator | Principal::Observer)
+        | Caller::Node => true,
+    };
+    if context.broker.read_site(site, |site, _| known(site)) == Some(false) {
+        let detail = "the account that the token names is not registered on the site";
+        return Err(Problem::new(Code::AccessDenied, detail).field("Authorization"));
+    }
+    Ok(())
+}
+
 /// Judges a request by the site's quotas; `None` is a guest. The node's administrator is bounded by
 /// none.
 pub fn slow_down(
@@ -294,25 +301,6 @@ fn revision_of(tag: &str) -> Option<u64> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let hex = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
-}
-
-/// Where a request comes from, for the record.
-pub fn address(head: &RequestHead) -> String {
-    head.peer_addr.map(|peer| peer.ip().to_string()).unwrap_or_default()
-}
-
-/// Has it recorded that somebody is turned away: at which address of the front, and why.
-pub fn turned_away(context: &Context, head: &RequestHead, site: &str, who: String, code: Code) {
-    let route = Route::parse(head.uri.path());
-    let act = format!("{} {}", head.method, route.as_ref().map_or("none", Route::label));
-    let note = Note {
-        by: By { who, address: address(head) },
-        act,
-        target: String::new(),
-        result: code.as_str().to_owned(),
-        count: 1,
-    };
-    context.broker.note(SiteName::from(site), note);
 }
 
 /// Repeats a linearizing read until it is confirmed: a change of leader takes a moment.

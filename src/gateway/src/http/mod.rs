@@ -5,6 +5,7 @@
 mod accounts;
 pub mod answer;
 mod arguments;
+pub mod attempt;
 mod audit;
 pub mod authority;
 mod backup;
@@ -69,9 +70,12 @@ pub async fn handle(
         }
         Some(route) => match method_problem(route, request.method()) {
             Some(problem) => refuse(&problem, route.methods()),
-            None => match asked(&context, route, &request, &page, &mut payload).await {
+            None => match asked(&context, face, route, &request, &page, &mut payload).await {
                 Ok(answer) => answer.into_response(),
-                Err(problem) => refuse(&problem, &[]),
+                Err(problem) => {
+                    attempt::note(&context, request.head(), Some(route), &problem).await;
+                    refuse(&problem, &[])
+                }
             },
         },
     };
@@ -117,15 +121,23 @@ pub fn method_problem(route: &Route, method: &Method) -> Option<Problem> {
 /// Answers what a page may ask for.
 async fn asked(
     context: &Arc<Context>,
+    face: Face,
     route: &Route,
     request: &HttpRequest,
     page: &Page,
     payload: &mut web::Payload,
 ) -> Result<Answer, Problem> {
-    match page.refusal_of(request.method()) {
-        Some(problem) => Err(problem),
-        None => answer(context, route, request, payload).await,
+    if let Some(problem) = page.refusal_of(request.method()) {
+        return Err(problem);
     }
+    if face == Face::Endpoints
+        && let Ok(Some(token)) = authority::bearer(request.headers())
+        && authority::is_node_admin(context, token)
+    {
+        let detail = "the node's administration token is taken at the socket of `admin.listen`";
+        return Err(Problem::new(Code::AccessDenied, detail).field("Authorization"));
+    }
+    answer(context, route, request, payload).await
 }
 
 async fn answer(

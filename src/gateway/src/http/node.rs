@@ -51,5 +51,7 @@ pub async fn reload(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     // Files are read: not on a thread that serves connections.
     let reloaded = actix_web::web::block(move || reload()).await;
     let reloaded = reloaded.map_err(|_| Problem::new(Code::Internal, "the reload was given up"))?;
-    Ok(Answer::ok(&reloaded?))
+    let reloaded = reloaded?;
+    allowed.record("node.reload", format!("nodes/{}", allowed.context.broker.node().id()));
+    Ok(Answer::ok(&reloaded))
 }

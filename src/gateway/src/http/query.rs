@@ -86,10 +86,14 @@ impl Query {
         self.get(name).map(|_| self.flag(name)).transpose()
     }
 
-    /// A number.
-    pub fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, Problem> {
+    /// A number, at most the largest of its type.
+    pub fn number<N: TryFrom<u64>>(&self, name: &str) -> Result<Option<N>, Problem> {
+        let most = u64::MAX >> (64 - 8 * size_of::<N>());
+        let wrong =
+            |text: &str| invalid(name, &format!("a whole number of at most {most}, was {text:?}"));
         let parse = |text: &str| {
-            text.parse().map_err(|_| invalid(name, &format!("a whole number, was {text:?}")))
+            let number = text.parse::<u64>().ok().and_then(|number| N::try_from(number).ok());
+            number.ok_or_else(|| wrong(text))
         };
         self.get(name).map(parse).transpose()
     }

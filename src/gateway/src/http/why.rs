@@ -238,12 +238,12 @@ fn passed(fate: &Fate, cursor: InstanceId, id: InstanceId) -> (&'static str, Str
         Fate::Departed(Departed { gone: Gone::Acknowledged, .. }) => {
             (ACKNOWLEDGED, "the client acknowledged it".to_owned())
         }
-
-        _ if cursor == id => (ACKNOWLEDGED, "the cursor stands at it".to_owned()),
         _ => {
+            let place =
+                if cursor == id { "at it".to_owned() } else { format!("at {cursor}, above it") };
             let because = format!(
-                "the cursor stands at {cursor}, above it: it was acknowledged, or skipped by a \
-                 seek, by where the subscription started, or after its last attempt"
+                "the cursor stands {place}: it was acknowledged, or skipped by a seek, by where \
+                 the subscription started, or after its last attempt"
             );
             (PASSED, because)
         }

@@ -71,7 +71,7 @@ pub async fn admit(context: &Context, head: &RequestHead) -> Result<Admitted, Pr
 }
 
 /// Lets somebody open a session here, if there is room for it: who they are, `None` for a guest, and
-/// the token that they have shown. Whoever is turned away is recorded.
+/// the token that they have shown.
 pub async fn enter(
     context: &Context,
     head: &RequestHead,
@@ -79,13 +79,7 @@ pub async fn enter(
     endpoint: Endpoint,
     ticket: Option<&str>,
 ) -> Result<Option<Bearer>, Problem> {
-    let known = identify(context, head, site, endpoint, ticket).await;
-    let bearer = known.inspect_err(|problem| {
-        if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
-            let who = authority::claimed(&head.headers);
-            exchange::turned_away(context, head, site, who, problem.code);
-        }
-    })?;
+    let bearer = identify(context, head, site, endpoint, ticket).await?;
     context.broker.accepts_of(site).map_err(full)?;
     context
         .broker

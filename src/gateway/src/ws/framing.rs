@@ -212,7 +212,13 @@ fn close(payload: &[u8]) -> Result<Message, Violation> {
     match payload {
         [] => Ok(Message::Close(None)),
         [high, low, reason @ ..] if std::str::from_utf8(reason).is_ok() => {
-            Ok(Message::Close(Some(u16::from_be_bytes([*high, *low]))))
+            match u16::from_be_bytes([*high, *low]) {
+                // Those that a frame may carry (RFC 6455, 7.4, and its registry).
+                number @ (1000..=1003 | 1007..=1014 | 3000..=4999) => {
+                    Ok(Message::Close(Some(number)))
+                }
+                _ => Err(Violation::Malformed("a close frame with a number that none may have")),
+            }
         }
         _ => Err(Violation::Malformed("a close frame without a number or with a broken reason")),
     }
@@ -348,6 +354,9 @@ mod tests {
         check(&frame(0x89, &[0; 126]));
         check(&frame(0x81, &[0xff]));
         check(&frame(0x88, &[0x03]));
+        for number in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000_u16] {
+            check(&frame(0x88, &number.to_be_bytes()));
+        }
         let mut nested = frame(0x01, b"a");
         nested.extend(frame(0x81, b"b"));
         check(&nested);

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::writer::Writer;
 use crate::context::{ConnectionGuard, Context};
 use crate::http::answer::refuse_raw;
-use crate::http::too_many_connections;
+use crate::http::{attempt, too_many_connections};
 use crate::meter::Metered;
 use crate::metrics::close_label;
 use crate::route::{Endpoint, Route};
@@ -43,6 +43,9 @@ pub async fn upgrade(
         admit(&context, request.head()).await
     };
     let route = Route::parse(request.path());
+    if let Err(problem) = &admitted {
+        attempt::note(&context, request.head(), route.as_ref(), problem).await;
+    }
     drop(request);
     let (mut socket, input, mut head) = unframe(framed);
     let label = route.as_ref().map_or("none", Route::label);

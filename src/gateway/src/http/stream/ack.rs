@@ -10,6 +10,7 @@ use ackord_wire::{Code, Problem};
 use futures_util::future::join_all;
 
 use super::super::answer::Answer;
+use super::super::attempt;
 use super::super::authority::{self, Bearer, Caller};
 use super::super::exchange::{Exchange, refused, slow_down};
 use super::super::query::Query;
@@ -17,6 +18,7 @@ use super::super::{RETRY_AFTER_S, body};
 use super::proof::{AckToken, Claimed};
 use crate::context::Context;
 use crate::identity::now_ms;
+use crate::route::Route;
 
 /// Bytes of a body: as many tokens as it may have, with room.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -65,6 +67,12 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
         let committed = results.swap_remove(0)?;
         let result = AckResult { committed: Some(committed), problem: None };
         return Ok(Answer::ok(&AckAnswer::One(result)));
+    }
+    // An answer that is none to the whole request has refusals all the same.
+    let mut problems = results.iter().filter_map(|result| result.as_ref().err());
+    if let Some(problem) = problems.find(|problem| attempt::is_one(problem)) {
+        let route = Route::Ack { site: site.to_owned() };
+        attempt::note(context, request.head(), Some(&route), problem).await;
     }
     let result = |result: Result<Ack, Problem>| match result {
         Ok(committed) => AckResult { committed: Some(committed), problem: None },

@@ -24,6 +24,7 @@ use ackord_wire::frame::{
 use ackord_wire::stream::Resume;
 use ackord_wire::{ClientMessage, Code, Codec, Problem};
 use actix_web::body::BoxBody;
+use actix_web::http::Version;
 use futures_channel::mpsc;
 use tokio::time::timeout;
 
@@ -57,6 +58,11 @@ pub async fn stream(exchange: Exchange<'_>, site: &str) -> Result<Answer, Proble
     if context.stopping.is_cancelled() {
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
         return Err(problem.retry_after(RETRY_AFTER_S));
+    }
+    if request.version() < Version::HTTP_11 {
+        // Its end could not be told from a connection that broke.
+        let detail = "an event stream takes HTTP/1.1; a question to `next` does without";
+        return Err(Problem::new(Code::Invalid, detail));
     }
     let known: Vec<&str> = COMMON.into_iter().chain(["last_event_id", "ticket"]).collect();
     let query = Query::parse_repeated(request.query_string(), &known, REPEATED)?;
