@@ -243,6 +243,25 @@ async fn the_newest_question_and_the_newest_session_win() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_acknowledged_by_sending_it_back() {
+    let node = Running::start().await;
+    let demo = node.demo().await;
+    let ack = async |body: Value| node.call(None, "POST", "/v1/sites/demo/ack", Some(body)).await;
+    for (n, format) in [(0, "ackord"), (1, "cloudevents"), (2, "ackord")] {
+        node.raise(&demo, "reading", n).await;
+        let query = format!("event=reading&wait=20s&format={format}");
+        let event = node.poll(Some(&demo.client), &query).await.is(200);
+        let committed = ack(event).await.is(200)["committed"]["instance_id"].as_u64();
+        assert_eq!(committed, Some(cursor(&node, "reading").await));
+    }
+    ack(json!({"ack": "x", "args": 1})).await.is_problem(422, "invalid", Some("ack"));
+    ack(json!({"ackordack": "x"})).await.is_problem(422, "invalid", Some("ackordack"));
+    ack(json!({"ack": "x", "token": "y"})).await.is_problem(422, "invalid", Some("ack"));
+    ack(json!({"args": 1})).await.is_problem(422, "invalid", Some("args"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_is_refused_leaves_no_subscription_behind() {
     let node = Running::start().await;
     let demo = node.demo().await;

@@ -161,7 +161,7 @@ pub fn streams() -> Vec<Operation> {
             .answers_media("*/*", "The event, with its ack token: JSON, or a CloudEvent.")
             .answers_nothing("There was none.")
             .problems(&asked),
-        post("ack", "Acknowledges deliveries by their ack tokens.")
+        post("ack", "Acknowledges deliveries by their ack tokens; an event as it was received will do, too.")
             .takes_required::<AckBody>()
             .answers::<AckAnswer>(200, "Where the cursor stands; for several, `results`.")
             .problems(&[

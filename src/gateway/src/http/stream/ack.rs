@@ -8,6 +8,8 @@ use ackord_wire::frame::Ack;
 use ackord_wire::stream::{ACK_TOKENS_MAX, AckAnswer, AckBody, AckResult, AckResults};
 use ackord_wire::{Code, Problem};
 use futures_util::future::join_all;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::answer::Answer;
 use super::super::attempt;
@@ -23,7 +25,7 @@ use crate::route::Route;
 /// Bytes of a body: as many tokens as it may have, with room.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// `POST /v1/sites/{site}/ack`.
+/// `POST /v1/sites/{site}/ack`: of tokens, or of the event that has one.
 pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
     let (context, request) = (exchange.context, exchange.request());
     let caller = match authority::bearer(request.headers())? {
@@ -32,10 +34,13 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
     };
     Query::parse(request.query_string(), &[])?;
     let bytes = exchange.bytes(BODY_BYTES_MAX).await?;
-    let body: AckBody = body::decode(&bytes)?;
+    let (body, name) = match handed(&bytes) {
+        Some((token, name)) => (AckBody { token: Some(token), tokens: None }, name),
+        None => (body::decode(&bytes)?, "token"),
+    };
     let (tokens, alone) = match (body.token, body.tokens) {
-        (Some(token), None) => (vec![token], true),
-        (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => (tokens, false),
+        (Some(token), None) => (vec![token], Some(name)),
+        (None, Some(tokens)) if tokens.len() <= ACK_TOKENS_MAX => (tokens, None),
         (None, Some(tokens)) => {
             let detail = format!("at most {ACK_TOKENS_MAX}, were {}", tokens.len());
             return Err(Problem::new(Code::Invalid, detail).field("tokens"));
@@ -44,11 +49,11 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
             return Err(Problem::new(Code::Invalid, "either `token` or `tokens`").field("token"));
         }
     };
-    let name = SiteName::from(site);
+    let site_name = SiteName::from(site);
     let judging = tokens.iter().enumerate().map(|(index, token)| {
-        let field = if alone { "token".to_owned() } else { format!("tokens[{index}]") };
-        let (name, caller) = (&name, caller.as_ref());
-        async move { genuine(context, name, caller, token, &field).await }
+        let field = alone.map_or_else(|| format!("tokens[{index}]"), str::to_owned);
+        let (site, caller) = (&site_name, caller.as_ref());
+        async move { genuine(context, site, caller, token, &field).await }
     });
     let judged = join_all(judging).await;
     // The first that is genuine says who asks: whoever has none takes nothing of what the site may
@@ -63,7 +68,7 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
         }
     });
     let mut results = join_all(committing).await;
-    if alone {
+    if alone.is_some() {
         let committed = results.swap_remove(0)?;
         let result = AckResult { committed: Some(committed), problem: None };
         return Ok(Answer::ok(&AckAnswer::One(result)));
@@ -80,6 +85,25 @@ pub async fn acknowledge(exchange: Exchange<'_>, site: &str) -> Result<Answer, P
     };
     let results = AckResults { results: results.into_iter().map(result).collect() };
     Ok(Answer::ok(&AckAnswer::Several(results)))
+}
+
+/// The token of a body that is an event as it was handed out, in either format, and the name of the
+/// field that it was in.
+fn handed(body: &[u8]) -> Option<(String, &'static str)> {
+    #[derive(Deserialize)]
+    struct Handed {
+        ack: Option<String>,
+        ackordack: Option<String>,
+        token: Option<IgnoredAny>,
+        tokens: Option<IgnoredAny>,
+    }
+    match serde_json::from_slice(body).ok()? {
+        Handed { ack: Some(ack), ackordack: None, token: None, tokens: None } => Some((ack, "ack")),
+        Handed { ack: None, ackordack: Some(ack), token: None, tokens: None } => {
+            Some((ack, "ackordack"))
+        }
+        Handed { .. } => None,
+    }
 }
 
 /// Judges a token: the acknowledgement that it stands for.
