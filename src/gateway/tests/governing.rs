@@ -253,7 +253,13 @@ async fn acts_and_refused_attempts_are_recorded() {
     for _ in 0..5 {
         node.call(Some(&demo.observer), "DELETE", "/v1/sites/demo/clients/c", None).await;
     }
-    node.call(Some("ak_t1_nonsense"), "GET", SITE, None).await;
+    // Whatever a stranger calls itself: a token that is there, one that is not, many of them.
+    let own = demo.admin.rsplit_once('_').unwrap().0;
+    let names = [own, "ak_t1", "ak_t2", "ak_the-administrator-himself"];
+    for name in names {
+        let token = format!("{name}_{}", "A".repeat(43));
+        node.call(Some(&token), "GET", SITE, None).await.is(401);
+    }
     node.call(Some(&demo.admin), "DELETE", "/v1/sites/demo/clients/c", None).await.is(204);
     let audit = "/v1/sites/demo/audit";
     let denied = format!("{audit}?result=access-denied");
@@ -267,7 +273,11 @@ async fn acts_and_refused_attempts_are_recorded() {
     let id = |token: &str| format!("token:{}", token.split('_').nth(1).unwrap());
     assert_eq!(entry["who"], id(&demo.observer));
     assert_eq!(entry["address"], "127.0.0.1");
-    until(&node, &format!("{audit}?result=bad-credentials"), |page| total(page) == 1).await;
+    let strangers = format!("{audit}?result=bad-credentials");
+    let page = until(&node, &strangers, |page| total(page) == names.len() as u64).await;
+    for entry in page["items"].as_array().unwrap() {
+        assert_eq!(entry["who"], "unknown", "not a name of its choosing");
+    }
 
     let done = format!("{audit}?act=client.delete");
     let page = node.call(Some(&demo.observer), "GET", &done, None).await.is(200);

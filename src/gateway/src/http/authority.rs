@@ -3,7 +3,8 @@
 //! A token of another site, a revoked one and a site that does not exist are told apart by nobody
 //! but the node's administrator: all are `bad-credentials`.
 
-use ackord_agents::{Broker, Redeemed};
+use ackord_agents::Redeemed;
+use ackord_machine::site::audit::NODE_ADMIN;
 use ackord_machine::site::{Principal, ServiceId, TokenId};
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap};
@@ -78,7 +79,7 @@ impl Bearer {
     }
 
     fn node() -> Self {
-        Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None, expires_ms: None }
+        Self { caller: Caller::Node, who: NODE_ADMIN.to_owned(), token: None, expires_ms: None }
     }
 }
 
@@ -99,17 +100,15 @@ pub async fn redeem(
     Ok(identity::Bearer { principal, token, expires_ms: until_ms })
 }
 
-/// How the record calls whoever sends this request, good credential or not: by what they claim,
-/// never by a secret.
-pub fn claimed(headers: &HeaderMap) -> String {
-    match bearer(headers) {
-        Ok(None) => "anonymous".to_owned(),
-        Ok(Some(token)) => match Broker::token_id(token) {
-            Some(id) => format!("token:{id}"),
-            None => "unknown".to_owned(),
-        },
-        Err(_) => "unreadable".to_owned(),
-    }
+/// How the record calls somebody whose credential is not good, or who has none. Not by what they
+/// claim: a stranger would write names of its choosing, and each would be an entry of its own.
+pub fn stranger(headers: &HeaderMap) -> String {
+    let who = match bearer(headers) {
+        Ok(None) => "anonymous",
+        Ok(Some(_)) => "unknown",
+        Err(_) => "unreadable",
+    };
+    who.to_owned()
 }
 
 impl Caller {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_machine::site::audit::COMMON;
+use ackord_machine::site::audit::{COMMON, DONE};
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{
     AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, Principal, RequestId,
@@ -86,25 +86,32 @@ impl<'a> Exchange<'a> {
         known: &[&str],
     ) -> Result<Allowed<'a>, Problem> {
         let bearer = Bearer::of(self.context, self.request.headers(), site).await;
-        let bearer = bearer.map_err(|problem| self.turned_away(site, problem))?;
+        let bearer = bearer.map_err(|problem| self.stranger_turned_away(site, problem))?;
         if let Caller::Site(principal) = &bearer.caller {
             slow_down(self.context, site, &Some(principal.clone()))?;
         }
-        bearer.caller.may(need).map_err(|problem| self.turned_away(site, problem))?;
+        bearer
+            .caller
+            .may(need)
+            .map_err(|problem| self.turned_away(site, bearer.who.clone(), problem))?;
         self.allow(bearer, known)
     }
 
     /// A request about the node.
     pub fn authorize_node(self, known: &[&str]) -> Result<Allowed<'a>, Problem> {
         let bearer = Bearer::of_node(self.context, self.request.headers());
-        let bearer = bearer.map_err(|problem| self.turned_away(COMMON, problem))?;
+        let bearer = bearer.map_err(|problem| self.stranger_turned_away(COMMON, problem))?;
         self.allow(bearer, known)
     }
 
+    /// Has it recorded that somebody is turned away whose credential is not good.
+    fn stranger_turned_away(&self, site: &str, problem: Problem) -> Problem {
+        self.turned_away(site, authority::stranger(self.request.headers()), problem)
+    }
+
     /// Has it recorded that somebody is turned away.
-    fn turned_away(&self, site: &str, problem: Problem) -> Problem {
+    fn turned_away(&self, site: &str, who: String, problem: Problem) -> Problem {
         if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
-            let who = authority::claimed(self.request.headers());
             turned_away(self.context, self.request.head(), site, who, problem.code);
         }
         problem
@@ -215,7 +222,7 @@ impl Allowed<'_> {
 
     /// Has an act recorded that is none of a site's own.
     pub fn record(&self, act: &str, target: String) {
-        let (by, act, result) = (self.by(), act.to_owned(), "done".to_owned());
+        let (by, act, result) = (self.by(), act.to_owned(), DONE.to_owned());
         let note = Note { by, act, target, result, count: 1 };
         self.context.broker.note(SiteName::from(COMMON), note);
     }

@@ -1,5 +1,6 @@
 //! Who may open a WebSocket: decided from the head of the request, before anything is upgraded.
 
+use ackord_machine::site::audit::NODE_ADMIN;
 use ackord_machine::site::{Principal, Receiver, Refusal, Site, TokenId};
 use ackord_wire::{Code, Codec, Problem};
 use actix_http::header::{self, HeaderMap};
@@ -80,11 +81,12 @@ pub async fn enter(
     ticket: Option<&str>,
 ) -> Result<Option<Bearer>, Problem> {
     let known = identify(context, head, site, endpoint, ticket).await;
-    let bearer = known.inspect_err(|problem| {
+    let bearer = known.map_err(|Away { who, problem }| {
         if matches!(problem.code, Code::BadCredentials | Code::AccessDenied) {
-            let who = authority::claimed(&head.headers);
+            let who = who.unwrap_or_else(|| authority::stranger(&head.headers));
             exchange::turned_away(context, head, site, who, problem.code);
         }
+        problem
     })?;
     context.broker.accepts_of(site).map_err(full)?;
     context
@@ -97,6 +99,19 @@ pub async fn enter(
     Ok(bearer)
 }
 
+/// Somebody is turned away.
+struct Away {
+    /// How the record calls them, if they have shown a credential that is good.
+    who: Option<String>,
+    problem: Problem,
+}
+
+impl From<Problem> for Away {
+    fn from(problem: Problem) -> Self {
+        Self { who: None, problem }
+    }
+}
+
 /// Who the bearer of the request's ticket or token is, as the peer of this endpoint.
 async fn identify(
     context: &Context,
@@ -104,18 +119,24 @@ async fn identify(
     site: &str,
     endpoint: Endpoint,
     ticket: Option<&str>,
-) -> Result<Option<Bearer>, Problem> {
+) -> Result<Option<Bearer>, Away> {
     let headers = &head.headers;
-    let denied = |detail: &str| Problem::new(Code::AccessDenied, detail).field("Authorization");
+    let denied = |who: Option<String>, detail: &str| {
+        let problem = Problem::new(Code::AccessDenied, detail).field("Authorization");
+        Err(Away { who, problem })
+    };
     if let Some(ticket) = ticket {
         if headers.contains_key(header::AUTHORIZATION) {
             let detail = "either a ticket or a token, not both";
-            return Err(Problem::new(Code::Invalid, detail).field("?ticket"));
+            return Err(Problem::new(Code::Invalid, detail).field("?ticket").into());
         }
         let bearer = authority::redeem(context, site, ticket).await?;
         return match (&bearer.principal, endpoint) {
             (Principal::Client(_), Endpoint::Client) => Ok(Some(bearer)),
-            _ => Err(denied(&format!("the ticket is not that of a {}", endpoint.as_str()))),
+            _ => {
+                let who = bearer.token.as_ref().map(|id| format!("token:{id}"));
+                denied(who, &format!("the ticket is not that of a {}", endpoint.as_str()))
+            }
         };
     }
     let Some(text) = bearer(headers)? else {
@@ -124,12 +145,14 @@ async fn identify(
                 Code::BadCredentials,
                 "a service needs its token: `Authorization: Bearer <token>`",
             )
-            .field("Authorization")),
-            Endpoint::Client => guest(context, site).await.map(|()| None),
+            .field("Authorization")
+            .into()),
+            Endpoint::Client => Ok(guest(context, site).await.map(|()| None)?),
         };
     };
     if authority::is_node_admin(context, text) {
-        return Err(denied("the node's administration token is neither a service nor a client"));
+        let detail = "the node's administration token is neither a service nor a client";
+        return denied(Some(NODE_ADMIN.to_owned()), detail);
     }
     let bearer = identity::identify(context, site, text).await?;
     match (&bearer.principal, endpoint) {
@@ -138,7 +161,7 @@ async fn identify(
         | (Principal::Service(_), Endpoint::Client)
         | (Principal::Client(_), Endpoint::Service) => {
             let detail = format!("the token is not that of a {}", endpoint.as_str());
-            return Err(denied(&detail));
+            return denied(Some(bearer.who(text)), &detail);
         }
     }
     Ok(Some(bearer))

@@ -166,7 +166,12 @@ impl Site {
             Row::Rate(row) => {
                 self.rates.insert(row.service.clone(), row.clone()).map_or(0, |_| weight::RATE)
             }
-            Row::Audit(row) => weight_of(self.audit.insert(row.number, row.clone())),
+            Row::Audit(row) => {
+                let before = self.remove_entry(row.number);
+                self.told.entry(row.note.told()).or_default().insert(row.number);
+                self.audit.insert(row.number, row.clone());
+                before
+            }
             Row::Polling(row) => {
                 let old = self.client_rows(&row.client).polling.replace(row.clone());
                 old.map_or(0, |_| weight::POLLING)
@@ -298,12 +303,25 @@ impl Site {
             }
             RowKey::Quota(_) => self.quotas.take().map_or(0, |_| weight::QUOTA),
             RowKey::Rate(_, service) => self.rates.remove(service).map_or(0, |_| weight::RATE),
-            RowKey::Audit(_, number) => weight_of(self.audit.remove(number)),
+            RowKey::Audit(_, number) => self.remove_entry(*number),
             RowKey::Polling(_, client) => {
                 self.of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING))
             }
         };
         self.bytes = self.bytes.saturating_sub(before);
+    }
+
+    /// Takes an entry out of the record.
+    fn remove_entry(&mut self, number: u64) -> u64 {
+        let Some(old) = self.audit.remove(&number) else { return 0 };
+        let told = old.note.told();
+        if let Some(numbers) = self.told.get_mut(&told) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.told.remove(&told);
+            }
+        }
+        old.weight()
     }
 
     /// Takes an event's row and name, leaving its instances.

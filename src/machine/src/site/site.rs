@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::audit::AuditRow;
+use super::audit::{AuditRow, Told};
 use super::command::{Principal, SiteSettings};
 use super::credential::TicketRow;
 use super::history::{Departed, History, Missed};
@@ -112,6 +112,8 @@ pub struct Site {
     pub(super) quotas: Option<QuotaRow>,
     pub(super) rates: BTreeMap<Option<ServiceId>, RateRow>,
     pub(super) audit: BTreeMap<u64, AuditRow>,
+    /// The numbers of those entries that tell of each.
+    pub(super) told: BTreeMap<Told, BTreeSet<u64>>,
     /// Bytes of arguments of all retained instances.
     pub(super) queued_bytes: u64,
     /// Subscriptions of all clients.
@@ -166,6 +168,7 @@ impl Site {
             quotas: None,
             rates: BTreeMap::new(),
             audit: BTreeMap::new(),
+            told: BTreeMap::new(),
             queued_bytes: 0,
             subscribed: 0,
             history: History::default(),

@@ -1,6 +1,6 @@
 //! Acts on somebody's behalf and their record, quotas, pauses, kicks, tokens that end, tickets.
 
-use ackord_machine::site::audit::{AUDIT_ENTRIES_MAX, COMMON};
+use ackord_machine::site::audit::{AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX, COMMON, Told};
 use ackord_machine::site::*;
 
 use crate::world::*;
@@ -55,28 +55,61 @@ fn an_act_and_its_entry_are_one() {
     assert_eq!(world.record(COMMON), [pair("site.delete", "sites/s")]);
 }
 
+fn note(result: &str, count: u32) -> Note {
+    let (act, target) = ("site.read".to_owned(), String::new());
+    Note { by: by(), act, target, result: result.to_owned(), count }
+}
+
 #[test]
-fn the_record_keeps_the_newest_entries() {
-    let mut world = World::with(usual());
-    let note = |count| Note {
-        by: by(),
-        act: "site.read".to_owned(),
-        target: String::new(),
-        result: "access-denied".to_owned(),
-        count,
-    };
-    let rounds = AUDIT_ENTRIES_MAX as u32 / 250 + 1;
-    for round in 0..rounds {
-        let notes = (0..250).map(|index| note(round * 250 + index)).collect();
-        world.run_unchecked(Command::Record { site: SITE.into(), notes });
+fn refused_attempts_make_no_act_forgotten_nor_acts_an_attempt() {
+    for (site, few, many, kept) in [
+        (SITE, "done", "access-denied", AUDIT_ATTEMPTS_MAX),
+        (COMMON, "done", "bad-credentials", AUDIT_ATTEMPTS_MAX),
+        (SITE, "access-denied", "done", AUDIT_ACTS_MAX),
+    ] {
+        // Given three of one kind among those of the other,
+        let mut world = World::with(usual());
+        let write = |world: &mut World, notes| {
+            world.run_unchecked(Command::Record { site: site.into(), notes });
+        };
+        let first = vec![note(many, 0), note(few, 1), note(many, 0), note(few, 2), note(few, 3)];
+        write(&mut world, first);
+        // when more of the other kind come than are kept,
+        let rounds = kept as u32 / 250 + 1;
+        for round in 0..rounds {
+            let notes = (0..250).map(|index| note(many, round * 250 + index)).collect();
+            write(&mut world, notes);
+        }
+        // then those are its newest, the three are all there, and the numbers still fall.
+        let rows: Vec<_> = world.state.audit_before(site, u64::MAX).collect();
+        assert!(rows.is_sorted_by(|a, b| a.number > b.number));
+        let counts = |of: &str| {
+            let rows = rows.iter().filter(|row| row.note.result == of);
+            rows.map(|row| row.note.count).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(few), [3, 2, 1]);
+        assert_eq!(counts(many).len(), kept);
+        assert_eq!(counts(many).first(), Some(&(rounds * 250 - 1)));
+        // One more of the three takes the place of none of the others.
+        write(&mut world, vec![note(few, 4)]);
+        let rows = world.state.audit_before(site, u64::MAX);
+        assert_eq!(rows.count(), kept + 4);
+        // A replica that starts from the rows goes on as this one.
+        let mut rebuilt = State::new();
+        world.state.rows().for_each(|row| rebuilt.absorb(&Write::Put(row)));
+        assert_eq!(rebuilt, world.state);
     }
-    let kept: Vec<_> = world.state.audit_before(SITE, u64::MAX).map(|row| row.note.count).collect();
-    assert_eq!(kept.len(), AUDIT_ENTRIES_MAX);
-    assert_eq!(kept.first(), Some(&(rounds * 250 - 1)));
+    assert_eq!(Told::ALL.map(Told::entries_max), [AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX]);
+}
+
+#[test]
+fn a_record_is_of_a_site_that_is_there_and_bounded_in_one_command() {
+    let mut world = World::with(usual());
     let site = "nobody".into();
-    let outcome = world.run(Command::Record { site, notes: vec![note(1)] });
+    let outcome = world.run(Command::Record { site, notes: vec![note("access-denied", 1)] });
     assert_eq!(refusal(outcome), Refusal::UnknownSite);
-    let too_many = Command::Record { site: SITE.into(), notes: vec![note(1); 257] };
+    let notes = vec![note("access-denied", 1); 257];
+    let too_many = Command::Record { site: SITE.into(), notes };
     assert!(matches!(refusal(world.run(too_many)), Refusal::Invalid(_)));
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The record is written in the same verdict as the act: there is none without the other.
 
-use super::super::audit::{AUDIT_ENTRIES_MAX, AUDIT_RECORDS_MAX, AuditRow, COMMON, Note, describe};
+use super::super::audit::{AUDIT_RECORDS_MAX, AuditRow, COMMON, DONE, Note, Told, describe};
 use super::super::command::{
     AdminAction, Administer, Precondition, Principal, SubscriptionRequest,
 };
@@ -51,7 +51,7 @@ pub(super) fn administer_for(
         by: by.clone(),
         act: act.to_owned(),
         target,
-        result: "done".to_owned(),
+        result: DONE.to_owned(),
         count: 1,
     };
     match action {
@@ -89,18 +89,22 @@ pub(super) fn record(
     Ok(verdict)
 }
 
-/// Adds entries to a site's record; the oldest beyond the bound go.
+/// Adds entries to a site's record; of each kind the oldest beyond its own bound go.
 fn enter(state: &State, now: Stamp, site: &SiteName, notes: &[Note], verdict: &mut Verdict) {
-    let (newest, oldest) = state.audit_bounds(site.as_str());
-    let mut number = newest;
-    for note in notes {
-        number += 1;
+    let newest = state.audit_newest(site.as_str());
+    for (above, note) in (1..).zip(notes) {
+        let number = newest.saturating_add(above);
         let (site, note) = (site.clone(), note.bounded());
         verdict.put(Row::Audit(AuditRow { site, number, at: now, note }));
     }
-    let first = (number + 1).saturating_sub(AUDIT_ENTRIES_MAX as u64);
-    for number in oldest..first.min(newest + 1) {
-        verdict.delete(RowKey::Audit(site.clone(), number));
+    for told in Told::ALL {
+        let Some(known) = state.audit_numbers(site.as_str(), told) else { continue };
+        // A command holds fewer than are kept, so what goes was there before.
+        let more = notes.iter().filter(|note| note.told() == told).count();
+        let surplus = (known.len() + more).saturating_sub(told.entries_max());
+        for number in known.iter().take(surplus) {
+            verdict.delete(RowKey::Audit(site.clone(), *number));
+        }
     }
 }
 
