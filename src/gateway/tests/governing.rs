@@ -7,6 +7,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use ackord_agents::BrokerOptions;
+use ackord_gateway::GatewayLimits;
 use serde_json::{Value, json};
 use support::{Demo, Reply, Running, Socket, reply};
 
@@ -241,6 +243,28 @@ async fn a_ticket_opens_one_socket() {
     );
     let long = draw(&demo.admin, json!({"client": "c", "expires_in_s": 301})).await;
     long.is_problem(422, "invalid", Some("expires_in_s"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tickets_of_a_client_that_are_not_used_are_bounded() {
+    let sessions = BrokerOptions { principal_tickets_max: 2, ..BrokerOptions::default() };
+    let node = Running::start_with(GatewayLimits::default(), sessions).await;
+    let demo = node.demo().await;
+    let draw = async || {
+        let path = "/v1/sites/demo/tickets";
+        node.call(Some(&demo.client), "POST", path, Some(json!({}))).await
+    };
+    let first = draw().await.is(201);
+    draw().await.is(201);
+    let problem = draw().await.is_problem(429, "limit-reached", None);
+    assert_eq!(problem["detail"], "limit principal_tickets_max: at most 2");
+    // One that is used makes room at once, and opens nothing a second time.
+    let path = format!("/v1/sites/demo/client?ticket={}", first["ticket"].as_str().unwrap());
+    let _socket = node.socket(&path, None, JSON).await.unwrap();
+    draw().await.is(201);
+    let again = node.socket(&path, None, JSON).await.err().unwrap();
+    again.is_problem(401, "bad-credentials", Some("?ticket"));
     node.stop().await;
 }
 

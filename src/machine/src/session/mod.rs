@@ -260,6 +260,7 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::KeyReused
         | Refusal::Precondition
         | Refusal::TooManyKeys
+        | Refusal::LimitReached { .. }
         | Refusal::NotYet => CloseReason::Internal,
     }
 }
@@ -299,6 +300,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         }
         Refusal::QuotaExceeded { quota, most } => {
             format!("quota {}: at most {most}", quota.as_str())
+        }
+        Refusal::LimitReached { limit, most } => {
+            format!("limit {}: at most {most}", limit.as_str())
         }
         Refusal::NotYet => "the event before it is not decided".to_owned(),
     }

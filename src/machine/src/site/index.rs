@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::credential::TicketRow;
 use super::history::{Departed, Gone};
-use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid};
+use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid, TokenId};
 use super::limits::OWN_KEY_START;
 use super::row::{HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey, TokenRow};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
@@ -154,14 +155,7 @@ impl Site {
                 weight_of(old)
             }
             Row::Attempt(row) => self.attempt.replace(row.clone()).map_or(0, |_| weight::ATTEMPT),
-            Row::Ticket(row) => {
-                let old = self.tickets.insert(row.id.clone(), row.clone());
-                if let Some(old) = &old {
-                    self.due.remove(&(old.expires, Due::Ticket(old.id.clone())));
-                }
-                self.due.insert((row.expires, Due::Ticket(row.id.clone())));
-                weight_of(old)
-            }
+            Row::Ticket(row) => self.put_ticket(row),
             Row::Quota(row) => self.quotas.replace(row.clone()).map_or(0, |_| weight::QUOTA),
             Row::Rate(row) => {
                 self.rates.insert(row.service.clone(), row.clone()).map_or(0, |_| weight::RATE)
@@ -198,6 +192,33 @@ impl Site {
         }
         self.due.extend(due(token));
         weight_of(old)
+    }
+
+    fn put_ticket(&mut self, ticket: &TicketRow) -> u64 {
+        let before = self.remove_ticket(&ticket.id);
+        self.due.insert((ticket.expires, Due::Ticket(ticket.id.clone())));
+        if ticket.used.is_some() {
+            self.used_tickets.insert((ticket.expires, ticket.id.clone()));
+        } else {
+            *self.unused_tickets.entry(ticket.principal.clone()).or_default() += 1;
+        }
+        self.tickets.insert(ticket.id.clone(), ticket.clone());
+        before
+    }
+
+    fn remove_ticket(&mut self, id: &TokenId) -> u64 {
+        let Some(old) = self.tickets.remove(id) else { return 0 };
+        let weight = old.weight();
+        self.due.remove(&(old.expires, Due::Ticket(old.id.clone())));
+        if old.used.is_some() {
+            self.used_tickets.remove(&(old.expires, old.id));
+        } else if let Some(unused) = self.unused_tickets.get_mut(&old.principal) {
+            *unused -= 1;
+            if *unused == 0 {
+                self.unused_tickets.remove(&old.principal);
+            }
+        }
+        weight
     }
 
     fn put_instance(&mut self, instance: &Arc<Instance>) -> u64 {
@@ -294,13 +315,7 @@ impl Site {
                 weight_of(old)
             }
             RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
-            RowKey::Ticket(_, id) => {
-                let old = self.tickets.remove(id);
-                if let Some(old) = &old {
-                    self.due.remove(&(old.expires, Due::Ticket(id.clone())));
-                }
-                weight_of(old)
-            }
+            RowKey::Ticket(_, id) => self.remove_ticket(id),
             RowKey::Quota(_) => self.quotas.take().map_or(0, |_| weight::QUOTA),
             RowKey::Rate(_, service) => self.rates.remove(service).map_or(0, |_| weight::RATE),
             RowKey::Audit(_, number) => self.remove_entry(*number),

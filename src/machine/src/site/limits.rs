@@ -33,6 +33,12 @@ pub const KEY_MEMORY_MS: u64 = 86_400_000;
 /// [`Limits::keys_max`]. No header can hold this character.
 pub const OWN_KEY_START: char = '\0';
 
+/// Tickets of a site that are not used yet.
+pub const TICKETS_MAX: usize = 10_000;
+/// Tickets of a site that were used, remembered for the repeat of the attempt that used them. Beyond
+/// it the one that ends first is forgotten: it is of no more use then, as before.
+pub const USED_TICKETS_MAX: usize = 10_000;
+
 /// Answers to administrative requests remembered per site; at the bound new requests are refused
 /// rather than old answers dropped.
 pub const REQUESTS_PER_SITE: usize = 250_000;
@@ -50,6 +56,25 @@ pub const ARGS_BYTES_CEILING: u32 = 65_536;
 pub const QUEUE_SIZE_CEILING: u32 = 1_000_000;
 /// The most that a deployment may allow as a lifetime: a leap year, milliseconds.
 pub const LIFETIME_MS_CEILING: u64 = 366 * 86_400_000;
+
+/// A bound of a site that is no quota, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Limit {
+    /// [`TICKETS_MAX`].
+    Tickets,
+    /// [`super::credential::DrawTicket::principal_max`].
+    PrincipalTickets,
+}
+
+impl Limit {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tickets => "tickets_max",
+            Self::PrincipalTickets => "principal_tickets_max",
+        }
+    }
+}
 
 /// What a deployment may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,6 +109,10 @@ pub struct Site {
     /// Idempotency keys over all services, without those that the broker made.
     pub(super) keys: usize,
     pub(super) tickets: BTreeMap<TokenId, TicketRow>,
+    /// How many of them are not used yet, of each principal.
+    pub(super) unused_tickets: BTreeMap<Principal, usize>,
+    /// Those that were used, the one that ends first in front.
+    pub(super) used_tickets: BTreeSet<(Stamp, TokenId)>,
     pub(super) quotas: Option<QuotaRow>,
     pub(super) rates: BTreeMap<Option<ServiceId>, RateRow>,
     pub(super) audit: BTreeMap<u64, AuditRow>,
@@ -165,6 +169,8 @@ impl Site {
             attempt: None,
             keys: 0,
             tickets: BTreeMap::new(),
+            unused_tickets: BTreeMap::new(),
+            used_tickets: BTreeSet::new(),
             quotas: None,
             rates: BTreeMap::new(),
             audit: BTreeMap::new(),

@@ -28,7 +28,10 @@ pub fn governed() -> impl Strategy<Value = Command> {
         let token = Some("t1".into()).filter(|_| lifetime_ms % 2 == 0);
         let until = Some(Stamp(lifetime_ms)).filter(|_| lifetime_ms % 3 == 0);
         let ticket = IssueTicket { site, id, hash, principal, token, until, lifetime_ms };
-        Command::IssueTicket(ticket)
+        match lifetime_ms % 5 {
+            0 => Command::IssueTicket(ticket),
+            few => Command::DrawTicket(DrawTicket { ticket, principal_max: few as u32 - 1 }),
+        }
     });
     let redeem = (site(), ticket(), 0u64..3).prop_map(|(site, id, attempt)| {
         Command::RedeemTicket(RedeemTicket { site, id, hash: Digest([0; 32]), attempt })

@@ -1,9 +1,12 @@
 //! Acts on somebody's behalf and their record, quotas, pauses, kicks, tokens that end, tickets.
 
 use ackord_machine::site::audit::{AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX, COMMON, Told};
+use ackord_machine::site::limits::{TICKETS_MAX, USED_TICKETS_MAX};
 use ackord_machine::site::*;
 
 use crate::world::*;
+
+const DRAWN_MAX: u32 = 100;
 
 fn by() -> By {
     By { who: "token:t9".to_owned(), address: "192.0.2.7".to_owned() }
@@ -95,9 +98,7 @@ fn refused_attempts_make_no_act_forgotten_nor_acts_an_attempt() {
         let rows = world.state.audit_before(site, u64::MAX);
         assert_eq!(rows.count(), kept + 4);
         // A replica that starts from the rows goes on as this one.
-        let mut rebuilt = State::new();
-        world.state.rows().for_each(|row| rebuilt.absorb(&Write::Put(row)));
-        assert_eq!(rebuilt, world.state);
+        assert_eq!(rebuilt(&world.state), world.state);
     }
     assert_eq!(Told::ALL.map(Told::entries_max), [AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX]);
 }
@@ -390,4 +391,90 @@ fn a_ticket_is_good_once_and_not_for_long() {
     world.run(issue("orphan", 60_000));
     world.done(AdminAction::RevokeToken { id: "t".into() });
     assert_eq!(refusal(world.run(redeem("orphan", 1, 1))), Refusal::UnknownToken, "revoked");
+}
+
+impl World {
+    fn draw(&mut self, id: &str, client: &str) -> Outcome {
+        let ticket = IssueTicket {
+            site: SITE.into(),
+            id: id.into(),
+            hash: Digest([1; 32]),
+            principal: Principal::Client(client.into()),
+            token: None,
+            until: None,
+            lifetime_ms: 300_000,
+        };
+        let draw = DrawTicket { ticket, principal_max: DRAWN_MAX };
+        let batch = Batch { stamp: Stamp(self.now), commands: vec![Command::DrawTicket(draw)] };
+        apply(&mut self.state, &batch).outcomes.remove(0)
+    }
+
+    fn redeem(&mut self, id: &str, attempt: u64) -> Outcome {
+        let (site, id, hash) = (SITE.into(), id.into(), Digest([1; 32]));
+        let redeem = Command::RedeemTicket(RedeemTicket { site, id, hash, attempt });
+        let batch = Batch { stamp: Stamp(self.now), commands: vec![redeem] };
+        apply(&mut self.state, &batch).outcomes.remove(0)
+    }
+}
+
+#[test]
+fn the_tickets_of_one_client_keep_nobody_else_from_theirs() {
+    let mut world = World::with(usual());
+    world.create_client("d", None);
+    for number in 0..DRAWN_MAX {
+        assert_eq!(world.draw(&format!("c{number}"), "c"), Outcome::Done);
+    }
+    let full = |limit, most| Refusal::LimitReached { limit, most };
+    let own = full(Limit::PrincipalTickets, u64::from(DRAWN_MAX));
+    assert_eq!(refusal(world.draw("more", "c")), own);
+    assert_eq!(world.draw("c0", "c"), Outcome::Done, "the same again is no other one");
+    assert_eq!(world.draw("d0", "d"), Outcome::Done);
+    // One that is used makes room at once, and is good no second time.
+    assert!(matches!(world.redeem("c0", 1), Outcome::Redeemed { .. }));
+    assert_eq!(world.draw("more", "c"), Outcome::Done);
+    assert_eq!(refusal(world.draw("yet-more", "c")), own);
+    assert!(matches!(world.redeem("c0", 1), Outcome::Redeemed { .. }), "the same attempt");
+    assert_eq!(refusal(world.redeem("c0", 2)), Refusal::UnknownToken);
+    // So do those whose time is over.
+    world.now += 300_000;
+    world.run(Command::Tick { limit: 1000 });
+    assert_eq!(world.draw("yet-more", "c"), Outcome::Done);
+}
+
+#[test]
+fn the_tickets_of_a_site_are_bounded_used_or_not() {
+    let mut world = World::with(usual());
+    let clients = TICKETS_MAX as u32 / DRAWN_MAX;
+    for client in 0..clients {
+        let client = format!("c{client}");
+        world.create_client(&client, None);
+        for number in 0..DRAWN_MAX {
+            assert_eq!(world.draw(&format!("{client}-{number}"), &client), Outcome::Done);
+        }
+    }
+    let most = TICKETS_MAX as u64;
+    let full = Refusal::LimitReached { limit: Limit::Tickets, most };
+    assert_eq!(refusal(world.draw("more", "c")), full);
+    // However many are used, those that are remembered are bounded too,
+    for round in 0..USED_TICKETS_MAX + 50 {
+        let id = match round {
+            0 => "c0-0".to_owned(),
+            round => format!("more{round}"),
+        };
+        if round > 0 {
+            world.now += 1;
+            assert_eq!(world.draw(&id, "c0"), Outcome::Done);
+        }
+        assert!(matches!(world.redeem(&id, 1), Outcome::Redeemed { .. }), "{id}");
+        let tickets = world.state.rows().filter(|row| matches!(row, Row::Ticket(_)));
+        if round % 1000 == 0 || round > USED_TICKETS_MAX {
+            assert!(tickets.count() <= TICKETS_MAX + USED_TICKETS_MAX);
+        }
+    }
+    // and what is forgotten is good no second time either.
+    assert_eq!(world.site().ticket("c0-0"), None);
+    for attempt in [1, 2] {
+        assert_eq!(refusal(world.redeem("c0-0", attempt)), Refusal::UnknownToken);
+    }
+    assert_eq!(rebuilt(&world.state), world.state);
 }
