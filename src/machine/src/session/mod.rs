@@ -286,7 +286,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::OutOfSequence { expected } => format!("resend from {expected}"),
         Refusal::SequenceReused => "the number was used for another event".to_owned(),
         Refusal::KeyReused => "the idempotency key was used for another event".to_owned(),
-        Refusal::TooManyKeys => "the site remembers as many keys as it may".to_owned(),
+        Refusal::TooManyKeys => {
+            "limit keys_max: the service has its share of the site's idempotency keys".to_owned()
+        }
         Refusal::Parked(_) => "the service is parked".to_owned(),
         Refusal::SiteBlank => "the site has no structure yet".to_owned(),
         Refusal::AccessDenied => "not allowed for this client".to_owned(),

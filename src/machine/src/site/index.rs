@@ -242,14 +242,35 @@ impl Site {
     fn put_key(&mut self, row: &KeyRow) -> u64 {
         let due = |row: &KeyRow| (row.expires, Due::Key(row.service.clone(), row.key.clone()));
         let old = self.service_rows(&row.service).keys.insert(row.key.clone(), row.clone());
-        match &old {
-            Some(old) => {
-                self.due.remove(&due(old));
-            }
-            None => self.keys += usize::from(counts(&row.key)),
+        if let Some(old) = &old {
+            self.due.remove(&due(old));
+            self.uncount_key(old);
         }
         self.due.insert(due(row));
+        if counts(&row.key) {
+            self.keys += 1;
+            self.service_rows(&row.service).counted += 1;
+            *self.key_ends.entry((row.expires, row.service.clone())).or_default() += 1;
+        }
         weight_of(old)
+    }
+
+    /// A key is there no more.
+    fn uncount_key(&mut self, old: &KeyRow) {
+        if !counts(&old.key) {
+            return;
+        }
+        self.keys -= 1;
+        if let Some(rows) = self.services.get_mut(&old.service) {
+            rows.counted -= 1;
+        }
+        let end = (old.expires, old.service.clone());
+        if let Some(count) = self.key_ends.get_mut(&end) {
+            *count -= 1;
+            if *count == 0 {
+                self.key_ends.remove(&end);
+            }
+        }
     }
 
     /// Removes a row, at this time of the log; an absent one leaves everything as it is.
@@ -288,7 +309,7 @@ impl Site {
             RowKey::Key(_, service, key) => {
                 let old = self.of_service(service, |rows| rows.keys.remove(key));
                 if let Some(old) = &old {
-                    self.keys = self.keys.saturating_sub(usize::from(counts(key)));
+                    self.uncount_key(old);
                     self.due.remove(&(old.expires, Due::Key(service.clone(), key.clone())));
                 }
                 weight_of(old)

@@ -39,6 +39,11 @@ pub const TICKETS_MAX: usize = 10_000;
 /// it the one that ends first is forgotten: it is of no more use then, as before.
 pub const USED_TICKETS_MAX: usize = 10_000;
 
+/// How many times as many keys as are free one service may have: see [`super::Site::may_remember`].
+pub const KEY_SHARE: usize = 9;
+/// Moments at which keys end that are looked at to say when there is room for another one.
+pub const KEY_ENDS_MAX: usize = 1000;
+
 /// Answers to administrative requests remembered per site; at the bound new requests are refused
 /// rather than old answers dropped.
 pub const REQUESTS_PER_SITE: usize = 250_000;
@@ -101,7 +106,7 @@ pub struct Limits {
     pub users_max: u32,
     /// Tokens per site.
     pub tokens_max: u32,
-    /// Idempotency keys remembered per site.
+    /// Idempotency keys remembered per site; one service has nine tenths of them at most.
     pub keys_max: u32,
     /// Bytes of state of one partition; above it raises are refused `over-capacity`. Nodes bound
     /// what all their partitions take together; this is for a partition that is to have less.

@@ -193,7 +193,8 @@ pub enum Refusal {
     SequenceReused,
     /// The idempotency key was used before, for another event.
     KeyReused,
-    /// The site holds as many idempotency keys as it may; new ones wait for old ones to expire.
+    /// The service has as many idempotency keys of its site's as it may; new ones wait for old ones to
+    /// expire.
     TooManyKeys,
     /// The service is parked.
     Parked(Parked),
