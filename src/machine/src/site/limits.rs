@@ -47,6 +47,9 @@ pub const KEY_ENDS_MAX: usize = 1000;
 /// Answers to administrative requests remembered per site; at the bound new requests are refused
 /// rather than old answers dropped.
 pub const REQUESTS_PER_SITE: usize = 250_000;
+/// Places among [`REQUESTS_PER_SITE`] that operators leave to administrators, and as many that
+/// administrators of the site leave to the node's.
+pub const REQUESTS_RESERVED: usize = 25_000;
 /// Items in one request to subscribe.
 pub const SUBSCRIBE_ITEMS_MAX: usize = 1000;
 /// Longest version text of a service, bytes; longer is cut.
@@ -69,6 +72,8 @@ pub enum Limit {
     Tickets,
     /// [`super::credential::DrawTicket::principal_max`].
     PrincipalTickets,
+    /// [`REQUESTS_PER_SITE`], or what of it is for such an act.
+    Requests,
 }
 
 impl Limit {
@@ -77,6 +82,7 @@ impl Limit {
         match self {
             Self::Tickets => "tickets_max",
             Self::PrincipalTickets => "principal_tickets_max",
+            Self::Requests => "requests_max",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Acts on somebody's behalf and their record, quotas, pauses, kicks, tokens that end, tickets.
 
-use ackord_machine::site::audit::{AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX, COMMON, Told};
-use ackord_machine::site::limits::{TICKETS_MAX, USED_TICKETS_MAX};
+use ackord_machine::site::audit::{AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX, COMMON, NODE_ADMIN, Told};
+use ackord_machine::site::limits::{
+    REQUESTS_PER_SITE, REQUESTS_RESERVED, TICKETS_MAX, USED_TICKETS_MAX,
+};
 use ackord_machine::site::*;
 
 use crate::world::*;
@@ -477,4 +479,57 @@ fn the_tickets_of_a_site_are_bounded_used_or_not() {
         assert_eq!(refusal(world.redeem("c0-0", attempt)), Refusal::UnknownToken);
     }
     assert_eq!(rebuilt(&world.state), world.state);
+}
+
+#[test]
+fn however_many_acts_an_operator_does_an_administrator_is_not_kept_out() {
+    let mut world = World::with(usual());
+    world.subscribe("c", &["q"]);
+    world.done(AdminAction::CreateToken {
+        id: "t".into(),
+        hash: Digest([9; 32]),
+        principal: Principal::Operator,
+    });
+    let ask = |world: &World, number: u64, who: &str, action: AdminAction| {
+        let by = By { who: who.to_owned(), address: String::new() };
+        let (request, site) = (request(900_000 + number), SITE.into());
+        let asked = Administer { request, site, action, by, expected: None };
+        decide(&world.state, Stamp(world.now), &Command::Administer(asked)).outcome
+    };
+    let pause = || AdminAction::Pause { client: "c".into(), event: "q".into() };
+    let revoke = || AdminAction::RevokeToken { id: "t".into() };
+    let quotas = || AdminAction::SetQuotas { quotas: Quotas::default() };
+    let full = |most: usize| Refusal::LimitReached { limit: Limit::Requests, most: most as u64 };
+    // Given as many remembered answers as leave no place but the reserved ones,
+    let mut filled = world.state.rows().filter(|row| matches!(row, Row::Request(_))).count();
+    let mut fill = |world: &mut World, most: usize| {
+        for number in filled..most {
+            let (site, id) = (SITE.into(), request(100_000_000 + number as u64));
+            let (outcome, expires) = (Outcome::Done, Stamp(world.now + 600_000));
+            let row = RequestRow { site, id, outcome, expires };
+            world.state.absorb(&Write::Put(Row::Request(row)));
+        }
+        filled = most;
+    };
+    let operators = REQUESTS_PER_SITE - 2 * REQUESTS_RESERVED;
+    fill(&mut world, operators - 1);
+    assert_eq!(ask(&world, 1, "token:t", pause()), Outcome::Done);
+    fill(&mut world, operators);
+    // when an operator goes on, then it is refused, and an administrator ends that.
+    assert_eq!(refusal(ask(&world, 2, "token:t", pause())), full(operators));
+    assert_eq!(ask(&world, 3, "token:admin", revoke()), Outcome::Done);
+    // So it is with an administrator of the site and that of the node.
+    let admins = REQUESTS_PER_SITE - REQUESTS_RESERVED;
+    fill(&mut world, admins);
+    assert_eq!(refusal(ask(&world, 4, "jwt:issuer#ann", revoke())), full(admins));
+    assert_eq!(ask(&world, 5, NODE_ADMIN, quotas()), Outcome::Done);
+    assert_eq!(ask(&world, 6, NODE_ADMIN, pause()), Outcome::Done);
+    fill(&mut world, REQUESTS_PER_SITE);
+    assert_eq!(refusal(ask(&world, 7, NODE_ADMIN, quotas())), full(REQUESTS_PER_SITE));
+    // It passes by itself.
+    world.now += 600_000;
+    let limit = REQUESTS_PER_SITE as u32;
+    let batch = Batch { stamp: Stamp(world.now), commands: vec![Command::Tick { limit }] };
+    apply(&mut world.state, &batch);
+    assert_eq!(ask(&world, 8, "token:t", pause()), Outcome::Done);
 }

@@ -42,7 +42,7 @@ pub(super) fn administer_for(
             return Err(Refusal::Precondition);
         }
     }
-    let mut verdict = administer(state, now, *request, site, action)?;
+    let mut verdict = administer(state, now, *request, site, action, Some(by))?;
     if known {
         return Ok(verdict);
     }
@@ -142,7 +142,7 @@ pub(super) fn check_quota(quota: Quota, most: Option<u64>, count: usize) -> Resu
 }
 
 /// Judges whether one more of something fits a limit.
-fn check_limit(limit: Limit, most: Option<u64>, count: usize) -> Result<(), Refusal> {
+pub(super) fn check_limit(limit: Limit, most: Option<u64>, count: usize) -> Result<(), Refusal> {
     match most {
         Some(most) if count as u64 >= most => Err(Refusal::LimitReached { limit, most }),
         Some(_) | None => Ok(()),

@@ -93,7 +93,7 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Subscribe(subscribe) => client::subscribe(state, subscribe).into(),
         Command::Advance(advance) => client::advance(state, advance).into(),
         Command::Admin { request, site, action } => {
-            admin::administer(state, now, *request, site, action).into()
+            admin::administer(state, now, *request, site, action, None).into()
         }
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
