@@ -180,13 +180,15 @@ impl Allowed<'_> {
         Ok(key)
     }
 
-    /// The retry identity of a step of this request. The same key with the same method, address
-    /// and body is the same act; anything else is another one. Without a key it is random.
+    /// The retry identity of a step of this request. The same key of the same caller with the same
+    /// method, address and body is the same act; anything else is another one: who happens to choose
+    /// the key of somebody else gets no answer of theirs. Without a key it is random.
     pub fn request_id(&self, step: &str, body: &[u8]) -> Result<RequestId, Problem> {
         let Some(key) = self.key()? else { return Ok(RequestId(random())) };
         let mut hash = Sha256::new();
         let uri = self.request.uri().to_string();
         for part in [
+            self.bearer.who.as_bytes(),
             step.as_bytes(),
             self.request.method().as_str().as_bytes(),
             uri.as_bytes(),
