@@ -337,6 +337,7 @@ impl Broker {
                 | Command::Administer(_)
                 | Command::Record { .. }
                 | Command::IssueTicket(_)
+                | Command::DrawTicket(_)
                 | Command::RedeemTicket(_)
                 | Command::Restore(_) => continue,
             };

@@ -188,7 +188,8 @@ impl Act {
     /// to come again.
     fn told(self) -> (&'static str, u16, u16, bool) {
         match self {
-            Self::Revoke | Self::Expire => ("bad-credentials", 4501, 401, false),
+            Self::Revoke => ("bad-credentials", 4501, 401, false),
+            Self::Expire => ("credentials-expired", 4413, 401, true),
             Self::Kick => ("kicked", 4410, 409, true),
             Self::Delete => ("not-registered", 4502, 404, false),
         }
@@ -231,10 +232,11 @@ async fn check(act: Act) {
     let (code, number, status, again) = act.told();
     let mut names = BTreeSet::new();
     for (name, ended, _) in ended {
-        let number = match name.split(' ').next() {
-            Some("stream") => None,
-            Some("poll") => Some(status),
-            _ => Some(number),
+        let (number, again) = match name.split(' ').next() {
+            Some("stream") => (None, again),
+            // The same request again is refused where it takes another credential.
+            Some("poll") => (Some(status), again && status != 401),
+            _ => (Some(number), again),
         };
         assert_eq!(ended, Ended { code: code.to_owned(), number, again }, "{act:?}: {name}");
         names.insert(name);

@@ -18,7 +18,7 @@ use ackord_wire::Code;
 use ackord_wire::frame::Accepted;
 use tokio::time::Instant;
 
-use crate::broker::Refused;
+use crate::broker::{Broker, Refused};
 use crate::proposals::{RETRY_MAX, RETRY_MIN, raised};
 use crate::translate::{propose_code, refusal_code};
 
@@ -85,6 +85,20 @@ pub(crate) async fn raise_in_order(
         }
     }
     progress.fates
+}
+
+impl Broker {
+    /// How long a service waits until another idempotency key of it is remembered, if none comes
+    /// before, as applied on this node; `None` when there is room.
+    pub fn key_wait(&self, site: &SiteName, service: &ServiceId) -> Option<Duration> {
+        let partition = self.partition(site);
+        let now = partition.now();
+        let at = partition.read(|state| {
+            let keys_max = state.limits().keys_max;
+            state.site(site.as_str())?.may_remember_at(service.as_str(), keys_max)
+        });
+        at.map(|at| Duration::from_millis(at.0.saturating_sub(now.0)))
+    }
 }
 
 type Sent = Result<Pending, ProposeError>;

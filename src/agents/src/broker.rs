@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use ackord_machine::session::{ClientSession, CloseReason, ServiceSession, SessionOptions};
+use ackord_machine::session::{ClientSession, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Administer, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place,
     Principal, Quotas, RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site,
@@ -461,7 +461,7 @@ impl Broker {
         let encode = |closing| connection.codec.encode(&ServiceMessage::Closing(closing));
         let Some(Principal::Service(service)) = connection.principal.clone() else {
             let detail = "the token is not a service's";
-            return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
+            return refuse(&connection.outbox, Code::AccessDenied, detail, encode);
         };
         let Some(counted) = self.place(&connection, "service", encode) else { return };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
@@ -499,7 +499,7 @@ impl Broker {
                 | Principal::Service(_),
             ) => {
                 let detail = "the token is not a client's";
-                return refuse(&connection.outbox, CloseReason::AccessDenied, detail, encode);
+                return refuse(&connection.outbox, Code::AccessDenied, detail, encode);
             }
         };
         let Some(counted) = self.place(&connection, kind, encode) else { return };
@@ -581,7 +581,7 @@ impl Broker {
     ) -> Option<Counted> {
         let outbox = &connection.outbox;
         if *self.inner.shutdown.borrow() {
-            refuse(outbox, CloseReason::ShuttingDown, "the node is shutting down", encode);
+            refuse(outbox, Code::ShuttingDown, "the node is shutting down", encode);
             return None;
         }
         let (site, owner) = (&connection.site, connection.principal.clone());
@@ -589,13 +589,13 @@ impl Broker {
             Ok(seat) => seat,
             Err(full) => {
                 let detail = format!("quota {}: at most {}", full.quota, full.most);
-                refuse(outbox, CloseReason::LimitReached, &detail, encode);
+                refuse(outbox, Code::QuotaExceeded, &detail, encode);
                 return None;
             }
         };
         let counted = Counted::take(&self.inner, kind, seat);
         if counted.is_none() {
-            refuse(outbox, CloseReason::LimitReached, "the node has all its sessions", encode);
+            refuse(outbox, Code::LimitReached, "the node has all its sessions", encode);
         }
         counted
     }
@@ -631,11 +631,11 @@ pub(crate) fn session_id() -> SessionId {
 /// Says why there is no session.
 fn refuse(
     outbox: &Outbox,
-    reason: CloseReason,
+    code: Code,
     detail: &str,
     encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
 ) {
-    let (closing, close) = translate::closing(reason, detail);
+    let (closing, close) = translate::closing_with(code, detail);
     // A fresh outbox has room for it; when it has not, dropping it says the same.
     let _said = outbox.say(Outbound::Frame(encode(closing).into()));
     let reason = close.code.as_str().to_owned();

@@ -13,6 +13,8 @@ pub struct BrokerOptions {
     pub sessions_max: usize,
     /// Questions for a next event that wait at a time; more are refused `busy`.
     pub polls_max: usize,
+    /// Tickets of one client that are not used yet; more are refused `limit-reached`.
+    pub principal_tickets_max: u32,
     /// How long the session of a client without connection lasts after its last question.
     pub polling_session: Duration,
     /// Raises in flight per service session when it asks for no number.
@@ -50,6 +52,7 @@ impl Default for BrokerOptions {
             addresses: Vec::new(),
             sessions_max: 100_000,
             polls_max: 10_000,
+            principal_tickets_max: 100,
             polling_session: Duration::from_secs(300),
             window_default: limits::WINDOW_DEFAULT,
             window_max: limits::WINDOW_MAX,

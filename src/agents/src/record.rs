@@ -2,11 +2,12 @@
 //!
 //! Attempts that are alike are one note with a count, so that somebody who tries a million times
 //! costs an entry per interval. The number of notes is bounded; beyond it they are counted together.
+//! Acts that are told here too have bounds of their own: no flood of attempts blurs them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ackord_machine::site::audit::{AUDIT_RECORDS_MAX, COMMON};
+use ackord_machine::site::audit::{AUDIT_RECORDS_MAX, COMMON, Told};
 use ackord_machine::site::{AuditRow, By, Command, Note, SiteName};
 use parking_lot::Mutex;
 
@@ -15,15 +16,15 @@ use crate::proposals;
 
 /// How often notes go into the record.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// Notes of one interval; what is beyond is counted without its particulars.
+/// Notes of one kind and interval; what is beyond is counted without its particulars.
 const NOTES_MAX: usize = 1024;
-/// Notes of one site and interval: nobody takes up all of [`NOTES_MAX`].
+/// Notes of one site, kind and interval: nobody takes up all of [`NOTES_MAX`].
 const NOTES_PER_SITE_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    pending: Mutex<BTreeMap<SiteName, BTreeMap<Note, u32>>>,
+    pending: Mutex<BTreeMap<Told, BTreeMap<SiteName, BTreeMap<Note, u32>>>>,
 }
 
 impl Recorder {
@@ -32,6 +33,7 @@ impl Recorder {
         // What a stranger says is cut before it is kept, let alone written into the log.
         let note = note.bounded();
         let mut pending = self.pending.lock();
+        let pending = pending.entry(note.told()).or_default();
         let all: usize = pending.values().map(BTreeMap::len).sum();
         let of_site = pending.entry(site).or_default();
         let count = note.count;
@@ -51,7 +53,7 @@ impl Recorder {
     pub fn take(&self) -> Vec<(SiteName, Vec<Note>)> {
         let pending = std::mem::take(&mut *self.pending.lock());
         let mut pieces = Vec::new();
-        for (site, notes) in pending {
+        for (site, notes) in pending.into_values().flatten() {
             let notes: Vec<_> =
                 notes.into_iter().map(|(note, count)| Note { count, ..note }).collect();
             for piece in notes.chunks(AUDIT_RECORDS_MAX) {
@@ -113,6 +115,8 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use ackord_machine::site::audit::DONE;
+
     use super::*;
 
     fn note(who: usize) -> Note {
@@ -144,5 +148,21 @@ mod tests {
         assert_eq!(loud.iter().map(|note| note.count).sum::<u32>(), 3000);
         assert_eq!(of("s99").len(), 1, "others are not pushed out");
         assert!(recorder.take().is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_attempts_blurs_no_act() {
+        let recorder = Recorder::default();
+        for site in 0..NOTES_MAX {
+            recorder.note(format!("s{site}").as_str().into(), note(0));
+        }
+        for who in 0..NOTES_PER_SITE_MAX {
+            recorder.note(COMMON.into(), note(who));
+        }
+        let drained = Note { result: DONE.to_owned(), ..note(1) };
+        recorder.note(COMMON.into(), drained.clone());
+        let notes = recorder.take().into_iter().flat_map(|(_, notes)| notes);
+        let acts: Vec<_> = notes.filter(|note| note.told() == Told::Act).collect();
+        assert_eq!(acts, [drained]);
     }
 }

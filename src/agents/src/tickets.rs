@@ -1,7 +1,7 @@
 //! Tickets: made for those who may, used up once by whichever node is asked.
 
 use ackord_machine::site::{
-    Command, IssueTicket, Outcome, Principal, RedeemTicket, SiteName, Stamp, TokenId,
+    Command, DrawTicket, IssueTicket, Outcome, Principal, RedeemTicket, SiteName, Stamp, TokenId,
 };
 use ackord_wire::Code;
 
@@ -24,7 +24,8 @@ impl Broker {
     /// token that it is drawn with, or at `until_ms` of Unix time. Answers its text.
     ///
     /// # Errors
-    /// As [`Broker::admin`].
+    /// As [`Broker::admin`]; `limit-reached` when there are as many that are not used yet as may be, of
+    /// the principal ([`crate::BrokerOptions::principal_tickets_max`]) or of the site.
     pub async fn issue_ticket(
         &self,
         site: &SiteName,
@@ -35,7 +36,7 @@ impl Broker {
     ) -> Result<String, Refused> {
         let id = TokenId::from(format!("k{:016x}", u64::from_le_bytes(token::random())));
         let minted = token::mint(&id);
-        let command = Command::IssueTicket(IssueTicket {
+        let ticket = IssueTicket {
             site: site.clone(),
             id,
             hash: minted.hash,
@@ -43,8 +44,11 @@ impl Broker {
             token,
             until: until_ms.map(Stamp),
             lifetime_ms,
-        });
-        let patience = self.inner().options.admin_deadline;
+        };
+        let options = &self.inner().options;
+        let principal_max = options.principal_tickets_max;
+        let command = Command::DrawTicket(DrawTicket { ticket, principal_max });
+        let patience = options.admin_deadline;
         proposals::propose_until(&self.partition(site), command, patience).await?;
         Ok(minted.text)
     }

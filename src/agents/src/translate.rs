@@ -372,7 +372,12 @@ fn service_state(parked: Option<Parked>) -> ServiceState {
 
 /// The last frame of a session and the close that follows it.
 pub fn closing(reason: CloseReason, detail: &str) -> (Closing, CloseCode) {
-    let close = CloseCode::of(close_code(reason));
+    closing_with(close_code(reason), detail)
+}
+
+/// As [`closing`], by its code.
+pub fn closing_with(code: Code, detail: &str) -> (Closing, CloseCode) {
+    let close = CloseCode::of(code);
     let closing = Closing {
         code: close.code,
         detail: detail.to_owned(),

@@ -7,6 +7,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use ackord_agents::BrokerOptions;
+use ackord_gateway::GatewayLimits;
 use serde_json::{Value, json};
 use support::{Demo, Reply, Running, Socket, reply};
 
@@ -246,6 +248,28 @@ async fn a_ticket_opens_one_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tickets_of_a_client_that_are_not_used_are_bounded() {
+    let sessions = BrokerOptions { principal_tickets_max: 2, ..BrokerOptions::default() };
+    let node = Running::start_with(GatewayLimits::default(), sessions).await;
+    let demo = node.demo().await;
+    let draw = async || {
+        let path = "/v1/sites/demo/tickets";
+        node.call(Some(&demo.client), "POST", path, Some(json!({}))).await
+    };
+    let first = draw().await.is(201);
+    draw().await.is(201);
+    let problem = draw().await.is_problem(429, "limit-reached", None);
+    assert_eq!(problem["detail"], "limit principal_tickets_max: at most 2");
+    // One that is used makes room at once, and opens nothing a second time.
+    let path = format!("/v1/sites/demo/client?ticket={}", first["ticket"].as_str().unwrap());
+    let _socket = node.socket(&path, None, JSON).await.unwrap();
+    draw().await.is(201);
+    let again = node.socket(&path, None, JSON).await.err().unwrap();
+    again.is_problem(401, "bad-credentials", Some("?ticket"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn acts_and_refused_attempts_are_recorded() {
     let node = Running::start().await;
     let recording = node.broker.clone();
@@ -254,7 +278,13 @@ async fn acts_and_refused_attempts_are_recorded() {
     for _ in 0..5 {
         node.call(Some(&demo.observer), "DELETE", "/v1/sites/demo/clients/c", None).await;
     }
-    node.call(Some("ak_t1_nonsense"), "GET", SITE, None).await;
+    // Whatever a stranger calls itself: a token that is there, one that is not, many of them.
+    let own = demo.admin.rsplit_once('_').unwrap().0;
+    let names = [own, "ak_t1", "ak_t2", "ak_the-administrator-himself"];
+    for name in names {
+        let token = format!("{name}_{}", "A".repeat(43));
+        node.call(Some(&token), "GET", SITE, None).await.is(401);
+    }
     node.call(Some(&demo.admin), "DELETE", "/v1/sites/demo/clients/c", None).await.is(204);
     let audit = "/v1/sites/demo/audit";
     let denied = format!("{audit}?result=access-denied");
@@ -268,7 +298,11 @@ async fn acts_and_refused_attempts_are_recorded() {
     let id = |token: &str| format!("token:{}", token.split('_').nth(1).unwrap());
     assert_eq!(entry["who"], id(&demo.observer));
     assert_eq!(entry["address"], "127.0.0.1");
-    until(&node, &format!("{audit}?result=bad-credentials"), |page| total(page) == 1).await;
+    let strangers = format!("{audit}?result=bad-credentials");
+    let page = until(&node, &strangers, |page| total(page) == names.len() as u64).await;
+    for entry in page["items"].as_array().unwrap() {
+        assert_eq!(entry["who"], "unknown", "not a name of its choosing");
+    }
 
     let done = format!("{audit}?act=client.delete");
     let page = node.call(Some(&demo.observer), "GET", &done, None).await.is(200);

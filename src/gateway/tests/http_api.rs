@@ -166,6 +166,12 @@ async fn an_act_under_one_key_happens_once() {
     let answer = keyed("DELETE", "/v1/sites/demo/clients/c", "k3", Value::Null).await;
     assert_eq!(answer.status, 204, "a repeat gets the first answer: {answer:?}");
     keyed("DELETE", "/v1/sites/demo/clients/c", "k4", Value::Null).await.is(404);
+    // Somebody else who happens to choose a key that was used gets nobody's answer but their own.
+    let admin = Some(json!({"principal": "admin"}));
+    let admin = node.admin("POST", "/v1/sites/demo/tokens", admin).await.is(201);
+    let other = node.request("DELETE".parse().unwrap(), "/v1/sites/demo/clients/c");
+    let other = other.bearer_auth(admin["token"].as_str().unwrap());
+    reply(other.header("Idempotency-Key", "k3")).await.is(404);
     let long = "k".repeat(256);
     let refused = keyed("DELETE", "/v1/sites/demo/clients/c", &long, Value::Null).await;
     refused.is_problem(422, "invalid", Some("Idempotency-Key"));

@@ -241,6 +241,17 @@ async fn what_is_refused_for_now_is_not_overtaken() {
     let (null, no) = (json!(null), json!(false));
     assert_eq!(attempted, [&null, &null, &null, &null, &no, &no]);
     assert!(results[3..].iter().all(|result| result["error"]["retryable"] == true));
+    // They are told when there is room again: a key is remembered for a day.
+    let a_day = 86_300..=86_400;
+    let wait = |error: &Value| error["retry_after_s"].as_u64().unwrap();
+    assert!(
+        results[3..].iter().all(|result| a_day.contains(&wait(&result["error"]))),
+        "{results:?}"
+    );
+    let path = "/v1/sites/demo/events/reading";
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "d")];
+    let alone = post(&node, &demo, path, &headers, "{}").await;
+    assert!(a_day.contains(&wait(&alone.is_problem(429, waiting, None))));
     let kept: Vec<u64> = retained(&node, "reading").await.iter().map(number).collect();
     assert_eq!(kept, [0, 1]);
     node.stop().await;

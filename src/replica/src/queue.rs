@@ -141,6 +141,7 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::Administer(_)
         | Command::Record { .. }
         | Command::IssueTicket(_)
+        | Command::DrawTicket(_)
         | Command::RedeemTicket(_)
         | Command::Restore(_) => false,
     }
@@ -182,6 +183,7 @@ fn command_bytes(command: &Command) -> usize {
         | Command::Renew { .. }
         | Command::Directory(_)
         | Command::IssueTicket(_)
+        | Command::DrawTicket(_)
         | Command::RedeemTicket(_)
         | Command::Compare => 0,
     };

@@ -80,6 +80,7 @@ pub(crate) fn site_of(command: &Command) -> Option<&SiteName> {
         Command::Restore(restore) => Some(&restore.site),
         Command::Administer(asked) => Some(&asked.site),
         Command::IssueTicket(ticket) => Some(&ticket.site),
+        Command::DrawTicket(draw) => Some(&draw.ticket.site),
         Command::RedeemTicket(ticket) => Some(&ticket.site),
         Command::AttachPolling(attach) => Some(&attach.site),
         Command::Tick { .. }

@@ -382,6 +382,7 @@ mod tests {
             addresses: _,
             sessions_max: _,
             polls_max: _,
+            principal_tickets_max: _,
             polling_session: _,
             window_default: _,
             window_max: _,
@@ -398,7 +399,7 @@ mod tests {
             shutdown_deadline: _,
         } = BrokerOptions::default();
         let of = |name| SECTIONS.iter().find(|section| section.name == name).map(|s| s.keys.len());
-        assert_eq!((of("front"), of("sessions")), (Some(18), Some(17)));
+        assert_eq!((of("front"), of("sessions")), (Some(18), Some(18)));
     }
 
     #[test]

@@ -152,6 +152,12 @@ pub static SESSIONS: &[Key] = &[
     )
     .within(1, 10_000_000),
     Key::new(
+        "sessions.principal_tickets_max",
+        U32(|s| &mut s.sessions.principal_tickets_max),
+        "Tickets of one client that are not used yet; one more is refused as `limit-reached`.",
+    )
+    .within(1, ackord_machine::site::limits::TICKETS_MAX as u64),
+    Key::new(
         "sessions.polling_session_ms",
         Millis(|s| &mut s.sessions.polling_session),
         "How long the session of a client without a connection lasts after its last question.",

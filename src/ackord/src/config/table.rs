@@ -285,7 +285,7 @@ static LIMITS: &[Key] = &[
     Key::new(
         "limits.keys_max",
         U32(|s| &mut s.node.limits.keys_max),
-        "Idempotency keys remembered per site.",
+        "Idempotency keys remembered per site; of one service nine tenths at most.",
     )
     .within(0, OBJECTS_CEILING)
     .live(),

@@ -78,8 +78,8 @@ pub fn of(code: Code) -> (&'static str, &'static str) {
             "Take a new key for each event; use an old one only to repeat the same request.",
         ),
         Code::TooManyKeys => (
-            "The site remembers as many idempotency keys as it may.",
-            "Wait, or raise over a session (`ackord raise`), which needs no keys.",
+            "The service has as many of its site's idempotency keys as it may; each is remembered for a day.",
+            "Come again after the time that the answer names, or raise over a session (`ackord raise`), which needs no keys.",
         ),
         Code::SiteBlank => (
             "The site has no structure yet, and this caller may not give it one.",

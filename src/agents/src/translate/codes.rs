@@ -40,6 +40,7 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::Precondition => Code::PreconditionFailed,
         Refusal::RateLimited { .. } => Code::RateLimited,
         Refusal::QuotaExceeded { .. } => Code::QuotaExceeded,
+        Refusal::LimitReached { .. } => Code::LimitReached,
     }
 }
 

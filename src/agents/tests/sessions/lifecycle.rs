@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ackord_agents::{Broker, BrokerOptions, Inbound, Principal};
-use ackord_machine::site::{AdminAction, Incarnation};
+use ackord_machine::site::{AdminAction, Incarnation, Quotas};
 use ackord_wire::frame::{ClientMessage, ServiceMessage};
 use ackord_wire::{CloseCode, Code, Codec};
 
-use crate::support::{Client, Read, Service, admin, item, mint, scenario, structure};
+use crate::support::{Client, Read, SITE, Service, admin, item, mint, scenario, structure};
 
 fn number(code: Code) -> u16 {
     CloseCode::of(code).number
@@ -224,6 +224,18 @@ fn given_all_places_taken_then_one_more_is_refused_until_one_is_free() {
         assert_eq!(second.closed().await, number(Code::LimitReached));
         drop(first);
         until(|| broker.accepts().is_ok()).await;
+    });
+}
+
+#[test]
+fn given_a_quota_that_is_used_up_then_one_more_is_told_of_the_quota() {
+    scenario(BrokerOptions::default(), async |broker| {
+        let quotas = Quotas { connections: Some(1), ..Quotas::default() };
+        broker.admin(&SITE.into(), AdminAction::SetQuotas { quotas }).await.unwrap();
+        let _first = Client::open(&broker, None, Codec::Json);
+        // Whoever has room when it is let in may find none when it opens: another one was faster.
+        let mut second = Client::open(&broker, None, Codec::Json);
+        assert_eq!(second.closed().await, number(Code::QuotaExceeded));
     });
 }
 

@@ -4,6 +4,7 @@
 //! but the node's administrator: all are `bad-credentials`.
 
 use ackord_agents::Redeemed;
+use ackord_machine::site::audit::NODE_ADMIN;
 use ackord_machine::site::{Principal, ServiceId, TokenId};
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::{self, HeaderMap};
@@ -79,7 +80,7 @@ impl Bearer {
 
     /// The node's administrator.
     pub fn node() -> Self {
-        Self { caller: Caller::Node, who: "node-admin".to_owned(), token: None, expires_ms: None }
+        Self { caller: Caller::Node, who: NODE_ADMIN.to_owned(), token: None, expires_ms: None }
     }
 }
 

@@ -16,7 +16,7 @@ use actix_web::web::Bytes;
 use super::answer::Answer;
 use super::arguments::{self, Wrong};
 use super::exchange::Allowed;
-use super::raise::{Fields, Raise, from_cloudevent, is_key, own_key, problem};
+use super::raise::{Fields, Raise, from_cloudevent, is_key, own_key, problem, until_a_key_is_free};
 use super::{RETRY_AFTER_S, body, cloudevents};
 use crate::options::GatewayLimits;
 
@@ -188,7 +188,8 @@ pub async fn raise_all(
         }
     }
     let site = SiteName::from(site);
-    let fates = allowed.context.broker.raise_in_order(&site, service, &events).await;
+    let broker = &allowed.context.broker;
+    let fates = broker.raise_in_order(&site, service, &events).await;
     for (place, fate) in places.iter().zip(fates) {
         let result = &mut results[place.index];
         match fate {
@@ -199,13 +200,15 @@ pub async fn raise_all(
             }
             Fate::Refused(refused) => {
                 let fields = Fields { key: place.key.unwrap_or(fields.key), ..fields };
-                result.error = Some(problem(refused, &fields, place.key.is_some()));
+                let problem = problem(refused, &fields, place.key.is_some());
+                result.error = Some(until_a_key_is_free(broker, &site, service, problem));
             }
             Fate::NotAttempted { code, behind } => {
                 let behind = places[behind].index;
                 let detail = format!("not attempted: the event with index {behind} comes first");
                 result.attempted = Some(false);
-                result.error = Some(Problem::new(code, detail).retry_after(RETRY_AFTER_S));
+                let problem = Problem::new(code, detail).retry_after(RETRY_AFTER_S);
+                result.error = Some(until_a_key_is_free(broker, &site, service, problem));
             }
         }
     }

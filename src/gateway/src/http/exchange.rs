@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ackord_machine::site::audit::COMMON;
+use ackord_machine::site::audit::{COMMON, DONE};
 use ackord_machine::site::limits::KEY_BYTES_MAX;
 use ackord_machine::site::{
     AdminAction, Administer, By, Incarnation, Note, Outcome, Precondition, Principal, RequestId,
@@ -165,13 +165,15 @@ impl Allowed<'_> {
         Ok(key)
     }
 
-    /// The retry identity of a step of this request. The same key with the same method, address
-    /// and body is the same act; anything else is another one. Without a key it is random.
+    /// The retry identity of a step of this request. The same key of the same caller with the same
+    /// method, address and body is the same act; anything else is another one: who happens to choose
+    /// the key of somebody else gets no answer of theirs. Without a key it is random.
     pub fn request_id(&self, step: &str, body: &[u8]) -> Result<RequestId, Problem> {
         let Some(key) = self.key()? else { return Ok(RequestId(random())) };
         let mut hash = Sha256::new();
         let uri = self.request.uri().to_string();
         for part in [
+            self.bearer.who.as_bytes(),
             step.as_bytes(),
             self.request.method().as_str().as_bytes(),
             uri.as_bytes(),
@@ -207,7 +209,7 @@ impl Allowed<'_> {
 
     /// Has an act recorded that is none of a site's own.
     pub fn record(&self, act: &str, target: String) {
-        let (by, act, result) = (self.by(), act.to_owned(), "done".to_owned());
+        let (by, act, result) = (self.by(), act.to_owned(), DONE.to_owned());
         let note = Note { by, act, target, result, count: 1 };
         self.context.broker.note(SiteName::from(COMMON), note);
     }

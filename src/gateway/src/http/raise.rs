@@ -2,13 +2,14 @@
 //!
 //! `head ─▶ service? ─▶ Mode ─▶ body ─▶ Raise ─▶ Broker ─▶ RaiseResult | Problem`
 
-use ackord_agents::Refused;
+use ackord_agents::{Broker, Refused};
 use ackord_machine::site::limits::{KEY_BYTES_MAX, OWN_KEY_START};
 use ackord_machine::site::{NewEvent, ServiceId, SiteName};
 use ackord_wire::payload::JSON;
 use ackord_wire::resource::RaiseResult;
 use ackord_wire::{Code, Problem};
 
+use super::RETRY_AFTER_S;
 use super::answer::Answer;
 use super::arguments::{self, Wrong};
 use super::authority::Need;
@@ -210,8 +211,11 @@ async fn one(
     let key = raise.key.unwrap_or_else(own_key);
     let name = raise.event.name.to_string();
     let broker = &allowed.context.broker;
-    let raised = broker.raise_keyed(&SiteName::from(site), service, key, raise.event).await;
-    let accepted = raised.map_err(|refused| problem(refused, &fields, keyed))?;
+    let site = SiteName::from(site);
+    let raised = broker.raise_keyed(&site, service, key, raise.event).await;
+    let accepted = raised.map_err(|refused| {
+        until_a_key_is_free(broker, &site, service, problem(refused, &fields, keyed))
+    })?;
     Ok(Answer::ok(&RaiseResult {
         event: name,
         instance_id: accepted.instance_id,
@@ -244,6 +248,22 @@ pub fn problem((code, detail): Refused, fields: &Fields, keyed: bool) -> Problem
     // Who holds the key may ask again under it and gets the original answer.
     let again = keyed && problem.code == Code::UnknownOutcome;
     if again { problem.retryable(true) } else { problem }
+}
+
+/// Says when to come again to a service that has all the keys it may have: in hours rather than
+/// in a moment, so that nobody asks in vain all day.
+pub fn until_a_key_is_free(
+    broker: &Broker,
+    site: &SiteName,
+    service: &ServiceId,
+    problem: Problem,
+) -> Problem {
+    if problem.code != Code::TooManyKeys {
+        return problem;
+    }
+    let Some(wait) = broker.key_wait(site, service) else { return problem };
+    let wait_s = wait.as_millis().div_ceil(1000).max(u128::from(RETRY_AFTER_S));
+    problem.retry_after(u32::try_from(wait_s).unwrap_or(u32::MAX))
 }
 
 /// Where the cause of a rejection stands in the request. Of other codes none is the request's.

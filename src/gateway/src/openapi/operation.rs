@@ -148,8 +148,9 @@ pub enum Body {
 }
 
 /// What every act may come to.
-const ACT: [Code; 9] = [
+const ACT: [Code; 10] = [
     Code::PreconditionFailed,
+    Code::LimitReached,
     Code::QuotaExceeded,
     Code::Invalid,
     Code::NotFound,

@@ -256,6 +256,7 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::KeyReused
         | Refusal::Precondition
         | Refusal::TooManyKeys
+        | Refusal::LimitReached { .. }
         | Refusal::NotYet => CloseReason::Internal,
     }
 }
@@ -281,7 +282,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::OutOfSequence { expected } => format!("resend from {expected}"),
         Refusal::SequenceReused => "the number was used for another event".to_owned(),
         Refusal::KeyReused => "the idempotency key was used for another event".to_owned(),
-        Refusal::TooManyKeys => "the site remembers as many keys as it may".to_owned(),
+        Refusal::TooManyKeys => {
+            "limit keys_max: the service has its share of the site's idempotency keys".to_owned()
+        }
         Refusal::Parked(_) => "the service is parked".to_owned(),
         Refusal::SiteBlank => "the site has no structure yet".to_owned(),
         Refusal::AccessDenied => "not allowed for this client".to_owned(),
@@ -295,6 +298,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         }
         Refusal::QuotaExceeded { quota, most } => {
             format!("quota {}: at most {most}", quota.as_str())
+        }
+        Refusal::LimitReached { limit, most } => {
+            format!("limit {}: at most {most}", limit.as_str())
         }
         Refusal::NotYet => "the event before it is not decided".to_owned(),
     }

@@ -366,6 +366,7 @@ impl ServiceSession {
             | Refusal::StoreSuperseded
             | Refusal::KeyReused
             | Refusal::TooManyKeys
+            | Refusal::LimitReached { .. }
             | Refusal::AccessDenied
             | Refusal::Invalid(_)
             | Refusal::Conflict { .. }

@@ -1,15 +1,19 @@
 //! Who did what: the record of administrative acts and refused attempts, part of the state.
 //!
-//! Each site keeps its newest [`AUDIT_ENTRIES_MAX`] entries; the oldest make room. What outlives a
-//! site (its creation, its end) and what concerns the whole cluster is kept under [`COMMON`].
+//! Each site keeps its newest [`AUDIT_ACTS_MAX`] acts and its newest [`AUDIT_ATTEMPTS_MAX`] refused
+//! attempts; the oldest make room for their own kind only, so nobody who is turned away makes an act
+//! forgotten. What outlives a site (its creation, its end) and what concerns the whole cluster is
+//! kept under [`COMMON`].
 
 use serde::{Deserialize, Serialize};
 
 use super::command::{AdminAction, Principal};
 use super::ids::{SiteName, Stamp};
 
-/// Entries kept for each site.
-pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// Acts kept for each site.
+pub const AUDIT_ACTS_MAX: usize = 10_000;
+/// Refused attempts kept for each site.
+pub const AUDIT_ATTEMPTS_MAX: usize = 10_000;
 /// Longest text of an entry, bytes; longer is cut.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 200;
 /// Entries in one command at most.
@@ -17,10 +21,38 @@ pub const AUDIT_RECORDS_MAX: usize = 256;
 /// The name under which a partition keeps what belongs to no site that is there; no site has it.
 pub const COMMON: &str = "";
 
+/// The [`Note::result`] of what was done; any other is the code of a refusal.
+pub const DONE: &str = "done";
+/// How the record calls the node's administrator.
+pub const NODE_ADMIN: &str = "node-admin";
+
+/// What an entry tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Told {
+    /// Something that was done.
+    Act,
+    /// Something that was refused.
+    Attempt,
+}
+
+impl Told {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Act, Self::Attempt];
+
+    /// How many entries of this kind a site keeps.
+    pub const fn entries_max(self) -> usize {
+        match self {
+            Self::Act => AUDIT_ACTS_MAX,
+            Self::Attempt => AUDIT_ATTEMPTS_MAX,
+        }
+    }
+}
+
 /// On whose behalf something is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct By {
-    /// The credential: `node-admin`, `token:<id>`, `jwt:<issuer>#<subject>`, `anonymous`.
+    /// The credential: [`NODE_ADMIN`], `token:<id>`, `jwt:<issuer>#<subject>`; `anonymous` without
+    /// one, `unknown` for one that was not good: nobody writes a name that is not theirs.
     pub who: String,
     /// Where the request came from.
     pub address: String,
@@ -35,7 +67,7 @@ pub struct Note {
     pub act: String,
     /// To what, for instance `clients/phone-7`.
     pub target: String,
-    /// `done`, or the code of the refusal.
+    /// [`DONE`], or the code of the refusal.
     pub result: String,
     /// How often, where a node has put equal attempts together.
     pub count: u32,
@@ -62,6 +94,11 @@ fn cut(text: &str) -> String {
 }
 
 impl Note {
+    /// What it tells of.
+    pub fn told(&self) -> Told {
+        if self.result == DONE { Told::Act } else { Told::Attempt }
+    }
+
     /// The same with every text cut to [`AUDIT_TEXT_BYTES_MAX`].
     #[must_use]
     pub fn bounded(&self) -> Self {

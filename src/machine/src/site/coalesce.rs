@@ -33,9 +33,10 @@ fn barrier(command: &Command) -> Barrier<'_> {
         | Command::AttachClient { site, .. }
         | Command::Admin { site, .. } => Barrier::Site(site),
         Command::Administer(administer) => Barrier::Site(&administer.site),
-        Command::Record { .. } | Command::IssueTicket(_) | Command::RedeemTicket(_) => {
-            Barrier::None
-        }
+        Command::Record { .. }
+        | Command::IssueTicket(_)
+        | Command::DrawTicket(_)
+        | Command::RedeemTicket(_) => Barrier::None,
         Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{By, Note};
-use super::credential::{IssueTicket, RedeemTicket};
+use super::credential::{DrawTicket, IssueTicket, RedeemTicket};
 use super::directory::DirectoryCommand;
 use super::ids::{
     AttemptId, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
@@ -115,6 +115,8 @@ pub enum Command {
     /// As [`Command::RaiseKeyed`], but only once another event was decided: so events that are
     /// under way together are decided in their order or not at all.
     RaiseAfter(RaiseAfter),
+    /// As [`Command::IssueTicket`], within what its principal may have.
+    DrawTicket(DrawTicket),
 }
 
 /// See [`Command::Administer`].
@@ -342,7 +344,7 @@ pub struct Advance {
 }
 
 /// What a token lets its bearer do, inside one site.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Principal {
     /// Administers the site.
     Admin,

@@ -10,8 +10,6 @@ use super::ids::{Digest, SiteName, Stamp, TokenId};
 
 /// The longest life of a ticket, milliseconds.
 pub const TICKET_MS_MAX: u64 = 300_000;
-/// Tickets of a site that are not used yet.
-pub const TICKETS_MAX: usize = 10_000;
 /// Longest note on a token, bytes.
 pub const NOTE_BYTES_MAX: usize = 128;
 
@@ -53,6 +51,15 @@ pub struct IssueTicket {
     pub until: Option<Stamp>,
     /// How long it lasts.
     pub lifetime_ms: u64,
+}
+
+/// See [`super::Command::DrawTicket`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrawTicket {
+    /// The ticket.
+    pub ticket: IssueTicket,
+    /// How many tickets of its principal there may be that are not used yet, with this one.
+    pub principal_max: u32,
 }
 
 /// See [`super::Command::RedeemTicket`].

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::credential::TicketRow;
 use super::history::{Departed, Gone};
-use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid};
+use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid, TokenId};
 use super::limits::OWN_KEY_START;
 use super::row::{HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey, TokenRow};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
@@ -154,19 +155,17 @@ impl Site {
                 weight_of(old)
             }
             Row::Attempt(row) => self.attempt.replace(row.clone()).map_or(0, |_| weight::ATTEMPT),
-            Row::Ticket(row) => {
-                let old = self.tickets.insert(row.id.clone(), row.clone());
-                if let Some(old) = &old {
-                    self.due.remove(&(old.expires, Due::Ticket(old.id.clone())));
-                }
-                self.due.insert((row.expires, Due::Ticket(row.id.clone())));
-                weight_of(old)
-            }
+            Row::Ticket(row) => self.put_ticket(row),
             Row::Quota(row) => self.quotas.replace(row.clone()).map_or(0, |_| weight::QUOTA),
             Row::Rate(row) => {
                 self.rates.insert(row.service.clone(), row.clone()).map_or(0, |_| weight::RATE)
             }
-            Row::Audit(row) => weight_of(self.audit.insert(row.number, row.clone())),
+            Row::Audit(row) => {
+                let before = self.remove_entry(row.number);
+                self.told.entry(row.note.told()).or_default().insert(row.number);
+                self.audit.insert(row.number, row.clone());
+                before
+            }
             Row::Polling(row) => {
                 let old = self.client_rows(&row.client).polling.replace(row.clone());
                 old.map_or(0, |_| weight::POLLING)
@@ -195,6 +194,33 @@ impl Site {
         weight_of(old)
     }
 
+    fn put_ticket(&mut self, ticket: &TicketRow) -> u64 {
+        let before = self.remove_ticket(&ticket.id);
+        self.due.insert((ticket.expires, Due::Ticket(ticket.id.clone())));
+        if ticket.used.is_some() {
+            self.used_tickets.insert((ticket.expires, ticket.id.clone()));
+        } else {
+            *self.unused_tickets.entry(ticket.principal.clone()).or_default() += 1;
+        }
+        self.tickets.insert(ticket.id.clone(), ticket.clone());
+        before
+    }
+
+    fn remove_ticket(&mut self, id: &TokenId) -> u64 {
+        let Some(old) = self.tickets.remove(id) else { return 0 };
+        let weight = old.weight();
+        self.due.remove(&(old.expires, Due::Ticket(old.id.clone())));
+        if old.used.is_some() {
+            self.used_tickets.remove(&(old.expires, old.id));
+        } else if let Some(unused) = self.unused_tickets.get_mut(&old.principal) {
+            *unused -= 1;
+            if *unused == 0 {
+                self.unused_tickets.remove(&old.principal);
+            }
+        }
+        weight
+    }
+
     fn put_instance(&mut self, instance: &Arc<Instance>) -> u64 {
         let before = self.remove_instance(instance.id).map_or(0, |old| old.weight());
         self.queued_bytes += instance.argument_bytes();
@@ -216,14 +242,35 @@ impl Site {
     fn put_key(&mut self, row: &KeyRow) -> u64 {
         let due = |row: &KeyRow| (row.expires, Due::Key(row.service.clone(), row.key.clone()));
         let old = self.service_rows(&row.service).keys.insert(row.key.clone(), row.clone());
-        match &old {
-            Some(old) => {
-                self.due.remove(&due(old));
-            }
-            None => self.keys += usize::from(counts(&row.key)),
+        if let Some(old) = &old {
+            self.due.remove(&due(old));
+            self.uncount_key(old);
         }
         self.due.insert(due(row));
+        if counts(&row.key) {
+            self.keys += 1;
+            self.service_rows(&row.service).counted += 1;
+            *self.key_ends.entry((row.expires, row.service.clone())).or_default() += 1;
+        }
         weight_of(old)
+    }
+
+    /// A key is there no more.
+    fn uncount_key(&mut self, old: &KeyRow) {
+        if !counts(&old.key) {
+            return;
+        }
+        self.keys -= 1;
+        if let Some(rows) = self.services.get_mut(&old.service) {
+            rows.counted -= 1;
+        }
+        let end = (old.expires, old.service.clone());
+        if let Some(count) = self.key_ends.get_mut(&end) {
+            *count -= 1;
+            if *count == 0 {
+                self.key_ends.remove(&end);
+            }
+        }
     }
 
     /// Removes a row, at this time of the log; an absent one leaves everything as it is.
@@ -262,7 +309,7 @@ impl Site {
             RowKey::Key(_, service, key) => {
                 let old = self.of_service(service, |rows| rows.keys.remove(key));
                 if let Some(old) = &old {
-                    self.keys = self.keys.saturating_sub(usize::from(counts(key)));
+                    self.uncount_key(old);
                     self.due.remove(&(old.expires, Due::Key(service.clone(), key.clone())));
                 }
                 weight_of(old)
@@ -289,21 +336,28 @@ impl Site {
                 weight_of(old)
             }
             RowKey::Attempt(_) => self.attempt.take().map_or(0, |_| weight::ATTEMPT),
-            RowKey::Ticket(_, id) => {
-                let old = self.tickets.remove(id);
-                if let Some(old) = &old {
-                    self.due.remove(&(old.expires, Due::Ticket(id.clone())));
-                }
-                weight_of(old)
-            }
+            RowKey::Ticket(_, id) => self.remove_ticket(id),
             RowKey::Quota(_) => self.quotas.take().map_or(0, |_| weight::QUOTA),
             RowKey::Rate(_, service) => self.rates.remove(service).map_or(0, |_| weight::RATE),
-            RowKey::Audit(_, number) => weight_of(self.audit.remove(number)),
+            RowKey::Audit(_, number) => self.remove_entry(*number),
             RowKey::Polling(_, client) => {
                 self.of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING))
             }
         };
         self.bytes = self.bytes.saturating_sub(before);
+    }
+
+    /// Takes an entry out of the record.
+    fn remove_entry(&mut self, number: u64) -> u64 {
+        let Some(old) = self.audit.remove(&number) else { return 0 };
+        let told = old.note.told();
+        if let Some(numbers) = self.told.get_mut(&told) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.told.remove(&told);
+            }
+        }
+        old.weight()
     }
 
     /// Takes an event's row and name, leaving its instances.

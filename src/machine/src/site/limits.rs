@@ -33,9 +33,23 @@ pub const KEY_MEMORY_MS: u64 = 86_400_000;
 /// [`Limits::keys_max`]. No header can hold this character.
 pub const OWN_KEY_START: char = '\0';
 
+/// Tickets of a site that are not used yet.
+pub const TICKETS_MAX: usize = 10_000;
+/// Tickets of a site that were used, remembered for the repeat of the attempt that used them. Beyond
+/// it the one that ends first is forgotten: it is of no more use then, as before.
+pub const USED_TICKETS_MAX: usize = 10_000;
+
+/// How many times as many keys as are free one service may have: see [`super::Site::may_remember`].
+pub const KEY_SHARE: usize = 9;
+/// Moments at which keys end that are looked at to say when there is room for another one.
+pub const KEY_ENDS_MAX: usize = 1000;
+
 /// Answers to administrative requests remembered per site; at the bound new requests are refused
 /// rather than old answers dropped.
 pub const REQUESTS_PER_SITE: usize = 250_000;
+/// Places among [`REQUESTS_PER_SITE`] that operators leave to administrators, and as many that
+/// administrators of the site leave to the node's.
+pub const REQUESTS_RESERVED: usize = 25_000;
 /// Items in one request to subscribe.
 pub const SUBSCRIBE_ITEMS_MAX: usize = 1000;
 /// Longest version text of a service, bytes; longer is cut.
@@ -50,6 +64,28 @@ pub const ARGS_BYTES_CEILING: u32 = 65_536;
 pub const QUEUE_SIZE_CEILING: u32 = 1_000_000;
 /// The most that a deployment may allow as a lifetime: a leap year, milliseconds.
 pub const LIFETIME_MS_CEILING: u64 = 366 * 86_400_000;
+
+/// A bound of a site that is no quota, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Limit {
+    /// [`TICKETS_MAX`].
+    Tickets,
+    /// [`super::credential::DrawTicket::principal_max`].
+    PrincipalTickets,
+    /// [`REQUESTS_PER_SITE`], or what of it is for such an act.
+    Requests,
+}
+
+impl Limit {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tickets => "tickets_max",
+            Self::PrincipalTickets => "principal_tickets_max",
+            Self::Requests => "requests_max",
+        }
+    }
+}
 
 /// What a deployment may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +112,7 @@ pub struct Limits {
     pub users_max: u32,
     /// Tokens per site.
     pub tokens_max: u32,
-    /// Idempotency keys remembered per site.
+    /// Idempotency keys remembered per site; one service has nine tenths of them at most.
     pub keys_max: u32,
     /// Bytes of state of one partition; above it raises are refused `over-capacity`. Nodes bound
     /// what all their partitions take together; this is for a partition that is to have less.

@@ -33,7 +33,7 @@ pub use codec::{
     DecodeError, decode_batch, decode_key, decode_row, encode_batch, encode_key, encode_row,
 };
 pub use command::*;
-pub use credential::{IssueTicket, RedeemTicket, TicketRow};
+pub use credential::{DrawTicket, IssueTicket, RedeemTicket, TicketRow};
 pub use decide::{Applied, Verdict, apply, decide};
 pub use directory::{
     ClusterRow, Directory, DirectoryCommand, NodeInfo, NodeRow, NodeState, Placement,
@@ -41,7 +41,7 @@ pub use directory::{
 pub use history::{Departed, Gone, Missed};
 pub use ids::*;
 pub use lag::Lag;
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use outcome::*;
 pub use quota::{Quota, QuotaRow, Quotas, RateRow};
 pub use revision::Object;

@@ -9,6 +9,7 @@ use super::ids::{
     ClientId, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId, Sequence, ServiceId,
     SiteName, Stamp, TokenId,
 };
+use super::limits::Limit;
 use super::quota::Quota;
 
 /// The answer to one command.
@@ -192,7 +193,8 @@ pub enum Refusal {
     SequenceReused,
     /// The idempotency key was used before, for another event.
     KeyReused,
-    /// The site holds as many idempotency keys as it may; new ones wait for old ones to expire.
+    /// The service has as many idempotency keys of its site's as it may; new ones wait for old ones to
+    /// expire.
     TooManyKeys,
     /// The service is parked.
     Parked(Parked),
@@ -231,6 +233,13 @@ pub enum Refusal {
     },
     /// The event before this one was not decided, so this one is not either.
     NotYet,
+    /// As many of this as there may be; room comes with time.
+    LimitReached {
+        /// The bound.
+        limit: Limit,
+        /// Its value.
+        most: u64,
+    },
 }
 
 /// A field that broke a rule: names the field and the limit.

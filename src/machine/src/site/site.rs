@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::audit::AuditRow;
+use super::audit::{AuditRow, Told};
 use super::command::{Principal, SiteSettings};
 use super::credential::TicketRow;
 use super::history::{Departed, History, Missed};
@@ -15,6 +15,7 @@ use super::ids::{
     ClientId, Digest, Epoch, EventKey, EventName, Incarnation, InstanceId, RequestId, Sequence,
     ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
+use super::limits::{KEY_ENDS_MAX, KEY_SHARE};
 use super::outcome::{Decision, Parked, Refusal};
 use super::quota::{QuotaRow, Quotas, RateRow};
 use super::row::{
@@ -79,6 +80,8 @@ pub(super) struct ServiceRows {
     pub(super) declared: Option<DeclaredRow>,
     pub(super) stores: BTreeMap<StorageUid, StoreRows>,
     pub(super) keys: BTreeMap<String, KeyRow>,
+    /// How many of them count for [`super::limits::Limits::keys_max`].
+    pub(super) counted: usize,
 }
 
 /// A client with its subscriptions.
@@ -108,10 +111,18 @@ pub struct Site {
     pub(super) attempt: Option<AttemptRow>,
     /// Idempotency keys over all services, without those that the broker made.
     pub(super) keys: usize,
+    /// How many of those end when, and of which service.
+    pub(super) key_ends: BTreeMap<(Stamp, ServiceId), usize>,
     pub(super) tickets: BTreeMap<TokenId, TicketRow>,
+    /// How many of them are not used yet, of each principal.
+    pub(super) unused_tickets: BTreeMap<Principal, usize>,
+    /// Those that were used, the one that ends first in front.
+    pub(super) used_tickets: BTreeSet<(Stamp, TokenId)>,
     pub(super) quotas: Option<QuotaRow>,
     pub(super) rates: BTreeMap<Option<ServiceId>, RateRow>,
     pub(super) audit: BTreeMap<u64, AuditRow>,
+    /// The numbers of those entries that tell of each.
+    pub(super) told: BTreeMap<Told, BTreeSet<u64>>,
     /// Bytes of arguments of all retained instances.
     pub(super) queued_bytes: u64,
     /// Subscriptions of all clients.
@@ -162,10 +173,14 @@ impl Site {
             requests: BTreeMap::new(),
             attempt: None,
             keys: 0,
+            key_ends: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            unused_tickets: BTreeMap::new(),
+            used_tickets: BTreeSet::new(),
             quotas: None,
             rates: BTreeMap::new(),
             audit: BTreeMap::new(),
+            told: BTreeMap::new(),
             queued_bytes: 0,
             subscribed: 0,
             history: History::default(),
@@ -567,6 +582,32 @@ impl Site {
         self.services.get(service)?.keys.get(key)
     }
 
+    /// Whether another idempotency key of this service is remembered, of `keys_max` of the site: only
+    /// while it has fewer than [`KEY_SHARE`] times what is still free (the dynamic thresholds of
+    /// Choudhury and Hahne, 1998). A service that is alone gets nine tenths, the next one nine tenths of
+    /// the rest: so none of them can keep a third out.
+    pub fn may_remember(&self, service: &str, keys_max: u32) -> bool {
+        let own = self.services.get(service).map_or(0, |rows| rows.counted);
+        may_have(own, self.keys, keys_max)
+    }
+
+    /// When there will be room for another key of this service, if none comes before; `None` when
+    /// there is. Where more than [`KEY_ENDS_MAX`] moments have to pass until then, the last of those.
+    pub fn may_remember_at(&self, service: &str, keys_max: u32) -> Option<Stamp> {
+        let mut own = self.services.get(service).map_or(0, |rows| rows.counted);
+        let mut all = self.keys;
+        let mut at = None;
+        for ((end, of), count) in self.key_ends.iter().take(KEY_ENDS_MAX) {
+            if may_have(own, all, keys_max) {
+                break;
+            }
+            at = Some(*end);
+            all -= count;
+            own -= if of.as_str() == service { *count } else { 0 };
+        }
+        at
+    }
+
     pub(super) fn request(&self, id: RequestId) -> Option<&RequestRow> {
         self.requests.get(&id)
     }
@@ -574,6 +615,12 @@ impl Site {
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
     }
+}
+
+/// See [`Site::may_remember`].
+fn may_have(own: usize, all: usize, most: u32) -> bool {
+    let free = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(all);
+    own < free.saturating_mul(KEY_SHARE)
 }
 
 /// See [`Site::parked`]; for a structure that is about to be the site's.

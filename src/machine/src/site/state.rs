@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use super::audit::Told;
 use super::codec::encode_row;
 use super::directory::Directory;
 use super::ids::{Digest, RequestId, SiteName, Stamp};
@@ -79,12 +80,15 @@ impl State {
         self.sites.get(site).into_iter().flat_map(move |site| site.audit_before(number))
     }
 
-    /// The numbers of the newest and the oldest entry kept under a name; (0, 1) when there is none.
-    pub(super) fn audit_bounds(&self, site: &str) -> (u64, u64) {
+    /// The number of the newest entry kept under a name; 0 when there is none.
+    pub(super) fn audit_newest(&self, site: &str) -> u64 {
         let audit = self.sites.get(site).map(|site| &site.audit);
-        let newest = audit.and_then(|audit| audit.last_key_value()).map_or(0, |(last, _)| *last);
-        let oldest = audit.and_then(|audit| audit.first_key_value()).map_or(1, |(first, _)| *first);
-        (newest, oldest)
+        audit.and_then(|audit| audit.last_key_value()).map_or(0, |(last, _)| *last)
+    }
+
+    /// The numbers of the entries of one kind that are kept under a name, ascending.
+    pub(super) fn audit_numbers(&self, site: &str, told: Told) -> Option<&BTreeSet<u64>> {
+        self.sites.get(site)?.told.get(&told)
     }
 
     /// The earliest expiry of anything: when the next tick has something to do.

@@ -28,21 +28,26 @@ pub fn governed() -> impl Strategy<Value = Command> {
         let token = Some("t1".into()).filter(|_| lifetime_ms % 2 == 0);
         let until = Some(Stamp(lifetime_ms)).filter(|_| lifetime_ms % 3 == 0);
         let ticket = IssueTicket { site, id, hash, principal, token, until, lifetime_ms };
-        Command::IssueTicket(ticket)
+        match lifetime_ms % 5 {
+            0 => Command::IssueTicket(ticket),
+            few => Command::DrawTicket(DrawTicket { ticket, principal_max: few as u32 - 1 }),
+        }
     });
     let redeem = (site(), ticket(), 0u64..3).prop_map(|(site, id, attempt)| {
         Command::RedeemTicket(RedeemTicket { site, id, hash: Digest([0; 32]), attempt })
     });
-    let note = Note {
+    let note = move |result: &str| Note {
         by: by(),
         act: "site.read".to_owned(),
         target: String::new(),
-        result: "access-denied".to_owned(),
+        result: result.to_owned(),
         count: 3,
     };
     let names = name::<SiteName>(&["s", "t", ""]);
-    let record = (names, 0usize..4)
-        .prop_map(move |(site, count)| Command::Record { site, notes: vec![note.clone(); count] });
+    let results = name::<String>(&["access-denied", "done"]);
+    let record = (names, results, 0usize..4).prop_map(move |(site, result, count)| {
+        Command::Record { site, notes: vec![note(&result); count] }
+    });
     prop_oneof![4 => administer, 1 => issue, 1 => redeem, 1 => record]
 }
 

@@ -1,9 +1,14 @@
 //! Acts on somebody's behalf and their record, quotas, pauses, kicks, tokens that end, tickets.
 
-use ackord_machine::site::audit::{AUDIT_ENTRIES_MAX, COMMON};
+use ackord_machine::site::audit::{AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX, COMMON, NODE_ADMIN, Told};
+use ackord_machine::site::limits::{
+    REQUESTS_PER_SITE, REQUESTS_RESERVED, TICKETS_MAX, USED_TICKETS_MAX,
+};
 use ackord_machine::site::*;
 
 use crate::world::*;
+
+const DRAWN_MAX: u32 = 100;
 
 fn by() -> By {
     By { who: "token:t9".to_owned(), address: "192.0.2.7".to_owned() }
@@ -55,28 +60,59 @@ fn an_act_and_its_entry_are_one() {
     assert_eq!(world.record(COMMON), [pair("site.delete", "sites/s")]);
 }
 
+fn note(result: &str, count: u32) -> Note {
+    let (act, target) = ("site.read".to_owned(), String::new());
+    Note { by: by(), act, target, result: result.to_owned(), count }
+}
+
 #[test]
-fn the_record_keeps_the_newest_entries() {
-    let mut world = World::with(usual());
-    let note = |count| Note {
-        by: by(),
-        act: "site.read".to_owned(),
-        target: String::new(),
-        result: "access-denied".to_owned(),
-        count,
-    };
-    let rounds = AUDIT_ENTRIES_MAX as u32 / 250 + 1;
-    for round in 0..rounds {
-        let notes = (0..250).map(|index| note(round * 250 + index)).collect();
-        world.run_unchecked(Command::Record { site: SITE.into(), notes });
+fn refused_attempts_make_no_act_forgotten_nor_acts_an_attempt() {
+    for (site, few, many, kept) in [
+        (SITE, "done", "access-denied", AUDIT_ATTEMPTS_MAX),
+        (COMMON, "done", "bad-credentials", AUDIT_ATTEMPTS_MAX),
+        (SITE, "access-denied", "done", AUDIT_ACTS_MAX),
+    ] {
+        // Given three of one kind among those of the other,
+        let mut world = World::with(usual());
+        let write = |world: &mut World, notes| {
+            world.run_unchecked(Command::Record { site: site.into(), notes });
+        };
+        let first = vec![note(many, 0), note(few, 1), note(many, 0), note(few, 2), note(few, 3)];
+        write(&mut world, first);
+        // when more of the other kind come than are kept,
+        let rounds = kept as u32 / 250 + 1;
+        for round in 0..rounds {
+            let notes = (0..250).map(|index| note(many, round * 250 + index)).collect();
+            write(&mut world, notes);
+        }
+        // then those are its newest, the three are all there, and the numbers still fall.
+        let rows: Vec<_> = world.state.audit_before(site, u64::MAX).collect();
+        assert!(rows.is_sorted_by(|a, b| a.number > b.number));
+        let counts = |of: &str| {
+            let rows = rows.iter().filter(|row| row.note.result == of);
+            rows.map(|row| row.note.count).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(few), [3, 2, 1]);
+        assert_eq!(counts(many).len(), kept);
+        assert_eq!(counts(many).first(), Some(&(rounds * 250 - 1)));
+        // One more of the three takes the place of none of the others.
+        write(&mut world, vec![note(few, 4)]);
+        let rows = world.state.audit_before(site, u64::MAX);
+        assert_eq!(rows.count(), kept + 4);
+        // A replica that starts from the rows goes on as this one.
+        assert_eq!(rebuilt(&world.state), world.state);
     }
-    let kept: Vec<_> = world.state.audit_before(SITE, u64::MAX).map(|row| row.note.count).collect();
-    assert_eq!(kept.len(), AUDIT_ENTRIES_MAX);
-    assert_eq!(kept.first(), Some(&(rounds * 250 - 1)));
+    assert_eq!(Told::ALL.map(Told::entries_max), [AUDIT_ACTS_MAX, AUDIT_ATTEMPTS_MAX]);
+}
+
+#[test]
+fn a_record_is_of_a_site_that_is_there_and_bounded_in_one_command() {
+    let mut world = World::with(usual());
     let site = "nobody".into();
-    let outcome = world.run(Command::Record { site, notes: vec![note(1)] });
+    let outcome = world.run(Command::Record { site, notes: vec![note("access-denied", 1)] });
     assert_eq!(refusal(outcome), Refusal::UnknownSite);
-    let too_many = Command::Record { site: SITE.into(), notes: vec![note(1); 257] };
+    let notes = vec![note("access-denied", 1); 257];
+    let too_many = Command::Record { site: SITE.into(), notes };
     assert!(matches!(refusal(world.run(too_many)), Refusal::Invalid(_)));
 }
 
@@ -357,4 +393,143 @@ fn a_ticket_is_good_once_and_not_for_long() {
     world.run(issue("orphan", 60_000));
     world.done(AdminAction::RevokeToken { id: "t".into() });
     assert_eq!(refusal(world.run(redeem("orphan", 1, 1))), Refusal::UnknownToken, "revoked");
+}
+
+impl World {
+    fn draw(&mut self, id: &str, client: &str) -> Outcome {
+        let ticket = IssueTicket {
+            site: SITE.into(),
+            id: id.into(),
+            hash: Digest([1; 32]),
+            principal: Principal::Client(client.into()),
+            token: None,
+            until: None,
+            lifetime_ms: 300_000,
+        };
+        let draw = DrawTicket { ticket, principal_max: DRAWN_MAX };
+        let batch = Batch { stamp: Stamp(self.now), commands: vec![Command::DrawTicket(draw)] };
+        apply(&mut self.state, &batch).outcomes.remove(0)
+    }
+
+    fn redeem(&mut self, id: &str, attempt: u64) -> Outcome {
+        let (site, id, hash) = (SITE.into(), id.into(), Digest([1; 32]));
+        let redeem = Command::RedeemTicket(RedeemTicket { site, id, hash, attempt });
+        let batch = Batch { stamp: Stamp(self.now), commands: vec![redeem] };
+        apply(&mut self.state, &batch).outcomes.remove(0)
+    }
+}
+
+#[test]
+fn the_tickets_of_one_client_keep_nobody_else_from_theirs() {
+    let mut world = World::with(usual());
+    world.create_client("d", None);
+    for number in 0..DRAWN_MAX {
+        assert_eq!(world.draw(&format!("c{number}"), "c"), Outcome::Done);
+    }
+    let full = |limit, most| Refusal::LimitReached { limit, most };
+    let own = full(Limit::PrincipalTickets, u64::from(DRAWN_MAX));
+    assert_eq!(refusal(world.draw("more", "c")), own);
+    assert_eq!(world.draw("c0", "c"), Outcome::Done, "the same again is no other one");
+    assert_eq!(world.draw("d0", "d"), Outcome::Done);
+    // One that is used makes room at once, and is good no second time.
+    assert!(matches!(world.redeem("c0", 1), Outcome::Redeemed { .. }));
+    assert_eq!(world.draw("more", "c"), Outcome::Done);
+    assert_eq!(refusal(world.draw("yet-more", "c")), own);
+    assert!(matches!(world.redeem("c0", 1), Outcome::Redeemed { .. }), "the same attempt");
+    assert_eq!(refusal(world.redeem("c0", 2)), Refusal::UnknownToken);
+    // So do those whose time is over.
+    world.now += 300_000;
+    world.run(Command::Tick { limit: 1000 });
+    assert_eq!(world.draw("yet-more", "c"), Outcome::Done);
+}
+
+#[test]
+fn the_tickets_of_a_site_are_bounded_used_or_not() {
+    let mut world = World::with(usual());
+    let clients = TICKETS_MAX as u32 / DRAWN_MAX;
+    for client in 0..clients {
+        let client = format!("c{client}");
+        world.create_client(&client, None);
+        for number in 0..DRAWN_MAX {
+            assert_eq!(world.draw(&format!("{client}-{number}"), &client), Outcome::Done);
+        }
+    }
+    let most = TICKETS_MAX as u64;
+    let full = Refusal::LimitReached { limit: Limit::Tickets, most };
+    assert_eq!(refusal(world.draw("more", "c")), full);
+    // However many are used, those that are remembered are bounded too,
+    for round in 0..USED_TICKETS_MAX + 50 {
+        let id = match round {
+            0 => "c0-0".to_owned(),
+            round => format!("more{round}"),
+        };
+        if round > 0 {
+            world.now += 1;
+            assert_eq!(world.draw(&id, "c0"), Outcome::Done);
+        }
+        assert!(matches!(world.redeem(&id, 1), Outcome::Redeemed { .. }), "{id}");
+        let tickets = world.state.rows().filter(|row| matches!(row, Row::Ticket(_)));
+        if round % 1000 == 0 || round > USED_TICKETS_MAX {
+            assert!(tickets.count() <= TICKETS_MAX + USED_TICKETS_MAX);
+        }
+    }
+    // and what is forgotten is good no second time either.
+    assert_eq!(world.site().ticket("c0-0"), None);
+    for attempt in [1, 2] {
+        assert_eq!(refusal(world.redeem("c0-0", attempt)), Refusal::UnknownToken);
+    }
+    assert_eq!(rebuilt(&world.state), world.state);
+}
+
+#[test]
+fn however_many_acts_an_operator_does_an_administrator_is_not_kept_out() {
+    let mut world = World::with(usual());
+    world.subscribe("c", &["q"]);
+    world.done(AdminAction::CreateToken {
+        id: "t".into(),
+        hash: Digest([9; 32]),
+        principal: Principal::Operator,
+    });
+    let ask = |world: &World, number: u64, who: &str, action: AdminAction| {
+        let by = By { who: who.to_owned(), address: String::new() };
+        let (request, site) = (request(900_000 + number), SITE.into());
+        let asked = Administer { request, site, action, by, expected: None };
+        decide(&world.state, Stamp(world.now), &Command::Administer(asked)).outcome
+    };
+    let pause = || AdminAction::Pause { client: "c".into(), event: "q".into() };
+    let revoke = || AdminAction::RevokeToken { id: "t".into() };
+    let quotas = || AdminAction::SetQuotas { quotas: Quotas::default() };
+    let full = |most: usize| Refusal::LimitReached { limit: Limit::Requests, most: most as u64 };
+    // Given as many remembered answers as leave no place but the reserved ones,
+    let mut filled = world.state.rows().filter(|row| matches!(row, Row::Request(_))).count();
+    let mut fill = |world: &mut World, most: usize| {
+        for number in filled..most {
+            let (site, id) = (SITE.into(), request(100_000_000 + number as u64));
+            let (outcome, expires) = (Outcome::Done, Stamp(world.now + 600_000));
+            let row = RequestRow { site, id, outcome, expires };
+            world.state.absorb(&Write::Put(Row::Request(row)));
+        }
+        filled = most;
+    };
+    let operators = REQUESTS_PER_SITE - 2 * REQUESTS_RESERVED;
+    fill(&mut world, operators - 1);
+    assert_eq!(ask(&world, 1, "token:t", pause()), Outcome::Done);
+    fill(&mut world, operators);
+    // when an operator goes on, then it is refused, and an administrator ends that.
+    assert_eq!(refusal(ask(&world, 2, "token:t", pause())), full(operators));
+    assert_eq!(ask(&world, 3, "token:admin", revoke()), Outcome::Done);
+    // So it is with an administrator of the site and that of the node.
+    let admins = REQUESTS_PER_SITE - REQUESTS_RESERVED;
+    fill(&mut world, admins);
+    assert_eq!(refusal(ask(&world, 4, "jwt:issuer#ann", revoke())), full(admins));
+    assert_eq!(ask(&world, 5, NODE_ADMIN, quotas()), Outcome::Done);
+    assert_eq!(ask(&world, 6, NODE_ADMIN, pause()), Outcome::Done);
+    fill(&mut world, REQUESTS_PER_SITE);
+    assert_eq!(refusal(ask(&world, 7, NODE_ADMIN, quotas())), full(REQUESTS_PER_SITE));
+    // It passes by itself.
+    world.now += 600_000;
+    let limit = REQUESTS_PER_SITE as u32;
+    let batch = Batch { stamp: Stamp(world.now), commands: vec![Command::Tick { limit }] };
+    apply(&mut world.state, &batch);
+    assert_eq!(ask(&world, 8, "token:t", pause()), Outcome::Done);
 }

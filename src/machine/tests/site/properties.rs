@@ -337,6 +337,7 @@ fn guide(state: &State, command: &mut Command) {
         | Command::Administer(_)
         | Command::Record { .. }
         | Command::IssueTicket(_)
+        | Command::DrawTicket(_)
         | Command::Restore(_) => {}
         Command::RedeemTicket(redeem) => {
             let site = state.site(redeem.site.as_str());

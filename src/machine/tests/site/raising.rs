@@ -292,6 +292,57 @@ fn at_the_bound_new_keys_are_refused_and_old_ones_stay() {
 }
 
 #[test]
+fn one_service_leaves_the_others_room_for_keys_and_is_told_when_it_has_room_again() {
+    const MOST: u32 = 1000;
+    let mut world = World::multi(usual());
+    world.run(Command::SetLimits(Limits { keys_max: MOST, ..Limits::default() }));
+    world.done(AdminAction::CreateService { id: "x".into() });
+    // Given a service that takes all it gets, one key each millisecond, and then another one,
+    let begun = world.now;
+    let greedy = |world: &mut World, service: &str| {
+        let mut taken = 0;
+        loop {
+            let key = format!("k{taken}");
+            match world.raise_keyed_as(service, &key, event("r", "x")) {
+                Outcome::Raised(_) => taken += 1,
+                other => break refusal(other),
+            }
+            world.now += 1;
+        }
+    };
+    let keys = |world: &World, service: &str| {
+        let of = |row: &Row| matches!(row, Row::Key(row) if row.service.as_str() == service);
+        world.state.rows().filter(of).count()
+    };
+    for (service, share) in [("v", 900), ("w", 90)] {
+        assert_eq!(greedy(&mut world, service), Refusal::TooManyKeys);
+        assert_eq!(keys(&world, service), share);
+    }
+    // then a third one finds room,
+    assert_eq!(world.site().may_remember_at("x", MOST), None);
+    assert!(matches!(world.raise_keyed_as("x", "k", event("r", "x")), Outcome::Raised(_)));
+    // and the first is told exactly when it has.
+    for service in ["v", "w"] {
+        let at = world.site().may_remember_at(service, MOST).unwrap();
+        assert!(at.0 > begun + 86_400_000);
+        let mut then = world.state.clone();
+        let mut raise_at = |stamp: u64| {
+            let raise = RaiseKeyed {
+                site: SITE.into(),
+                service: service.into(),
+                key: "another".to_owned(),
+                event: event("r", "x"),
+            };
+            let commands = vec![Command::Tick { limit: 10_000 }, Command::RaiseKeyed(raise)];
+            apply(&mut then, &Batch { stamp: Stamp(stamp), commands }).outcomes.remove(1)
+        };
+        assert_eq!(refusal(raise_at(at.0 - 1)), Refusal::TooManyKeys, "{service}");
+        assert!(matches!(raise_at(at.0), Outcome::Raised(_)), "{service}");
+    }
+    assert_eq!(rebuilt(&world.state), world.state);
+}
+
+#[test]
 fn a_key_that_the_broker_made_serves_its_retries_for_ten_minutes_and_takes_no_place() {
     let mut world = World::with(usual());
     let limits = Limits { keys_max: 1, ..Limits::default() };

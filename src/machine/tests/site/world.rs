@@ -296,7 +296,11 @@ impl World {
     }
 
     pub fn raise_keyed(&mut self, key: &str, event: NewEvent) -> Outcome {
-        let (site, service) = (SITE.into(), "v".into());
+        self.raise_keyed_as("v", key, event)
+    }
+
+    pub fn raise_keyed_as(&mut self, service: &str, key: &str, event: NewEvent) -> Outcome {
+        let (site, service) = (SITE.into(), service.into());
         self.run(Command::RaiseKeyed(RaiseKeyed { site, service, key: key.into(), event }))
     }
 

@@ -2,19 +2,24 @@
 //! gives a repeated request its first answer. Accounts are in [`super::accounts`].
 //!
 //! Only what was done is remembered: a refused request changed nothing and is judged anew. The
-//! memory outlives the site, so that a repeated deletion is answered as the first.
+//! memory outlives the site, so that a repeated deletion is answered as the first. An act that changed
+//! nothing is remembered too: judged anew, its repeat could change something after all.
 
 use std::sync::Arc;
 
+use super::super::audit::{By, NODE_ADMIN};
 use super::super::command::{AdminAction, SiteSettings};
 use super::super::ids::{EventKey, Incarnation, RequestId, SiteName, Stamp};
-use super::super::limits::{Limits, REQUEST_MEMORY_MS, REQUESTS_PER_SITE};
+use super::super::limits::{
+    Limit, Limits, REQUEST_MEMORY_MS, REQUESTS_PER_SITE, REQUESTS_RESERVED,
+};
 use super::super::outcome::{Effect, Outcome, Refusal};
 use super::super::row::{RequestRow, Row, RowKey, SiteRow};
 use super::super::site::Site;
 use super::super::state::State;
 use super::super::structure::Structure;
 use super::super::validate::check_account;
+use super::govern::check_limit;
 use super::structure::{How, install};
 use super::{Verdict, accounts, check_incarnation, find, govern};
 
@@ -37,13 +42,13 @@ pub(super) fn administer(
     request: RequestId,
     site: &SiteName,
     action: &AdminAction,
+    by: Option<&By>,
 ) -> Result<Verdict, Refusal> {
     if let Some(known) = state.request(site, request).filter(|known| known.expires > now) {
         return Ok(Verdict::new(known.outcome.clone()));
     }
-    if state.requests(site) >= REQUESTS_PER_SITE {
-        return Err(Refusal::OverCapacity);
-    }
+    let most = requests_max(action, by);
+    check_limit(Limit::Requests, Some(most as u64), state.requests(site))?;
     let mut verdict = act(state, now, site, action)?;
     verdict.put(Row::Request(RequestRow {
         site: site.clone(),
@@ -52,6 +57,43 @@ pub(super) fn administer(
         expires: Stamp(now.0.saturating_add(REQUEST_MEMORY_MS)),
     }));
     Ok(verdict)
+}
+
+/// How many answers may be remembered for one more such act. Whoever fills the memory with acts never
+/// keeps those out who could stop it: what an operator may do leaves places for what only an
+/// administrator of the site may, such as revoking the operator's token, and that leaves places for
+/// the node's administrator. Judged by the act, since a replica does not know the role in a JWT.
+fn requests_max(action: &AdminAction, by: Option<&By>) -> usize {
+    // What comes on nobody's behalf is the node's own.
+    if by.is_none_or(|by| by.who == NODE_ADMIN) {
+        return REQUESTS_PER_SITE;
+    }
+    match action {
+        AdminAction::Seek { .. }
+        | AdminAction::Unsubscribe { .. }
+        | AdminAction::PutSubscription { .. }
+        | AdminAction::Pause { .. }
+        | AdminAction::Resume { .. }
+        | AdminAction::KickClient { .. }
+        | AdminAction::KickService { .. } => REQUESTS_PER_SITE - 2 * REQUESTS_RESERVED,
+        AdminAction::CreateSite { .. }
+        | AdminAction::UpdateSite { .. }
+        | AdminAction::DeleteSite
+        | AdminAction::ApplyStructure { .. }
+        | AdminAction::ApplyDeclared { .. }
+        | AdminAction::CreateService { .. }
+        | AdminAction::DeleteService { .. }
+        | AdminAction::CreateClient { .. }
+        | AdminAction::UpdateClient { .. }
+        | AdminAction::DeleteClient { .. }
+        | AdminAction::CreateUser { .. }
+        | AdminAction::UpdateUser { .. }
+        | AdminAction::DeleteUser { .. }
+        | AdminAction::CreateToken { .. }
+        | AdminAction::IssueToken { .. }
+        | AdminAction::RevokeToken { .. }
+        | AdminAction::SetQuotas { .. } => REQUESTS_PER_SITE - REQUESTS_RESERVED,
+    }
 }
 
 fn act(

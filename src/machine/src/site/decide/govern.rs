@@ -2,17 +2,17 @@
 //!
 //! The record is written in the same verdict as the act: there is none without the other.
 
-use super::super::audit::{AUDIT_ENTRIES_MAX, AUDIT_RECORDS_MAX, AuditRow, COMMON, Note, describe};
+use super::super::audit::{AUDIT_RECORDS_MAX, AuditRow, COMMON, DONE, Note, Told, describe};
 use super::super::command::{
     AdminAction, Administer, Precondition, Principal, SubscriptionRequest,
 };
 use super::super::credential::{
-    IssueTicket, NOTE_BYTES_MAX, RedeemTicket, TICKET_MS_MAX, TICKETS_MAX, TicketRow,
+    DrawTicket, IssueTicket, NOTE_BYTES_MAX, RedeemTicket, TICKET_MS_MAX, TicketRow,
 };
 use super::super::ids::{
     ClientId, Digest, EventName, ServiceId, SessionId, SiteName, Stamp, TokenId,
 };
-use super::super::limits::{Limits, SESSIONS_REMEMBERED};
+use super::super::limits::{Limit, Limits, SESSIONS_REMEMBERED, TICKETS_MAX, USED_TICKETS_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal};
 use super::super::quota::{QUOTA_MAX, Quota, QuotaRow, Quotas};
 use super::super::revision::Object;
@@ -42,7 +42,7 @@ pub(super) fn administer_for(
             return Err(Refusal::Precondition);
         }
     }
-    let mut verdict = administer(state, now, *request, site, action)?;
+    let mut verdict = administer(state, now, *request, site, action, Some(by))?;
     if known {
         return Ok(verdict);
     }
@@ -51,7 +51,7 @@ pub(super) fn administer_for(
         by: by.clone(),
         act: act.to_owned(),
         target,
-        result: "done".to_owned(),
+        result: DONE.to_owned(),
         count: 1,
     };
     match action {
@@ -89,18 +89,22 @@ pub(super) fn record(
     Ok(verdict)
 }
 
-/// Adds entries to a site's record; the oldest beyond the bound go.
+/// Adds entries to a site's record; of each kind the oldest beyond its own bound go.
 fn enter(state: &State, now: Stamp, site: &SiteName, notes: &[Note], verdict: &mut Verdict) {
-    let (newest, oldest) = state.audit_bounds(site.as_str());
-    let mut number = newest;
-    for note in notes {
-        number += 1;
+    let newest = state.audit_newest(site.as_str());
+    for (above, note) in (1..).zip(notes) {
+        let number = newest.saturating_add(above);
         let (site, note) = (site.clone(), note.bounded());
         verdict.put(Row::Audit(AuditRow { site, number, at: now, note }));
     }
-    let first = (number + 1).saturating_sub(AUDIT_ENTRIES_MAX as u64);
-    for number in oldest..first.min(newest + 1) {
-        verdict.delete(RowKey::Audit(site.clone(), number));
+    for told in Told::ALL {
+        let Some(known) = state.audit_numbers(site.as_str(), told) else { continue };
+        // A command holds fewer than are kept, so what goes was there before.
+        let more = notes.iter().filter(|note| note.told() == told).count();
+        let surplus = (known.len() + more).saturating_sub(told.entries_max());
+        for number in known.iter().take(surplus) {
+            verdict.delete(RowKey::Audit(site.clone(), *number));
+        }
     }
 }
 
@@ -133,6 +137,14 @@ pub(super) fn set_quotas(site: &Site, quotas: &Quotas) -> Result<Verdict, Refusa
 pub(super) fn check_quota(quota: Quota, most: Option<u64>, count: usize) -> Result<(), Refusal> {
     match most {
         Some(most) if count as u64 >= most => Err(Refusal::QuotaExceeded { quota, most }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Judges whether one more of something fits a limit.
+pub(super) fn check_limit(limit: Limit, most: Option<u64>, count: usize) -> Result<(), Refusal> {
+    match most {
+        Some(most) if count as u64 >= most => Err(Refusal::LimitReached { limit, most }),
         Some(_) | None => Ok(()),
     }
 }
@@ -237,10 +249,21 @@ pub(super) fn kick_service(site: &Site, id: &ServiceId) -> Result<Verdict, Refus
     Ok(verdict)
 }
 
+pub(super) fn draw_ticket(
+    state: &State,
+    now: Stamp,
+    draw: &DrawTicket,
+) -> Result<Verdict, Refusal> {
+    issue_ticket(state, now, &draw.ticket, Some(draw.principal_max))
+}
+
+/// Makes a ticket. What is bounded are those that are not used yet, of the site and of one principal:
+/// nobody's tickets keep others from theirs, and one that is used makes room at once.
 pub(super) fn issue_ticket(
     state: &State,
     now: Stamp,
     ticket: &IssueTicket,
+    principal_max: Option<u32>,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &ticket.site)?;
     check_account("id", ticket.id.as_str()).map_err(Refusal::Invalid)?;
@@ -254,9 +277,10 @@ pub(super) fn issue_ticket(
         return Err(Refusal::Invalid(invalid("lifetime", detail)));
     }
     check_principal(site, &ticket.principal)?;
-    if site.tickets.len() >= TICKETS_MAX {
-        return Err(Refusal::OverCapacity);
-    }
+    let own = site.unused_tickets.get(&ticket.principal).copied().unwrap_or(0);
+    let unused = site.tickets.len() - site.used_tickets.len();
+    check_limit(Limit::PrincipalTickets, principal_max.map(u64::from), own)?;
+    check_limit(Limit::Tickets, Some(TICKETS_MAX as u64), unused)?;
     let mut verdict = Verdict::new(Outcome::Done);
     verdict.put(Row::Ticket(TicketRow {
         site: site.name().clone(),
@@ -271,13 +295,17 @@ pub(super) fn issue_ticket(
     Ok(verdict)
 }
 
-/// Uses a ticket up. It stays until it expires, so that the attempt that used it may ask again.
+/// Uses a ticket up. It is remembered until it expires, so that the attempt that used it may ask
+/// again; forgotten earlier it opens nothing either, for a ticket that is not known is not good.
 pub(super) fn redeem_ticket(
     state: &State,
     now: Stamp,
     redeem: &RedeemTicket,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &redeem.site)?;
+    // The order of the log cannot depend on secrets, but how long comparing takes may, and that is
+    // safe: these are SHA-256 of 32 random bytes, of which nobody who learns the first few can make a
+    // secret with such a hash. Gateways compare what tokens are checked against in constant time.
     let known = site.ticket(redeem.id.as_str()).filter(|known| known.hash == redeem.hash);
     let known = known.filter(|known| known.expires > now).ok_or(Refusal::UnknownToken)?;
     let gone = |token: &TokenId| site.valid_token(token.as_str(), now).is_none();
@@ -295,6 +323,10 @@ pub(super) fn redeem_ticket(
     });
     match known.used {
         None => {
+            let surplus = (site.used_tickets.len() + 1).saturating_sub(USED_TICKETS_MAX);
+            for (_, forgotten) in site.used_tickets.iter().take(surplus) {
+                verdict.delete(RowKey::Ticket(site.name().clone(), forgotten.clone()));
+            }
             let used = Some(redeem.attempt);
             verdict.put(Row::Ticket(TicketRow { used, ..known.clone() }));
         }

@@ -93,7 +93,7 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Subscribe(subscribe) => client::subscribe(state, subscribe).into(),
         Command::Advance(advance) => client::advance(state, advance).into(),
         Command::Admin { request, site, action } => {
-            admin::administer(state, now, *request, site, action).into()
+            admin::administer(state, now, *request, site, action, None).into()
         }
         Command::Tick { limit } => tick::tick(state, now, *limit),
         Command::SetLimits(limits) => admin::set_limits(state, limits).into(),
@@ -102,7 +102,8 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::Compare => Verdict::new(Outcome::Done),
         Command::Administer(asked) => govern::administer_for(state, now, asked).into(),
         Command::Record { site, notes } => govern::record(state, now, site, notes).into(),
-        Command::IssueTicket(ticket) => govern::issue_ticket(state, now, ticket).into(),
+        Command::IssueTicket(ticket) => govern::issue_ticket(state, now, ticket, None).into(),
+        Command::DrawTicket(draw) => govern::draw_ticket(state, now, draw).into(),
         Command::RedeemTicket(redeem) => govern::redeem_ticket(state, now, redeem).into(),
         Command::Acknowledge(advance) => polling::acknowledge(state, advance).into(),
         Command::AttachPolling(attach) => polling::attach(state, now, attach).into(),

@@ -131,9 +131,8 @@ pub(super) fn raise_keyed(
     if state.over_capacity() {
         return Err(Refusal::OverCapacity);
     }
-    let keys_max = usize::try_from(state.limits().keys_max).unwrap_or(usize::MAX);
     let own = raise.key.starts_with(OWN_KEY_START);
-    if !own && site.keys >= keys_max {
+    if !own && !site.may_remember(service.id.as_str(), state.limits().keys_max) {
         return Err(Refusal::TooManyKeys);
     }
     let memory_ms = if own { REQUEST_MEMORY_MS } else { KEY_MEMORY_MS };
