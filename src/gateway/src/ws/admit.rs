@@ -86,7 +86,7 @@ pub async fn enter(
             let who = who.unwrap_or_else(|| authority::stranger(&head.headers));
             exchange::turned_away(context, head, site, who, problem.code);
         }
-        problem
+        *problem
     })?;
     context.broker.accepts_of(site).map_err(full)?;
     context
@@ -103,12 +103,12 @@ pub async fn enter(
 struct Away {
     /// How the record calls them, if they have shown a credential that is good.
     who: Option<String>,
-    problem: Problem,
+    problem: Box<Problem>,
 }
 
 impl From<Problem> for Away {
     fn from(problem: Problem) -> Self {
-        Self { who: None, problem }
+        Self { who: None, problem: Box::new(problem) }
     }
 }
 
@@ -123,7 +123,7 @@ async fn identify(
     let headers = &head.headers;
     let denied = |who: Option<String>, detail: &str| {
         let problem = Problem::new(Code::AccessDenied, detail).field("Authorization");
-        Err(Away { who, problem })
+        Err(Away { who, problem: Box::new(problem) })
     };
     if let Some(ticket) = ticket {
         if headers.contains_key(header::AUTHORIZATION) {
