@@ -243,11 +243,6 @@ impl Broker {
         tokio::time::timeout(deadline, confirming).await.map_err(|_elapsed| Code::Unavailable)
     }
 
-    /// The public half of a token's text, for [`Connection::token`]; `None` for what is no token.
-    pub fn token_id(text: &str) -> Option<TokenId> {
-        token::parse(text).map(|(id, _)| id)
-    }
-
     /// Does an administrative act, retried under one request id until its fate is known.
     ///
     /// # Errors

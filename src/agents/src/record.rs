@@ -21,10 +21,13 @@ const NOTES_MAX: usize = 1024;
 /// Notes of one site, kind and interval: nobody takes up all of [`NOTES_MAX`].
 const NOTES_PER_SITE_MAX: usize = 64;
 
+/// What was seen at each site, and how often.
+type OfSites = BTreeMap<SiteName, BTreeMap<Note, u32>>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    pending: Mutex<BTreeMap<Told, BTreeMap<SiteName, BTreeMap<Note, u32>>>>,
+    pending: Mutex<BTreeMap<Told, OfSites>>,
 }
 
 impl Recorder {
