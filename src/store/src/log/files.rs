@@ -327,6 +327,9 @@ impl LogFiles {
         let unready = self.spare_dir.join(format!("{next}.{SPARE_UNREADY}"));
         *next += 1;
         std::fs::rename(path, &unready)?;
+        // Both: a rename between directories that one of them forgets puts the file back, and by
+        // then it must still be what it was.
+        durable::sync_dir(&self.spare_dir)?;
         durable::sync_dir(&self.log_dir)?;
         self.make_ready(&unready)
     }
