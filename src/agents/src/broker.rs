@@ -399,9 +399,18 @@ impl Broker {
         self.inner.metrics.acks.inc();
         let partition = self.partition(&advance.site);
         let patience = self.inner.options.admin_deadline;
+        let (traced, instance) = (self.inner.polls.acknowledged(&advance), advance.instance);
+        if let Some(ticket) = traced {
+            self.inner.trace.acknowledged(ticket, instance);
+        }
         let command = Command::Acknowledge(advance);
         match proposals::propose_until(&partition, command, patience).await? {
-            Outcome::Advanced { cursor } => Ok(cursor),
+            Outcome::Advanced { cursor } => {
+                if let Some(ticket) = traced {
+                    self.inner.trace.committed(ticket, instance);
+                }
+                Ok(cursor)
+            }
             other => Err((Code::Internal, format!("unexpected answer to an ack: {other:?}"))),
         }
     }

@@ -19,9 +19,9 @@ use ackord_machine::session::{
     AcceptedSubscription, CUT_OFF_MS, Delivery, STALE_MS, SubscribeItem, refusal_detail,
 };
 use ackord_machine::site::{
-    AttachPolling, Category, Claim, ClientId, Command, Epoch, EventKey, Generation, Incarnation,
-    InstanceId, Outcome, Position, Principal, Receiver, Refusal, SessionId, Site, SiteName, Stamp,
-    Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId, decide,
+    Advance, AttachPolling, Category, Claim, ClientId, Command, Epoch, EventKey, Generation,
+    Incarnation, InstanceId, Outcome, Position, Principal, Receiver, Refusal, SessionId, Site,
+    SiteName, Stamp, Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId, decide,
 };
 use ackord_replica::PartitionHandle;
 use ackord_wire::{Code, Codec};
@@ -37,6 +37,7 @@ use crate::notice::{Bell, Notice};
 use crate::proposals::propose_until;
 use crate::share::may_have;
 use crate::shell::Counted;
+use crate::trace::Ticket;
 use crate::translate::refusal_code;
 
 /// Clients of whom a node remembers what it handed out last, to call it a redelivery; beyond, it
@@ -146,6 +147,7 @@ impl Count {
 struct Last {
     named: (Incarnation, EventKey, Generation, InstanceId),
     attempt: u32,
+    ticket: Option<Ticket>,
 }
 
 impl Polls {
@@ -161,8 +163,23 @@ impl Polls {
         if last.len() >= REMEMBERED_MAX {
             last.clear();
         }
-        last.insert(client.clone(), Last { named, attempt: 1 });
+        last.insert(client.clone(), Last { named, attempt: 1, ticket: None });
         1
+    }
+
+    /// Keeps where the transmission that a client was handed last is traced.
+    fn traced(&self, client: &Client, ticket: Ticket) {
+        if let Some(last) = self.last.lock().get_mut(client) {
+            last.ticket = Some(ticket);
+        }
+    }
+
+    /// Where the transmission is traced that an acknowledgement is of, if this node made it.
+    pub fn acknowledged(&self, advance: &Advance) -> Option<Ticket> {
+        let Advance { incarnation, event, generation, instance, .. } = advance;
+        let named = (*incarnation, *event, *generation, *instance);
+        let client = (advance.site.clone(), advance.client.clone());
+        self.last.lock().get(&client).filter(|last| last.named == named)?.ticket
     }
 }
 
@@ -323,7 +340,7 @@ impl Broker {
                 terms.look(site, now.max(state.clock()), stale_ms)
             })?;
             if let Look::Hand(delivery) = look {
-                return Ok(self.hand(&wakes.arbiter, &waiting, terms, delivery));
+                return Ok(self.hand(&wakes, &waiting, terms, delivery));
             }
             tokio::select! {
                 () = wakes.rung.notified() => {}
@@ -435,13 +452,7 @@ impl Broker {
         Err((Code::Busy, "other questions of this client subscribe at the same time".to_owned()))
     }
 
-    fn hand(
-        &self,
-        arbiter: &Arbiter,
-        waiting: &Waiting,
-        terms: Terms,
-        mut delivery: Delivery,
-    ) -> Turn {
+    fn hand(&self, wakes: &Wakes, waiting: &Waiting, terms: Terms, mut delivery: Delivery) -> Turn {
         let metrics = &self.inner().metrics;
         if let Some(client) = &waiting.client {
             delivery.attempt = self.inner().polls.attempt(client, &delivery);
@@ -451,7 +462,13 @@ impl Broker {
         } else {
             metrics.redeliveries.inc();
         }
-        let frame = arbiter.cache.borrow_mut().frame(&delivery, Codec::Json);
+        let client = waiting.client.as_ref();
+        let of = client.map(|(_, client)| client);
+        let ticket = self.inner().trace.sent(&waiting.site, of, wakes.id, &delivery);
+        if let Some(client) = client {
+            self.inner().polls.traced(client, ticket);
+        }
+        let frame = wakes.arbiter.cache.borrow_mut().frame(&delivery, Codec::Json);
         let Delivery { event, generation, instance, .. } = delivery;
         terms.turn(Some(Handed { frame, event, generation, instance: instance.id }))
     }

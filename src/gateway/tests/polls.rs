@@ -252,7 +252,13 @@ async fn an_event_is_acknowledged_by_sending_it_back() {
         let query = format!("event=reading&wait=20s&format={format}");
         let event = node.poll(Some(&demo.client), &query).await.is(200);
         let committed = ack(event).await.is(200)["committed"]["instance_id"].as_u64();
-        assert_eq!(committed, Some(cursor(&node, "reading").await));
+        let id = cursor(&node, "reading").await;
+        assert_eq!(committed, Some(id));
+        // What a question was answered is remembered as any other transmission.
+        let path = format!("/v1/sites/demo/why?client=c&event=reading&instance_id={id}");
+        let why = node.admin("GET", &path, None).await.is(200);
+        assert_eq!(why["verdict"], "acknowledged", "{why}");
+        assert!(why["sent"]["transmissions"][0]["committed_ms"].is_u64(), "{why}");
     }
     ack(json!({"ack": "x", "args": 1})).await.is_problem(422, "invalid", Some("ack"));
     ack(json!({"ackordack": "x"})).await.is_problem(422, "invalid", Some("ackordack"));
