@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use support::events::Stream;
+use support::raw::Raw;
 use support::{Running, structure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -184,6 +185,10 @@ async fn who_may_not_have_a_stream_is_told_so_in_a_problem() {
     refused(Some("ak_x_nonsense"), "").await.is_problem(401, "bad-credentials", authorization);
     let path = "/v1/sites/demo/events?event=reading";
     node.call(None, "DELETE", path, None).await.is_problem(405, "method-not-allowed", None);
+    let mut old = Raw::connect(&node).await;
+    old.send(format!("GET {path} HTTP/1.0\r\nhost: broker\r\n\r\n").as_bytes()).await;
+    let said = old.rest().await;
+    assert!(said.starts_with("HTTP/1.0 422 ") && said.contains("HTTP/1.1"), "{said}");
     let off = Some(json!({"stateless_guests_allowed": false}));
     let mut stream = node.stream(None, "event=reading").await.unwrap();
     node.admin("PUT", "/v1/sites/demo", off).await.is(200);
