@@ -10,7 +10,7 @@ use actix_web::web::{BufMut as _, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use super::answer::Answer;
-use super::exchange::{Exchange, incarnation, refused};
+use super::exchange::{Exchange, confirm, incarnation, refused};
 use super::query::invalid;
 
 /// Rows are gathered into pieces of about this size.
@@ -23,8 +23,11 @@ pub async fn backup(exchange: Exchange<'_>, partition: &str) -> Result<Answer, P
     let allowed = exchange.authorize_node(&[])?;
     let missing = || Problem::new(Code::NotFound, format!("there is no partition {partition:?}"));
     let number: u32 = partition.parse().map_err(|_| missing())?;
-    let rows = allowed.context.broker.rows(number).await;
-    let rows = rows.map_err(|code| refused((code, "the partition has no leader".to_owned())))?;
+    // A leader that has just gone is no reason to give a whole backup up.
+    let reading = confirm(allowed.context, || allowed.context.broker.rows(number)).await;
+    let rows = reading.map_err(|problem| {
+        refused((problem.code, "the partition has no leader that can be reached".to_owned()))
+    })?;
     let rows = rows.ok_or_else(missing)?;
     // Whoever has the rows has every event of every site in them.
     allowed.record("cluster.backup", String::new());

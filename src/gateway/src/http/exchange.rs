@@ -306,7 +306,7 @@ fn revision_of(tag: &str) -> Option<u64> {
 }
 
 /// Repeats a linearizing read until it is confirmed: a change of leader takes a moment.
-async fn confirm<R, F>(context: &Context, read: impl Fn() -> F) -> Result<R, Problem>
+pub async fn confirm<R, F>(context: &Context, read: impl Fn() -> F) -> Result<R, Problem>
 where
     F: Future<Output = Result<R, Code>>,
 {
