@@ -54,6 +54,18 @@ impl PartitionHandle {
         self.inner.gauges.stale_ms.load(Ordering::Relaxed)
     }
 
+    /// Whether this node leads the partition, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.inner.raft.get().is_some_and(|raft| raft.is_leader())
+    }
+
+    /// As [`PartitionHandle::stale_ms`], looked at now: what a process that was stopped for a while
+    /// has not noticed yet is noticed by this.
+    pub fn stale_now_ms(&self) -> u64 {
+        self.inner.look_at_staleness();
+        self.stale_ms()
+    }
+
     /// Looks at the state as applied on this node. `f` must be short and must not call `read` of
     /// the same partition again: applying waits for it.
     pub fn read<R>(&self, f: impl FnOnce(&State) -> R) -> R {

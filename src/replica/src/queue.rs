@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use ackord_machine::site::{
-    AdminAction, Command, NewEvent, Outcome, RaiseAfter, Structure, encode_row,
+    AdminAction, Command, NewEvent, Outcome, RaiseAfter, Structure, Subscribe, encode_row,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -129,9 +129,13 @@ pub(crate) fn is_raise(command: &Command) -> bool {
         | Command::DetachService { .. }
         | Command::AttachClient { .. }
         | Command::Subscribe(_)
+        | Command::SubscribeAs(_)
         | Command::Advance(_)
         | Command::Acknowledge(_)
         | Command::AttachPolling(_)
+        | Command::AttachPush(_)
+        | Command::SettlePush(_)
+        | Command::GiveUp(_)
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
@@ -162,9 +166,8 @@ fn command_bytes(command: &Command) -> usize {
                 + attach.hostname.len()
                 + attach.structure.as_ref().map_or(0, structure_bytes)
         }
-        Command::Subscribe(subscribe) => {
-            subscribe.items.iter().map(|item| 64 + item.event.as_str().len()).sum()
-        }
+        Command::Subscribe(subscribe) => list_bytes(subscribe),
+        Command::SubscribeAs(list) => list_bytes(&list.subscribe) + 16 * list.qualities.len(),
         Command::Admin { action, .. } => action_bytes(action),
         Command::Administer(asked) => {
             asked.by.who.len() + asked.by.address.len() + action_bytes(&asked.action)
@@ -178,6 +181,9 @@ fn command_bytes(command: &Command) -> usize {
         | Command::Advance(_)
         | Command::Acknowledge(_)
         | Command::AttachPolling(_)
+        | Command::AttachPush(_)
+        | Command::SettlePush(_)
+        | Command::GiveUp(_)
         | Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }
@@ -188,6 +194,10 @@ fn command_bytes(command: &Command) -> usize {
         | Command::Compare => 0,
     };
     BASE_BYTES + variable
+}
+
+fn list_bytes(subscribe: &Subscribe) -> usize {
+    subscribe.items.iter().map(|item| 64 + item.event.as_str().len()).sum()
 }
 
 fn event_bytes(event: &NewEvent) -> usize {
@@ -229,9 +239,21 @@ fn action_bytes(action: &AdminAction) -> usize {
         | AdminAction::Pause { .. }
         | AdminAction::Resume { .. }
         | AdminAction::KickClient { .. }
-        | AdminAction::KickService { .. } => 0,
+        | AdminAction::KickService { .. }
+        | AdminAction::DeletePush { .. }
+        | AdminAction::ResumePush { .. }
+        | AdminAction::ReplayDeadLetter { .. }
+        | AdminAction::DeleteDeadLetter { .. } => 0,
+        AdminAction::EditDeadLetter { arguments, note, .. } => {
+            let arguments = arguments.as_ref();
+            arguments.map_or(0, |it| it.content_type.len() + it.data.len())
+                + note.as_ref().map_or(0, String::len)
+        }
+        AdminAction::PutPush { spec, .. } => spec.bytes(),
         AdminAction::IssueToken { note, .. } => note.len(),
-        AdminAction::PutSubscription { item, .. } => item.event.as_str().len(),
+        AdminAction::PutSubscription { item, .. } | AdminAction::PutSubscriptionAs { item, .. } => {
+            item.event.as_str().len()
+        }
     }
 }
 

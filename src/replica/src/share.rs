@@ -76,6 +76,7 @@ pub(crate) fn site_of(command: &Command) -> Option<&SiteName> {
         Command::RaiseKeyed(raise) => Some(&raise.site),
         Command::RaiseAfter(after) => Some(&after.raise.site),
         Command::Subscribe(subscribe) => Some(&subscribe.site),
+        Command::SubscribeAs(list) => Some(&list.subscribe.site),
         Command::Advance(advance) | Command::Acknowledge(advance) => Some(&advance.site),
         Command::Restore(restore) => Some(&restore.site),
         Command::Administer(asked) => Some(&asked.site),
@@ -83,6 +84,9 @@ pub(crate) fn site_of(command: &Command) -> Option<&SiteName> {
         Command::DrawTicket(draw) => Some(&draw.ticket.site),
         Command::RedeemTicket(ticket) => Some(&ticket.site),
         Command::AttachPolling(attach) => Some(&attach.site),
+        Command::AttachPush(attach) => Some(&attach.site),
+        Command::SettlePush(settle) => Some(&settle.site),
+        Command::GiveUp(asked) => Some(&asked.site),
         Command::Tick { .. }
         | Command::SetLimits(_)
         | Command::Renew { .. }

@@ -135,6 +135,12 @@ codes! {
     Internal = "internal", 500, true;
     /// The token has expired: come again with a new one.
     CredentialsExpired = "credentials-expired", 401, false;
+    /// The mode of a subscription is not for this transport, or a setting does not belong to it.
+    BadQos = "bad-qos", 422, false;
+    /// The host is not one that the operator allows.
+    CallbackNotAllowed = "callback-not-allowed", 403, false;
+    /// The callback did not answer the challenge.
+    CallbackUnverified = "callback-unverified", 422, false;
 }
 
 #[cfg(feature = "schema")]

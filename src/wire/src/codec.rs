@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::Subscription;
+use crate::frame::{Mode, Subscription};
 
 /// The encoding of a connection, chosen by its WebSocket subprotocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,9 @@ fn from_cbor<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, DecodeError> {
 }
 
 /// The text whose SHA-256 (lowercase hex) is the hash of a set of subscriptions: one line per
-/// subscription, sorted bytewise: `event \t start \t ack_timeout_ms or - \t max_attempts or - \n`.
+/// subscription, sorted bytewise: `event \t start \t ack_timeout_ms or - \t max_attempts or - \n`; where
+/// the mode is not `ordered`, or what is given up is kept, with `\t mode \t window or - \t flush_ms or -` and, where it
+/// is, `\t dead-letter` before the end of the line.
 pub fn set_text(set: &[Subscription]) -> String {
     let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let mut lines: Vec<String> = set
@@ -99,7 +101,13 @@ pub fn set_text(set: &[Subscription]) -> String {
                 crate::frame::Start::Latest => "latest",
             };
             let (timeout, attempts) = (number(item.ack_timeout_ms), number(item.max_attempts));
-            format!("{}\t{start}\t{timeout}\t{attempts}\n", item.event)
+            let (window, flush_ms) = (number(item.window), number(item.flush_ms));
+            let quality = match (item.mode, item.dead_letter) {
+                (Mode::Ordered, false) => String::new(),
+                (mode, false) => format!("\t{}\t{window}\t{flush_ms}", mode.as_str()),
+                (mode, true) => format!("\t{}\t{window}\t{flush_ms}\tdead-letter", mode.as_str()),
+            };
+            format!("{}\t{start}\t{timeout}\t{attempts}{quality}\n", item.event)
         })
         .collect();
     lines.sort_unstable();

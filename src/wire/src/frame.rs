@@ -248,6 +248,62 @@ pub struct Subscription {
     /// Stateless clients only: the position to go on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Position>,
+    /// What counts as delivered, and how many instances are under way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    /// Of `twoway`: instances under way; absent is 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Of `batch`: milliseconds from the first event that waits to the frame with all that wait;
+    /// absent is 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_ms: Option<u32>,
+    /// What is given up after `max_attempts` is kept as a dead letter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letter: bool,
+}
+
+/// What counts as delivered, and how many instances of a subscription are under way.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// One; the next comes after its acknowledgement is committed.
+    #[default]
+    Ordered,
+    /// A window of them, acknowledged in any order.
+    Twoway,
+    /// A few that the transport has not taken; what it has taken is delivered, without an
+    /// acknowledgement.
+    Oneway,
+    /// As `oneway`, many in one frame.
+    Batch,
+    /// As `oneway`; what the transport does not take soon is dropped.
+    Datagram,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Ordered, Self::Twoway, Self::Oneway, Self::Batch, Self::Datagram];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Twoway => "twoway",
+            Self::Oneway => "oneway",
+            Self::Batch => "batch",
+            Self::Datagram => "datagram",
+        }
+    }
+
+    /// Whether the subscriber answers each delivery.
+    pub fn is_acknowledged(self) -> bool {
+        matches!(self, Self::Ordered | Self::Twoway)
+    }
 }
 
 /// Where a new subscription starts.
@@ -312,8 +368,10 @@ pub enum ClientMessage {
     Welcome(ClientWelcome),
     /// What became of a list of subscriptions.
     Subscribed(Subscribed),
-    /// One instance. Answer with `ack` or `nack`.
+    /// One instance. Answer with `ack` or `nack` where the mode is `ordered` or `twoway`.
     Event(Box<EventMessage>),
+    /// Several instances of a subscription in the mode `batch`, in order. They are not answered.
+    Events(Vec<EventMessage>),
     /// The cursor stands at this instance: it and all before it never come again.
     Committed(Ack),
     /// Whether the client may receive a subscribed event changed. Informational.
@@ -388,6 +446,9 @@ pub struct SubscribedItem {
     /// belonged to another incarnation or lay above the head: delivery starts at the first event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed: Option<bool>,
+    /// How it is delivered.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Mode,
 }
 
 /// A subscription that was refused.
@@ -434,6 +495,9 @@ pub struct EventMessage {
     /// is a null-event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
+    /// The instance that it was at first, if it was raised again from a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_id: Option<u64>,
 }
 
 /// See [`ClientMessage::Presence`].

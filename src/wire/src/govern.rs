@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::frame::{Position, Start};
+use crate::frame::{Mode, Position, Start};
 use crate::resource::{InFlight, NotReached, Principal, SubscriptionSession};
 
 /// What a site may use; an absent bound is none but the deployment's own limits.
@@ -143,6 +143,18 @@ pub struct SubscriptionBody {
     /// Attempts before an instance is skipped; absent is for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// What counts as delivered; absent is `ordered`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Of `twoway`: instances under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Of `batch`: milliseconds from the first event that waits to the frame with all that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_ms: Option<u32>,
+    /// What is given up after `max_attempts` is kept as a dead letter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letter: bool,
 }
 
 /// Whether somebody may do something, and why.

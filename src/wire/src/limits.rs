@@ -10,6 +10,10 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const WINDOW_DEFAULT: u32 = 64;
 /// Raises in flight per service session at most.
 pub const WINDOW_MAX: u32 = 1024;
+/// Instances under way of a subscription in the mode twoway, by default.
+pub const TWOWAY_WINDOW_DEFAULT: u32 = 5;
+/// Instances under way of a subscription in the mode twoway, at most.
+pub const TWOWAY_WINDOW_MAX: u32 = 1000;
 /// Seconds between pings, at least.
 pub const KEEPALIVE_S_MIN: u32 = 10;
 /// Seconds between pings by default.
@@ -24,3 +28,5 @@ pub const ACK_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const ACK_TIMEOUT_MS_MAX: u32 = 3_600_000;
 /// Seconds between attempts to connect: each used once in turn, the last one for ever.
 pub const RECONNECT_DELAYS_S: [u64; 8] = [1, 1, 2, 5, 10, 20, 40, 60];
+/// Bytes of a datagram where nothing else is said: what passes most networks in one piece.
+pub const PUSH_PACKET_BYTES_DEFAULT: u32 = 1400;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::code::Code;
-use crate::frame::{Position, Start};
+use crate::frame::{Mode, Position, Start};
 use crate::payload::Data;
 use crate::problem::Problem;
 use crate::structure::{Category, Structure};
@@ -329,6 +329,9 @@ pub struct Instance {
     /// The arguments otherwise, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
+    /// The instance that it was at first, if it was raised again from a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_id: Option<u64>,
 }
 
 /// A subscription of a stateful client.
@@ -353,6 +356,21 @@ pub struct Subscription {
     /// As asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// As asked for.
+    #[serde(default)]
+    pub mode: Mode,
+    /// As asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// As asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_ms: Option<u32>,
+    /// What is given up after `max_attempts` is kept as a dead letter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letter: bool,
+    /// Its dead letters that wait.
+    #[serde(default)]
+    pub dead_letters: u64,
     /// Whether the client may receive it at the moment.
     pub granted: bool,
     /// Since when an administrator holds its deliveries back.

@@ -36,6 +36,8 @@ pub struct EventBody<'a> {
     pub created_ms: u64,
     /// The arguments; `None` is a null-event.
     pub payload: Option<Payload>,
+    /// The instance that it was at first, if it was raised again.
+    pub original_id: Option<u64>,
 }
 
 /// The fields of [`EventBody`] as they are written, in the order of `EventMessage`.
@@ -53,6 +55,8 @@ struct Fields<'a> {
     args: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_id: Option<u64>,
 }
 
 /// The encoded common part of an event. Cloning copies a pointer.
@@ -66,10 +70,11 @@ pub struct SharedEvent {
 impl SharedEvent {
     /// Encodes what is common.
     pub fn new(codec: Codec, body: EventBody<'_>) -> Self {
-        let EventBody { event, category, service, incarnation, instance_id, created_ms, payload } =
-            body;
+        let EventBody { event, category, service, .. } = body;
+        let EventBody { incarnation, instance_id, created_ms, payload, original_id, .. } = body;
         let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
-        let optional = [content_type.is_some(), args.is_some(), data.is_some()];
+        let optional =
+            [content_type.is_some(), args.is_some(), data.is_some(), original_id.is_some()];
         let fields = 6 + optional.iter().map(|present| u8::from(*present)).sum::<u8>();
         let fields_of = Fields {
             event,
@@ -81,6 +86,7 @@ impl SharedEvent {
             content_type,
             args,
             data,
+            original_id,
         };
         let encoded = Bytes::from(codec.encode(&fields_of));
         let body = match codec {
@@ -105,6 +111,23 @@ impl SharedEvent {
     /// The whole frame of one delivery.
     pub fn frame(&self, subscription: u32, attempt: u32, age: u64, generation: u32) -> Bytes {
         let mut out = Vec::with_capacity(PREFIX_BYTES + self.body.len());
+        match self.codec {
+            Codec::Json => out.extend_from_slice(b"{\"event\":"),
+            Codec::Cbor => {
+                out.push(CBOR_MAP | 1);
+                cbor_text(&mut out, "event");
+            }
+        }
+        self.item(subscription, attempt, age, generation, &mut out);
+        match self.codec {
+            Codec::Json => out.push(b'}'),
+            Codec::Cbor => {}
+        }
+        out.into()
+    }
+
+    /// The map of one delivery, without the frame around it.
+    fn item(&self, subscription: u32, attempt: u32, age: u64, generation: u32, out: &mut Vec<u8>) {
         let own = [
             ("subscription", u64::from(subscription)),
             ("attempt", u64::from(attempt)),
@@ -113,32 +136,81 @@ impl SharedEvent {
         ];
         match self.codec {
             Codec::Json => {
-                out.extend_from_slice(b"{\"event\":{");
+                out.push(b'{');
                 for (name, value) in own {
                     out.push(b'"');
                     out.extend_from_slice(name.as_bytes());
                     out.extend_from_slice(b"\":");
-                    json_number(&mut out, value);
+                    json_number(out, value);
                     out.push(b',');
                 }
                 out.extend_from_slice(&self.body);
-                out.extend_from_slice(b"}}");
+                out.push(b'}');
             }
             Codec::Cbor => {
-                out.push(CBOR_MAP | 1);
-                cbor_text(&mut out, "event");
                 out.push(CBOR_MAP | (OWN_FIELDS + self.fields));
                 for (name, value) in own {
-                    cbor_text(&mut out, name);
-                    cbor_number(&mut out, value);
+                    cbor_text(out, name);
+                    cbor_number(out, value, CBOR_NUMBER);
                 }
                 out.extend_from_slice(&self.body);
             }
+        }
+    }
+}
+
+/// A frame with several deliveries, put together one by one.
+#[derive(Debug)]
+pub struct SharedEvents {
+    codec: Codec,
+    items: u64,
+    out: Vec<u8>,
+}
+
+impl SharedEvents {
+    /// A frame without deliveries.
+    pub fn new(codec: Codec) -> Self {
+        Self { codec, items: 0, out: Vec::new() }
+    }
+
+    /// Adds a delivery of an event in the same codec.
+    pub fn push(
+        &mut self,
+        event: &SharedEvent,
+        subscription: u32,
+        attempt: u32,
+        age: u64,
+        generation: u32,
+    ) {
+        if self.codec == Codec::Json && self.items > 0 {
+            self.out.push(b',');
+        }
+        event.item(subscription, attempt, age, generation, &mut self.out);
+        self.items += 1;
+    }
+
+    /// The whole frame.
+    pub fn frame(self) -> Bytes {
+        let mut out = Vec::with_capacity(PREFIX_BYTES + self.out.len());
+        match self.codec {
+            Codec::Json => out.extend_from_slice(b"{\"events\":["),
+            Codec::Cbor => {
+                out.push(CBOR_MAP | 1);
+                cbor_text(&mut out, "events");
+                cbor_number(&mut out, self.items, CBOR_ARRAY);
+            }
+        }
+        out.extend_from_slice(&self.out);
+        match self.codec {
+            Codec::Json => out.extend_from_slice(b"]}"),
+            Codec::Cbor => {}
         }
         out.into()
     }
 }
 
+const CBOR_NUMBER: u8 = 0;
+const CBOR_ARRAY: u8 = 0x80;
 const CBOR_TEXT: u8 = 0x60;
 const CBOR_MAP: u8 = 0xa0;
 
@@ -163,21 +235,21 @@ fn cbor_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// An unsigned number in its shortest form.
-fn cbor_number(out: &mut Vec<u8>, value: u64) {
+/// The head of an item of this kind with an unsigned number in its shortest form.
+fn cbor_number(out: &mut Vec<u8>, value: u64, kind: u8) {
     match value {
-        0..=23 => out.push(value as u8),
-        24..=0xff => out.extend_from_slice(&[24, value as u8]),
+        0..=23 => out.push(kind | value as u8),
+        24..=0xff => out.extend_from_slice(&[kind | 24, value as u8]),
         0x100..=0xffff => {
-            out.push(25);
+            out.push(kind | 25);
             out.extend_from_slice(&(value as u16).to_be_bytes());
         }
         0x1_0000..=0xffff_ffff => {
-            out.push(26);
+            out.push(kind | 26);
             out.extend_from_slice(&(value as u32).to_be_bytes());
         }
         0x1_0000_0000.. => {
-            out.push(27);
+            out.push(kind | 27);
             out.extend_from_slice(&value.to_be_bytes());
         }
     }
@@ -187,6 +259,54 @@ fn cbor_number(out: &mut Vec<u8>, value: u64) {
 mod tests {
     use super::*;
     use crate::frame::{ClientMessage, EventMessage};
+
+    #[test]
+    fn given_several_events_then_the_parts_together_are_the_frame_in_both_codecs() {
+        for codec in [Codec::Json, Codec::Cbor] {
+            for count in [0_u64, 1, 2, 23, 24, 300] {
+                let mut parts = SharedEvents::new(codec);
+                let mut whole = Vec::new();
+                for id in 1..=count {
+                    let payload = Some(Payload::json(format!("[{id}]")));
+                    let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
+                    let shared = SharedEvent::new(
+                        codec,
+                        EventBody {
+                            event: "reading",
+                            category: Category::Queueing,
+                            service: "boiler",
+                            incarnation: 7,
+                            instance_id: id,
+                            created_ms: 1_700_000_000_123,
+                            payload,
+                            original_id: (id % 2 == 0).then_some(id),
+                        },
+                    );
+                    parts.push(&shared, 4, 1, id, 3);
+                    whole.push(EventMessage {
+                        subscription: 4,
+                        attempt: 1,
+                        age: id,
+                        generation: 3,
+                        event: "reading".to_owned(),
+                        category: Category::Queueing,
+                        service: "boiler".to_owned(),
+                        incarnation: 7,
+                        instance_id: id,
+                        created_ms: 1_700_000_000_123,
+                        content_type,
+                        args,
+                        data,
+                        original_id: (id % 2 == 0).then_some(id),
+                    });
+                }
+                let frame = parts.frame();
+                assert_eq!(frame, codec.encode(&ClientMessage::Events(whole)), "{codec:?} {count}");
+                let decoded: ClientMessage = codec.decode(&frame).expect("it is a frame");
+                assert_eq!(codec.encode(&decoded), frame);
+            }
+        }
+    }
 
     fn check(codec: Codec, payload: Option<Payload>, subscription: u32, attempt: u32, age: u64) {
         let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
@@ -204,6 +324,7 @@ mod tests {
             content_type,
             args,
             data,
+            original_id: None,
         }));
         let shared = SharedEvent::new(
             codec,
@@ -215,6 +336,7 @@ mod tests {
                 instance_id: 77_000,
                 created_ms: 1_700_000_000_123,
                 payload,
+                original_id: None,
             },
         );
         let frame = shared.frame(subscription, attempt, age, 3);

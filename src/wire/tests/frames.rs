@@ -4,9 +4,9 @@
 use ackord_wire::code::Code;
 use ackord_wire::frame::{
     Accepted, Ack, ClientFrame, ClientHello, ClientMessage, ClientWelcome, Closing, EventMessage,
-    Nack, Position, Presence, Raise, Refused, RefusedItem, Rejected, ServiceFrame, ServiceHello,
-    ServiceMessage, ServiceState, ServiceWelcome, Start, Subscribed, SubscribedItem, Subscription,
-    SubscriptionList, Sync,
+    Mode, Nack, Position, Presence, Raise, Refused, RefusedItem, Rejected, ServiceFrame,
+    ServiceHello, ServiceMessage, ServiceState, ServiceWelcome, Start, Subscribed, SubscribedItem,
+    Subscription, SubscriptionList, Sync,
 };
 use ackord_wire::payload::Data;
 use ackord_wire::structure::{Access, Category, Event, GuestSupport, Structure};
@@ -202,14 +202,21 @@ fn service_message() -> impl Strategy<Value = ServiceMessage> {
 fn subscription() -> impl Strategy<Value = Subscription> {
     let start = select(vec![Start::Earliest, Start::Latest]);
     let numbers = (any::<Option<u32>>(), any::<Option<u32>>());
-    (text(), of(category()), start, numbers, of(position())).prop_map(
-        |(event, category, start, (ack_timeout_ms, max_attempts), resume)| Subscription {
-            event,
-            category,
-            start,
-            ack_timeout_ms,
-            max_attempts,
-            resume,
+    let quality = (mode(), any::<Option<u32>>(), any::<Option<u32>>(), any::<bool>());
+    (text(), of(category()), start, (numbers, quality), of(position())).prop_map(
+        |(event, category, start, (numbers, (mode, window, flush_ms, dead_letter)), resume)| {
+            Subscription {
+                event,
+                category,
+                start,
+                ack_timeout_ms: numbers.0,
+                max_attempts: numbers.1,
+                resume,
+                mode,
+                window,
+                flush_ms,
+                dead_letter,
+            }
         },
     )
 }
@@ -253,6 +260,10 @@ fn fixed(message: ClientMessage) -> ClientMessageMaker {
     ClientMessageMaker(Box::new(move |_| message.clone()))
 }
 
+fn mode() -> impl Strategy<Value = Mode> {
+    select(Mode::ALL.to_vec())
+}
+
 fn client_message() -> impl Strategy<Value = ClientMessageMaker> {
     let sync = select(vec![Sync::Equal, Sync::Send, Sync::Kept]);
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>());
@@ -268,14 +279,17 @@ fn client_message() -> impl Strategy<Value = ClientMessageMaker> {
             })
         },
     );
-    let accepted = (text(), any::<u32>(), position(), any::<bool>(), any::<Option<bool>>())
-        .prop_map(|(event, subscription, position, granted, resumed)| SubscribedItem {
+    let state = (any::<bool>(), any::<Option<bool>>(), mode());
+    let accepted = (text(), any::<u32>(), position(), state).prop_map(
+        |(event, subscription, position, (granted, resumed, mode))| SubscribedItem {
             event,
             subscription,
             position,
             granted,
             resumed,
-        });
+            mode,
+        },
+    );
     let refused = (text(), code(), text()).prop_map(|(event, code, detail)| RefusedItem {
         event,
         code,
@@ -308,6 +322,7 @@ fn client_message() -> impl Strategy<Value = ClientMessageMaker> {
                     content_type,
                     args,
                     data,
+                    original_id: (created_ms % 2 == 0).then_some(instance_id),
                 }))
             }))
         },

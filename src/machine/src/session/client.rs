@@ -4,8 +4,8 @@
 //! `hello ─▶ linearize ─▶ welcome ─▶ the client's set with its positions ─▶ lanes`.
 //!
 //! Invariants:
-//! - Nothing is delivered before the epoch of this session is applied here, and nothing of a
-//!   subscription's next instance before its cursor is committed.
+//! - Nothing is delivered before the epoch of this session is applied here; what may be under way
+//!   of a subscription is its lane's to say.
 //! - Each entry looks first at whether the session still holds: its site, its life, its account,
 //!   its epoch. So a missed wake delays a close but never lets a session go on under false terms.
 //! - Authority is asked at every transmission, not only when it is said to have changed.
@@ -13,15 +13,18 @@
 //! How it opens is in `opening.rs`, what a client asks about its subscriptions in
 //! `subscriptions.rs`.
 
+use std::sync::Arc;
+
 use crate::site::{
-    Advance, Claim, ClientId, Command, Epoch, EventKey, Incarnation, InstanceId, Outcome, Receiver,
-    Refusal, ServiceId, ServiceRow, SessionId, Site, SiteName, TokenId,
+    Advance, Claim, ClientId, Command, Epoch, EventKey, GiveUp, GivenUp, Incarnation, Instance,
+    InstanceId, Outcome, Receiver, Refusal, ServiceId, ServiceRow, SessionId, Site, SiteName,
+    TokenId,
 };
 
 use super::credential::Credential;
-use super::lane::{Lane, Named, Step};
+use super::lane::{Lane, Named, Sight, Step};
 use super::message::{Delivery, ToClient};
-use super::subscriptions::Requests;
+use super::subscriptions::{Requests, Told};
 use super::{
     CUT_OFF, CloseReason, Failed, KICKED, Output, PROPOSE_RETRY_MS, Token, View, close_of,
     refusal_detail,
@@ -29,17 +32,31 @@ use super::{
 
 /// Services whose presence a client is told of when its session opens; later ones as they change.
 pub const PRESENCE_AT_OPEN_MAX: usize = 32;
+/// Transmissions of a subscription at once; the next follow after the socket had its turn.
+pub const BURST_MAX: usize = 64;
+
+/// Which modes a transport has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Modes {
+    /// All.
+    #[default]
+    All,
+    /// It delivers in order, whatever the mode of a subscription: that promises more than any other.
+    Ordered,
+}
 
 /// What a deployment may set about a client's session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// Milliseconds until an unacknowledged instance is sent again, when a subscription says none.
     pub ack_timeout_ms: u32,
+    /// What its transport can do.
+    pub modes: Modes,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { ack_timeout_ms: 30_000 }
+        Self { ack_timeout_ms: 30_000, modes: Modes::All }
     }
 }
 
@@ -203,7 +220,7 @@ impl ClientSession {
         }
         // The outcome of a commit whose lane is gone or has moved says nothing any more.
         if let Some(index) = self.lanes.iter().position(|lane| lane.awaits(token)) {
-            self.on_commit_outcome(index, result, view, out);
+            self.on_commit_outcome(index, token, result, view, out);
         }
     }
 
@@ -217,6 +234,7 @@ impl ClientSession {
     fn on_commit_outcome(
         &mut self,
         index: usize,
+        token: Token,
         result: Result<Outcome, Failed>,
         view: View<'_>,
         out: &mut Out,
@@ -225,7 +243,7 @@ impl ClientSession {
             Ok(Outcome::Advanced { cursor }) => {
                 let lane = &mut self.lanes[index];
                 let event = lane.event();
-                if let Some(instance) = lane.on_committed(cursor) {
+                if let Some(instance) = lane.on_committed(token, cursor) {
                     out.push(Output::Send(ToClient::Committed { event, instance }));
                 }
                 if self.holds(view, out) {
@@ -236,13 +254,9 @@ impl ClientSession {
                 Refusal::StalePosition | Refusal::UnknownSubscription | Refusal::UnknownEvent,
             )) => {
                 // Sought or unsubscribed meanwhile: the state says where it stands now.
-                self.lanes[index].drop_commit();
+                self.lanes[index].drop_commit(token);
                 self.look_at_all(view, out);
             }
-            Ok(Outcome::Refused(refusal)) => {
-                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
-            }
-            Ok(other) => self.contradiction("commit", &other, out),
             // A cursor never falls, so repeating a commit of unknown fate does no harm.
             Err(
                 Failed::Busy
@@ -250,7 +264,15 @@ impl ClientSession {
                 | Failed::DiskFull
                 | Failed::Unavailable
                 | Failed::Unknown,
-            ) => self.lanes[index].delay_commit(view.now_ms + PROPOSE_RETRY_MS),
+            )
+            // There is no room for a letter now.
+            | Ok(Outcome::Refused(Refusal::OverCapacity)) => {
+                self.lanes[index].delay_commit(token, view.now_ms + PROPOSE_RETRY_MS);
+            }
+            Ok(Outcome::Refused(refusal)) => {
+                self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
+            }
+            Ok(other) => self.contradiction("commit", &other, out),
         }
     }
 
@@ -291,8 +313,8 @@ impl ClientSession {
     pub fn on_ack(&mut self, named: impl Into<Named>, view: View<'_>, out: &mut Out) {
         let named = named.into();
         let Some(index) = self.frame_lane(named.event, out) else { return };
-        if self.lanes[index].on_ack(&named) && self.holds(view, out) {
-            self.delivered(index, named.instance, view, out);
+        if self.lanes[index].on_ack(&named, view.now_ms) && self.holds(view, out) {
+            self.pump(index, view, out);
         }
     }
 
@@ -306,9 +328,18 @@ impl ClientSession {
     ) {
         let named = named.into();
         let Some(index) = self.frame_lane(named.event, out) else { return };
-        let exhausted = self.lanes[index].on_nack(&named, retry_after_ms, view.now_ms);
-        if exhausted && self.holds(view, out) {
-            self.delivered(index, named.instance, view, out);
+        let given_up = self.lanes[index].on_nack(&named, retry_after_ms, view.now_ms);
+        if given_up && self.holds(view, out) {
+            self.pump(index, view, out);
+        }
+    }
+
+    /// The transport has taken an instance of a mode that is not acknowledged, and all of its
+    /// subscription that were sent before it.
+    pub fn on_written(&mut self, named: &Named, view: View<'_>, out: &mut Out) {
+        let Ok(index) = self.lane_index(named.event) else { return };
+        if self.lanes[index].on_written(named) && self.holds(view, out) {
+            self.pump(index, view, out);
         }
     }
 
@@ -364,7 +395,7 @@ impl ClientSession {
             return;
         }
         if self.stage == Stage::Open {
-            let removed = self.sync_lanes(view, out);
+            let removed = self.sync_lanes(&Told::Later, view, out);
             if !removed.is_empty() {
                 let (accepted, refused) = (Vec::new(), Vec::new());
                 out.push(Output::Send(ToClient::Subscribed { accepted, refused, removed }));
@@ -424,31 +455,59 @@ impl ClientSession {
         if self.lanes[index].wants_authority(view.now_ms) {
             self.refresh_authority(index, site, view.now_ms, out);
         }
+        let mut sent = 0;
         loop {
-            let lane = &mut self.lanes[index];
-            match lane.step(site, &self.receiver, view.now_ms, view.stamp, view.is_stale()) {
+            let sight = Sight {
+                site,
+                receiver: &self.receiver,
+                now_ms: view.now_ms,
+                stamp: view.stamp,
+                stale: view.is_stale(),
+            };
+            match self.lanes[index].step(&sight) {
                 Step::Rest => return,
-                Step::Commit(instance) => {
-                    if self.finish(index, instance, out) {
-                        continue;
-                    }
-                    return;
+                Step::Again => {}
+                Step::Commit(instance) => self.finish(index, instance, view.now_ms, out),
+                Step::GiveUp { instance, cursor, given_up } => {
+                    self.give_up(index, instance, cursor, given_up, out);
                 }
                 Step::Send { instance, attempt } => {
-                    let age_ms = view.stamp.0.saturating_sub(instance.created.0);
-                    out.push(Output::Send(ToClient::Event(Delivery {
-                        event: lane.event(),
-                        name: lane.name().clone(),
-                        category: lane.category(),
-                        incarnation: self.incarnation,
-                        generation: lane.generation(),
-                        attempt,
-                        age_s: age_ms / 1000,
-                        instance,
-                    })));
-                    return;
+                    let delivery = self.delivery(index, instance, attempt, view);
+                    out.push(Output::Send(ToClient::Event(delivery)));
+                    sent += 1;
+                }
+                Step::Flush(batch) => {
+                    let delivery = |instance| self.delivery(index, instance, 1, view);
+                    let batch = batch.into_iter().map(delivery).collect();
+                    out.push(Output::Send(ToClient::Events(batch)));
                 }
             }
+            if sent >= BURST_MAX {
+                self.lanes[index].pause(view.now_ms);
+                return;
+            }
+        }
+    }
+
+    fn delivery(
+        &self,
+        index: usize,
+        instance: Arc<Instance>,
+        attempt: u32,
+        view: View<'_>,
+    ) -> Delivery {
+        let lane = &self.lanes[index];
+        let age_ms = view.stamp.0.saturating_sub(instance.created.0);
+        Delivery {
+            event: lane.event(),
+            name: lane.name().clone(),
+            category: lane.category(),
+            incarnation: self.incarnation,
+            generation: lane.generation(),
+            attempt,
+            age_s: age_ms / 1000,
+            mode: lane.mode(),
+            instance,
         }
     }
 
@@ -468,23 +527,16 @@ impl ClientSession {
         }
     }
 
-    fn delivered(&mut self, index: usize, instance: InstanceId, view: View<'_>, out: &mut Out) {
-        if self.finish(index, instance, out) {
-            self.pump(index, view, out);
-        }
-    }
-
     /// An instance is delivered or skipped: proposes its commit, or for a stateless client, which
-    /// keeps its own cursor, takes note. True when the lane is free for the next.
-    fn finish(&mut self, index: usize, instance: InstanceId, out: &mut Out) -> bool {
+    /// keeps its own cursor, takes note.
+    fn finish(&mut self, index: usize, instance: InstanceId, now_ms: u64, out: &mut Out) {
         let token = self.token();
         let lane = &mut self.lanes[index];
         let event = lane.event();
         match &self.receiver {
             Receiver::Stateless => {
-                lane.deliver(instance);
+                lane.deliver(instance, now_ms);
                 out.push(Output::Send(ToClient::Committed { event, instance }));
-                true
             }
             Receiver::Client(client) => {
                 let command = Command::Advance(Advance {
@@ -496,11 +548,37 @@ impl ClientSession {
                     generation: lane.generation(),
                     instance,
                 });
-                lane.committing(instance, token);
+                lane.committing(instance, token, now_ms);
                 out.push(Output::Propose { token, command });
-                false
             }
         }
+    }
+
+    /// An instance is given up and to be kept apart.
+    fn give_up(
+        &mut self,
+        index: usize,
+        instance: InstanceId,
+        cursor: InstanceId,
+        given_up: GivenUp,
+        out: &mut Out,
+    ) {
+        let token = self.token();
+        let Some(client) = self.client().cloned() else { return };
+        let lane = &mut self.lanes[index];
+        let command = Command::GiveUp(GiveUp {
+            site: self.site.clone(),
+            client,
+            event: lane.event(),
+            epoch: self.epoch,
+            incarnation: self.incarnation,
+            generation: lane.generation(),
+            instance,
+            cursor,
+            given_up,
+        });
+        lane.giving_up(instance, token);
+        out.push(Output::Propose { token, command });
     }
 
     /// The lane that a frame names, if any; frames before the welcome are out of turn.

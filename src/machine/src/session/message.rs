@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::site::{
     Category, ClientId, Decision, Epoch, EventKey, EventName, Generation, Incarnation, Instance,
-    InstanceId, Parked, Position, Refusal, Rejection, Sequence, ServiceId,
+    InstanceId, Mode, Parked, Position, Refusal, Rejection, Sequence, ServiceId,
 };
 
 use super::Failed;
@@ -33,6 +33,8 @@ pub struct AcceptedSubscription {
     pub granted: bool,
     /// Whether a given position was taken up; `None` when none was given.
     pub resumed: Option<bool>,
+    /// How it is delivered.
+    pub mode: Mode,
 }
 
 /// A subscription that was refused alone.
@@ -61,6 +63,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// Whole seconds since it was raised.
     pub age_s: u64,
+    /// How it is delivered: whether the client is to answer, or the transport.
+    pub mode: Mode,
     /// The instance.
     pub instance: Arc<Instance>,
 }
@@ -90,6 +94,8 @@ pub enum ToClient {
     },
     /// An instance.
     Event(Delivery),
+    /// Several instances of one subscription, together.
+    Events(Vec<Delivery>),
     /// The instance and all before it never come again.
     Committed {
         /// The subscription.

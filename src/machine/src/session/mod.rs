@@ -2,6 +2,7 @@
 //!
 //! - [`ClientSession`]: the subscriptions of one connected client, one [`Lane`] each.
 //! - [`ServiceSession`]: the publish window of one connected service.
+//! - [`PushLane`]: a push subscription, which has no connection.
 //! - [`Keepalive`]: when to ping a peer and when to give it up.
 //!
 //! A session is told what happened (`on_x`) together with a [`View`] of its site as applied on
@@ -24,6 +25,7 @@ mod keepalive;
 mod lane;
 mod message;
 mod opening;
+pub mod push;
 mod raises;
 mod service;
 mod set;
@@ -32,13 +34,14 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientSession, SessionOptions, Wake};
+pub use client::{ClientSession, Modes, SessionOptions, Wake};
 pub use keepalive::{Keepalive, KeepaliveAct};
-pub use lane::{InFlight, Lane, LaneState, Named};
+pub use lane::{Counts, InFlight, Lane, LaneState, Named};
 pub use message::{
     AcceptedSubscription, Delivery, RefusedRaise, RefusedSubscription, SubscriptionSync, ToClient,
     ToService,
 };
+pub use push::{Over, Parcel, PushAnswer, PushLane, PushOutput, PushRequest};
 pub use service::{ServiceHello, ServiceSession};
 pub use set::{set_hash, set_text};
 pub use subscriptions::{ListMode, SubscribeItem};
@@ -244,7 +247,9 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         Refusal::OverCapacity | Refusal::RateLimited { .. } | Refusal::QuotaExceeded { .. } => {
             CloseReason::Busy
         }
-        Refusal::Invalid(_) | Refusal::Conflict { .. } => CloseReason::Invalid,
+        Refusal::Invalid(_) | Refusal::BadQuality(_) | Refusal::Conflict { .. } => {
+            CloseReason::Invalid
+        }
         Refusal::SiteBlank | Refusal::Parked(_) => CloseReason::Unavailable,
         Refusal::UnknownUser
         | Refusal::UnknownToken
@@ -257,6 +262,7 @@ fn close_of(refusal: &Refusal, own: Epoch) -> CloseReason {
         | Refusal::Precondition
         | Refusal::TooManyKeys
         | Refusal::LimitReached { .. }
+        | Refusal::UnknownDeadLetter
         | Refusal::NotYet => CloseReason::Internal,
     }
 }
@@ -271,6 +277,7 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::UnknownToken => "no such token".to_owned(),
         Refusal::UnknownEvent => "the site has no event of this name".to_owned(),
         Refusal::UnknownSubscription => "no such subscription".to_owned(),
+        Refusal::UnknownDeadLetter => "no such dead letter".to_owned(),
         Refusal::WrongCategory => "the event has another category".to_owned(),
         Refusal::AlreadyExists => "something of this name exists".to_owned(),
         Refusal::StaleEpoch { newest } | Refusal::Overtaken { newest } => {
@@ -289,7 +296,9 @@ pub fn refusal_detail(refusal: &Refusal) -> String {
         Refusal::SiteBlank => "the site has no structure yet".to_owned(),
         Refusal::AccessDenied => "not allowed for this client".to_owned(),
         Refusal::OverCapacity => "the partition holds as much as it may".to_owned(),
-        Refusal::Invalid(invalid) => format!("{}: {}", invalid.field, invalid.detail),
+        Refusal::Invalid(invalid) | Refusal::BadQuality(invalid) => {
+            format!("{}: {}", invalid.field, invalid.detail)
+        }
         Refusal::Conflict { detail } => detail.clone(),
         Refusal::Kicked => KICKED.to_owned(),
         Refusal::Precondition => "the object is not as the request expects it".to_owned(),

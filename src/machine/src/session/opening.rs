@@ -12,6 +12,7 @@ use crate::site::{Command, Digest, Outcome, Receiver, Refusal};
 
 use super::client::{ClientSession, Out, PRESENCE_AT_OPEN_MAX, Stage, presence};
 use super::message::{SubscriptionSync, ToClient};
+use super::subscriptions::Told;
 use super::{
     CloseReason, Failed, Output, Patience, View, close_of, close_of_failed, refusal_detail,
 };
@@ -151,7 +152,7 @@ impl ClientSession {
             }
             SubscriptionSync::Equal | SubscriptionSync::Kept => {
                 self.stage = Stage::Open;
-                self.sync_lanes(view, out);
+                self.sync_lanes(&Told::All, view, out);
                 out.push(Output::Send(ToClient::Subscribed {
                     accepted: self.accepted_all(),
                     refused: Vec::new(),

@@ -355,6 +355,7 @@ impl ServiceSession {
             | Refusal::UnknownToken
             | Refusal::UnknownEvent
             | Refusal::UnknownSubscription
+            | Refusal::UnknownDeadLetter
             | Refusal::WrongCategory
             | Refusal::AlreadyExists
             | Refusal::StaleEpoch { .. }
@@ -370,6 +371,7 @@ impl ServiceSession {
             | Refusal::AccessDenied
             | Refusal::Invalid(_)
             | Refusal::Conflict { .. }
+            | Refusal::BadQuality(_)
             | Refusal::NotYet => {
                 self.close(close_of(&refusal, self.epoch), refusal_detail(&refusal), out);
             }

@@ -11,13 +11,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::site::{
     Category, ClientId, Command, Digest, EventKey, EventName, Generation, InstanceId, Outcome,
-    Position, Receiver, Refusal, Site, Start, Subscribe, SubscribeMode, SubscribeResult,
-    SubscriptionRequest, SubscriptionRow,
+    Position, Quality, Receiver, Refusal, Site, Start, Subscribe, SubscribeAs, SubscribeMode,
+    SubscribeResult, SubscriptionRequest, SubscriptionRow,
 };
 
 use crate::site::limits::SUBSCRIBE_ITEMS_MAX;
 
-use super::client::{ClientSession, Out};
+use super::client::{ClientSession, Modes, Out};
 use super::lane::{Lane, LaneSetup};
 use super::message::{AcceptedSubscription, RefusedSubscription, ToClient};
 use super::set::set_hash;
@@ -44,11 +44,24 @@ pub struct SubscribeItem {
     pub request: SubscriptionRequest,
     /// Where a stateless client goes on.
     pub resume: Option<Position>,
+    /// How it is to be delivered.
+    pub quality: Quality,
+}
+
+/// Which modes the client is told of. Of what somebody else has set it is not told in an open session:
+/// there a lane keeps its mode, and a new one is ordered.
+pub(super) enum Told<'a> {
+    /// All: the session opens.
+    All,
+    /// Those of this list, now.
+    With(&'a Request),
+    /// Those of its lists that wait.
+    Later,
 }
 
 /// One thing that a client asked about its subscriptions.
 #[derive(Debug)]
-struct Request {
+pub(super) struct Request {
     /// Under it the state recognises a repeat.
     number: u64,
     mode: SubscribeMode,
@@ -111,6 +124,7 @@ impl ClientSession {
                 max_attempts: None,
             },
             resume: None,
+            quality: Quality::default(),
         };
         let items = events.into_iter().map(item).collect();
         self.enqueue(SubscribeMode::Remove, items, view, out);
@@ -172,7 +186,13 @@ impl ClientSession {
                 let items = request.items.iter().map(|item| item.request.clone()).collect();
                 let (number, mode) = (request.number, request.mode.clone());
                 let list = Subscribe { site, client, epoch, number, mode, items };
-                let command = Command::Subscribe(list);
+                let qualities: Vec<Quality> =
+                    request.items.iter().map(|item| item.quality).collect();
+                let command = if qualities.iter().all(Quality::is_default) {
+                    Command::Subscribe(list)
+                } else {
+                    Command::SubscribeAs(SubscribeAs { subscribe: list, qualities })
+                };
                 Output::Propose { token, command }
             }
         });
@@ -234,7 +254,7 @@ impl ClientSession {
         out: &mut Out,
     ) {
         self.set_unless_partial(&request.mode);
-        let removed = self.sync_lanes(view, out);
+        let removed = self.sync_lanes(&Told::With(request), view, out);
         let mut accepted = Vec::new();
         let mut refused = Vec::new();
         for SubscribeResult { event: name, result } in results {
@@ -332,7 +352,8 @@ impl ClientSession {
         };
         let ack_timeout_ms = request.ack_timeout_ms.unwrap_or(self.options.ack_timeout_ms);
         if let Ok(index) = self.lane_index(event) {
-            self.lanes[index].sync(&row, ack_timeout_ms);
+            let quality = self.served(item.quality);
+            self.lanes[index].sync(&row, ack_timeout_ms, false, Some(quality));
             return item.resume.map(|_| true);
         }
         let (cursor, resumed) = match (item.resume, request.start) {
@@ -354,12 +375,18 @@ impl ClientSession {
             cursor,
             ack_timeout_ms,
             attempts_max: request.max_attempts,
+            quality: self.served(item.quality),
         });
         resumed
     }
 
     /// Makes the lanes what the state says; answers the names of those that are gone.
-    pub(super) fn sync_lanes(&mut self, view: View<'_>, out: &mut Out) -> Vec<EventName> {
+    pub(super) fn sync_lanes(
+        &mut self,
+        told: &Told<'_>,
+        view: View<'_>,
+        out: &mut Out,
+    ) -> Vec<EventName> {
         let Some(site) = view.site else { return Vec::new() };
         let removed = match self.receiver.clone() {
             Receiver::Stateless => self.remove_lanes(|lane| site.event(lane.event()).is_none()),
@@ -369,7 +396,7 @@ impl ClientSession {
                         || site.event(lane.event()).is_none()
                 });
                 for row in site.subscriptions(&client) {
-                    self.sync_lane(site, row, out);
+                    self.sync_lane(told, site, row, out);
                 }
                 removed
             }
@@ -387,16 +414,32 @@ impl ClientSession {
         let due = |lane: &&Lane| lane.deadline().is_some_and(|at| at <= view.now_ms);
         let due: Vec<EventKey> = self.lanes.iter().filter(due).map(Lane::event).collect();
         for row in due.into_iter().filter_map(|event| site.subscription(&client, event)) {
-            self.sync_lane(site, row, out);
+            self.sync_lane(&Told::Later, site, row, out);
         }
     }
 
-    fn sync_lane(&mut self, site: &Site, row: &SubscriptionRow, out: &mut Out) {
+    fn is_told(&self, told: &Told<'_>, name: &EventName) -> bool {
+        let lists = |request: &Request| request.items.iter().any(|it| it.request.event == *name);
+        match told {
+            Told::All => true,
+            Told::With(request) => lists(request),
+            Told::Later => self.requests.as_ref().is_some_and(|own| own.waiting.iter().any(lists)),
+        }
+    }
+
+    fn sync_lane(&mut self, told: &Told<'_>, site: &Site, row: &SubscriptionRow, out: &mut Out) {
         let Some(definition) = site.event(row.event).map(|event| &event.definition) else { return };
         let ack_timeout_ms = row.ack_timeout_ms.unwrap_or(self.options.ack_timeout_ms);
+        let quality = self.served(site.quality(&row.client, row.event));
+        // An endpoint that takes its events for ordered would lose those of a window.
+        let mode = self.lane_index(row.event).map(|index| self.lanes[index].mode());
+        let same = mode.unwrap_or_default() == quality.mode;
+        let dead_letter = quality.dead_letter;
+        let quality = (same || self.is_told(told, &definition.name)).then_some(quality);
         match self.lane_index(row.event) {
             Ok(index) => {
-                if let Some(instance) = self.lanes[index].sync(row, ack_timeout_ms) {
+                let lane = &mut self.lanes[index];
+                if let Some(instance) = lane.sync(row, ack_timeout_ms, dead_letter, quality) {
                     let event = row.event;
                     out.push(Output::Send(ToClient::Committed { event, instance }));
                 }
@@ -410,7 +453,16 @@ impl ClientSession {
                 cursor: row.cursor,
                 ack_timeout_ms,
                 attempts_max: row.max_attempts,
+                quality: quality.unwrap_or(Quality { dead_letter, ..Quality::default() }),
             }),
+        }
+    }
+
+    /// What this session's transport makes of a quality.
+    fn served(&self, quality: Quality) -> Quality {
+        match self.options.modes {
+            Modes::All => quality,
+            Modes::Ordered => Quality { dead_letter: quality.dead_letter, ..Quality::default() },
         }
     }
 
@@ -453,6 +505,7 @@ impl ClientSession {
             },
             granted: lane.granted(),
             resumed,
+            mode: lane.mode(),
         }
     }
 
@@ -460,7 +513,8 @@ impl ClientSession {
     pub(super) fn set_of(site: &Site, client: &ClientId) -> Digest {
         set_hash(site.subscriptions(client).filter_map(|row| {
             let name = &site.event(row.event)?.definition.name;
-            Some((name, row.start, row.ack_timeout_ms, row.max_attempts))
+            let quality = site.quality(client, row.event);
+            Some((name, row.start, row.ack_timeout_ms, row.max_attempts, quality))
         }))
     }
 }
@@ -479,6 +533,11 @@ fn judge(
     }
     if category == Category::Private {
         return Err(Refusal::AccessDenied);
+    }
+    item.quality.check("").map_err(Refusal::BadQuality)?;
+    if item.quality.dead_letter {
+        let (field, detail) = ("dead_letter".to_owned(), "of a registered client".to_owned());
+        return Err(Refusal::BadQuality(crate::site::Invalid { field, detail }));
     }
     let bounds = view.limits.ack_timeout_ms_min..=view.limits.ack_timeout_ms_max;
     if let Some(given) = request.ack_timeout_ms.filter(|ms| !bounds.contains(ms)) {

@@ -142,7 +142,8 @@ pub(super) fn describe(action: &AdminAction) -> (&'static str, String) {
         AdminAction::Unsubscribe { client, event } => {
             ("subscription.delete", format!("clients/{client}/subscriptions/{event}"))
         }
-        AdminAction::PutSubscription { client, item } => {
+        AdminAction::PutSubscription { client, item }
+        | AdminAction::PutSubscriptionAs { client, item, .. } => {
             ("subscription.put", format!("clients/{client}/subscriptions/{}", item.event))
         }
         AdminAction::Pause { client, event } => {
@@ -150,6 +151,18 @@ pub(super) fn describe(action: &AdminAction) -> (&'static str, String) {
         }
         AdminAction::Resume { client, event } => {
             ("subscription.resume", format!("clients/{client}/subscriptions/{event}"))
+        }
+        AdminAction::PutPush { id, .. } => ("push.put", format!("pushes/{id}")),
+        AdminAction::DeletePush { id, .. } => ("push.delete", format!("pushes/{id}")),
+        AdminAction::ResumePush { id, .. } => ("push.resume", format!("pushes/{id}")),
+        AdminAction::EditDeadLetter { id, .. } => {
+            ("dead-letter.edit", format!("dead-letters/{id}"))
+        }
+        AdminAction::ReplayDeadLetter { id } => {
+            ("dead-letter.replay", format!("dead-letters/{id}"))
+        }
+        AdminAction::DeleteDeadLetter { id } => {
+            ("dead-letter.delete", format!("dead-letters/{id}"))
         }
         AdminAction::SetQuotas { .. } => ("quotas.set", String::new()),
         AdminAction::KickClient { client } => ("client.kick", format!("clients/{client}")),

@@ -28,12 +28,16 @@ fn barrier(command: &Command) -> Barrier<'_> {
         Command::AttachPolling(attach) => Barrier::Site(&attach.site),
         Command::AttachService(attach) => Barrier::Site(&attach.site),
         Command::Subscribe(subscribe) => Barrier::Site(&subscribe.site),
+        Command::SubscribeAs(list) => Barrier::Site(&list.subscribe.site),
         Command::Restore(restore) => Barrier::Site(&restore.site),
         Command::DetachService { site, .. }
         | Command::AttachClient { site, .. }
         | Command::Admin { site, .. } => Barrier::Site(site),
+        Command::AttachPush(attach) => Barrier::Site(&attach.site),
         Command::Administer(administer) => Barrier::Site(&administer.site),
-        Command::Record { .. }
+        Command::SettlePush(_)
+        | Command::GiveUp(_)
+        | Command::Record { .. }
         | Command::IssueTicket(_)
         | Command::DrawTicket(_)
         | Command::RedeemTicket(_) => Barrier::None,

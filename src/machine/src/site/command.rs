@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{By, Note};
 use super::credential::{DrawTicket, IssueTicket, RedeemTicket};
+use super::dead::GiveUp;
 use super::directory::DirectoryCommand;
 use super::ids::{
     AttemptId, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
-    Place, RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid,
-    TokenId, UserId,
+    Place, PushId, RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp,
+    StorageUid, TokenId, UserId,
 };
 use super::limits::Limits;
+use super::push::{AttachPush, PushSpec, SettlePush};
+use super::quality::Quality;
 use super::quota::Quotas;
 use super::row::Row;
 use super::structure::{Category, Structure};
@@ -117,6 +120,14 @@ pub enum Command {
     RaiseAfter(RaiseAfter),
     /// As [`Command::IssueTicket`], within what its principal may have.
     DrawTicket(DrawTicket),
+    /// As [`Command::Subscribe`], of subscriptions that are not all ordered.
+    SubscribeAs(SubscribeAs),
+    /// An agent takes a push subscription over.
+    AttachPush(AttachPush),
+    /// An agent reports what became of a push subscription's deliveries.
+    SettlePush(SettlePush),
+    /// A session gives an instance up after its last attempt.
+    GiveUp(GiveUp),
 }
 
 /// See [`Command::Administer`].
@@ -322,6 +333,15 @@ pub struct Subscribe {
     pub mode: SubscribeMode,
     /// The subscriptions.
     pub items: Vec<SubscriptionRequest>,
+}
+
+/// See [`Command::SubscribeAs`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubscribeAs {
+    /// The subscriptions.
+    pub subscribe: Subscribe,
+    /// How each of them is to be delivered, in the same order.
+    pub qualities: Vec<Quality>,
 }
 
 /// See [`Command::Advance`].
@@ -532,5 +552,54 @@ pub enum AdminAction {
     KickService {
         /// The service.
         service: ServiceId,
+    },
+    /// As [`AdminAction::PutSubscription`], of one that is not ordered.
+    PutSubscriptionAs {
+        /// The client.
+        client: ClientId,
+        /// The subscription.
+        item: SubscriptionRequest,
+        /// How it is to be delivered.
+        quality: Quality,
+    },
+    /// Registers a push subscription, or changes one; a kept one keeps its cursor.
+    PutPush {
+        /// Its id.
+        id: PushId,
+        /// What it is.
+        spec: Box<PushSpec>,
+    },
+    /// Removes a push subscription with its cursor.
+    DeletePush {
+        /// Its id.
+        id: PushId,
+        /// The client that it must be of, if any.
+        owner: Option<ClientId>,
+    },
+    /// Starts a push subscription again that is cancelled or offline.
+    ResumePush {
+        /// Its id.
+        id: PushId,
+        /// The client that it must be of, if any.
+        owner: Option<ClientId>,
+    },
+    /// Changes a dead letter.
+    EditDeadLetter {
+        /// Its id.
+        id: InstanceId,
+        /// Its arguments, if they are to change.
+        arguments: Option<Arguments>,
+        /// Its note, if that is to change.
+        note: Option<String>,
+    },
+    /// Raises a dead letter again.
+    ReplayDeadLetter {
+        /// Its id.
+        id: InstanceId,
+    },
+    /// Removes a dead letter.
+    DeleteDeadLetter {
+        /// Its id.
+        id: InstanceId,
     },
 }

@@ -104,6 +104,10 @@ name!(
     TokenId
 );
 name!(
+    /// A push subscription of a site. An account name.
+    PushId
+);
+name!(
     /// The name of an event definition. A structure name.
     EventName
 );

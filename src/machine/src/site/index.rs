@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::credential::TicketRow;
+use super::dead::DeadLetterRow;
 use super::history::{Departed, Gone};
 use super::ids::{ClientId, EventKey, InstanceId, ServiceId, Stamp, StorageUid, TokenId};
 use super::limits::OWN_KEY_START;
+use super::push::PushRow;
 use super::row::{HeadRow, Instance, KeyRow, OutcomeRow, Row, RowKey, TokenRow};
 use super::site::{ClientRows, Due, EventRows, Queue, ServiceRows, Site, StoreRows};
 use super::structure::Kind;
@@ -36,7 +38,10 @@ impl ServiceRows {
 
 impl ClientRows {
     fn is_empty(&self) -> bool {
-        self.row.is_none() && self.subscriptions.is_empty() && self.polling.is_none()
+        self.row.is_none()
+            && self.subscriptions.is_empty()
+            && self.qualities.is_empty()
+            && self.polling.is_none()
     }
 }
 
@@ -87,6 +92,8 @@ impl Site {
             && self.quotas.is_none()
             && self.rates.is_empty()
             && self.audit.is_empty()
+            && self.pushes.is_empty()
+            && self.dead_letters.is_empty()
     }
 
     pub(super) fn next_due(&self) -> Option<Stamp> {
@@ -123,6 +130,7 @@ impl Site {
                 before
             }
             Row::Instance(row) => self.put_instance(row),
+            Row::Replayed(row) => self.put_instance(&row.whole()),
             Row::Service(row) => weight_of(self.service_rows(&row.id).row.replace(row.clone())),
             Row::Declared(row) => {
                 weight_of(self.service_rows(&row.service).declared.replace(row.clone()))
@@ -170,6 +178,12 @@ impl Site {
                 let old = self.client_rows(&row.client).polling.replace(row.clone());
                 old.map_or(0, |_| weight::POLLING)
             }
+            Row::Quality(row) => {
+                let qualities = &mut self.client_rows(&row.client).qualities;
+                qualities.insert(row.event, row.clone()).map_or(0, |_| weight::QUALITY)
+            }
+            Row::Push(row) => weight_of(self.pushes.insert(row.id.clone(), row.clone())),
+            Row::DeadLetter(row) => self.put_letter(row),
         };
         self.bytes = self.bytes.saturating_sub(before).saturating_add(row.weight());
     }
@@ -343,6 +357,11 @@ impl Site {
             RowKey::Polling(_, client) => {
                 self.of_client(client, |rows| rows.polling.take().map_or(0, |_| weight::POLLING))
             }
+            RowKey::Quality(_, client, event) => self.of_client(client, |rows| {
+                rows.qualities.remove(event).map_or(0, |_| weight::QUALITY)
+            }),
+            RowKey::Push(_, id) => weight_of(self.pushes.remove(id)),
+            RowKey::DeadLetter(_, id) => self.remove_letter(*id),
         };
         self.bytes = self.bytes.saturating_sub(before);
     }
@@ -374,6 +393,25 @@ impl Site {
         old.weight()
     }
 
+    fn put_letter(&mut self, row: &DeadLetterRow) -> u64 {
+        let before = self.remove_letter(row.id);
+        let letters = self.letters.entry(row.subscriber.clone()).or_default();
+        letters.insert(row.instance, row.id);
+        self.dead_letters.insert(row.id, row.clone());
+        before
+    }
+
+    fn remove_letter(&mut self, id: InstanceId) -> u64 {
+        let Some(old) = self.dead_letters.remove(&id) else { return 0 };
+        if let Some(letters) = self.letters.get_mut(&old.subscriber) {
+            letters.remove(&old.instance);
+            if letters.is_empty() {
+                self.letters.remove(&old.subscriber);
+            }
+        }
+        old.weight()
+    }
+
     /// What is to be remembered of an instance that goes now.
     fn departing(&self, id: InstanceId, now: Stamp) -> Option<Departed> {
         let instance = self.instances.get(&id)?;
@@ -382,7 +420,9 @@ impl Site {
         let event = self.event(instance.event);
         let acknowledged = |client: &ClientId| {
             let row = self.subscription(client, instance.event);
+            let passed = |push: &PushRow| push.event == instance.event && push.cursor >= id;
             row.is_some_and(|row| row.cursor >= id)
+                || self.pushes().any(|push| push.spec.client == *client && passed(push))
         };
         let gone = match (event, newest) {
             (None, _) => Gone::Removed,
@@ -462,7 +502,7 @@ impl Site {
             RowKey::Site(_) => self.row.clone().map(Row::Site),
             RowKey::Head(_) => self.head.clone().map(Row::Head),
             RowKey::Event(_, key) => self.event(*key).cloned().map(Row::Event),
-            RowKey::Instance(_, id) => self.instance(*id).cloned().map(Row::Instance),
+            RowKey::Instance(_, id) => self.instance(*id).cloned().map(Row::from),
             RowKey::Service(_, id) => self.service(id.as_str()).cloned().map(Row::Service),
             RowKey::Declared(_, id) => self.services.get(id)?.declared.clone().map(Row::Declared),
             RowKey::Store(_, id, uid) => self.store(id.as_str(), *uid).cloned().map(Row::Store),
@@ -491,6 +531,14 @@ impl Site {
             RowKey::Rate(_, service) => self.rates.get(service).cloned().map(Row::Rate),
             RowKey::Audit(_, number) => self.audit.get(number).cloned().map(Row::Audit),
             RowKey::Polling(_, client) => self.polling(client).cloned().map(Row::Polling),
+            RowKey::Quality(_, client, event) => {
+                let row = self.clients.get(client)?.qualities.get(event);
+                row.cloned().map(Row::Quality)
+            }
+            RowKey::Push(_, id) => self.push(id.as_str()).cloned().map(Row::Push),
+            RowKey::DeadLetter(_, id) => {
+                self.dead_letters.get(id).cloned().map(Box::new).map(Row::DeadLetter)
+            }
         }
     }
 
@@ -499,13 +547,14 @@ impl Site {
         let own = self.row.clone().map(Row::Site).into_iter();
         own.chain(self.head.clone().map(Row::Head))
             .chain(self.events().cloned().map(Row::Event))
-            .chain(self.instances.values().cloned().map(Row::Instance))
+            .chain(self.instances.values().cloned().map(Row::from))
             .chain(self.services.iter().flat_map(|(id, rows)| self.rows_of_service(id, rows)))
             .chain(self.users.values().cloned().map(Row::User))
             .chain(self.clients.values().flat_map(|rows| {
                 let own = rows.row.clone().map(Row::Client).into_iter();
                 own.chain(rows.subscriptions.values().cloned().map(Row::Subscription))
                     .chain(rows.polling.clone().map(Row::Polling))
+                    .chain(rows.qualities.values().cloned().map(Row::Quality))
             }))
             .chain(self.tokens.values().cloned().map(Row::Token))
             .chain(self.requests.values().cloned().map(Row::Request))
@@ -514,6 +563,8 @@ impl Site {
             .chain(self.quotas.clone().map(Row::Quota))
             .chain(self.rates.values().cloned().map(Row::Rate))
             .chain(self.audit.values().cloned().map(Row::Audit))
+            .chain(self.pushes.values().cloned().map(Row::Push))
+            .chain(self.dead_letters.values().cloned().map(Box::new).map(Row::DeadLetter))
     }
 
     /// The rows of a service: itself, what it declared, its marks, decisions and keys.

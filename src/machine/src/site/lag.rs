@@ -40,4 +40,18 @@ impl Site {
         }
         lag
     }
+
+    /// The ids of what waits for a receiver of an event above an id, ascending.
+    pub fn waiting(
+        &self,
+        event: EventKey,
+        after: InstanceId,
+        receiver: &Receiver,
+        now: Stamp,
+    ) -> impl Iterator<Item = InstanceId> + use<'_> {
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let queue = self.queue_for(event, receiver).into_iter();
+        let above = queue.flat_map(move |queue| queue.range(range));
+        above.filter(move |(_, instance)| !instance.expired(now)).map(|(id, _)| *id)
+    }
 }

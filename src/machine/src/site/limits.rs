@@ -50,6 +50,8 @@ pub const REQUESTS_PER_SITE: usize = 250_000;
 /// Places among [`REQUESTS_PER_SITE`] that operators leave to administrators, and as many that
 /// administrators of the site leave to the node's.
 pub const REQUESTS_RESERVED: usize = 25_000;
+/// Push subscriptions of a site.
+pub const PUSHES_PER_SITE: usize = 1000;
 /// Items in one request to subscribe.
 pub const SUBSCRIBE_ITEMS_MAX: usize = 1000;
 /// Longest version text of a service, bytes; longer is cut.
@@ -74,6 +76,8 @@ pub enum Limit {
     PrincipalTickets,
     /// [`REQUESTS_PER_SITE`], or what of it is for such an act.
     Requests,
+    /// [`PUSHES_PER_SITE`].
+    Pushes,
 }
 
 impl Limit {
@@ -83,6 +87,7 @@ impl Limit {
             Self::Tickets => "tickets_max",
             Self::PrincipalTickets => "principal_tickets_max",
             Self::Requests => "requests_max",
+            Self::Pushes => "pushes_max",
         }
     }
 }

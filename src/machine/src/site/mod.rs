@@ -7,7 +7,8 @@ pub mod coalesce;
 pub mod codec;
 pub mod command;
 pub mod credential;
-pub mod decide;
+pub mod dead;
+mod decide;
 pub mod directory;
 pub mod history;
 pub mod ids;
@@ -15,6 +16,8 @@ mod index;
 pub mod lag;
 pub mod limits;
 pub mod outcome;
+pub mod push;
+pub mod quality;
 pub mod quota;
 pub mod revision;
 pub mod row;
@@ -34,6 +37,7 @@ pub use codec::{
 };
 pub use command::*;
 pub use credential::{DrawTicket, IssueTicket, RedeemTicket, TicketRow};
+pub use dead::{DeadLetterRow, GiveUp, GivenUp, LetterCause, LetterState, Subscriber};
 pub use decide::{Applied, Verdict, apply, decide};
 pub use directory::{
     ClusterRow, Directory, DirectoryCommand, NodeInfo, NodeRow, NodeState, Placement,
@@ -43,6 +47,11 @@ pub use ids::*;
 pub use lag::Lag;
 pub use limits::{Limit, Limits};
 pub use outcome::*;
+pub use push::{
+    AttachPush, Overflow, PushFormat, PushReport, PushRow, PushSpec, PushState, PushTarget, Secret,
+    SettlePush, Trouble,
+};
+pub use quality::{Mode, Quality, QualityRow};
 pub use quota::{Quota, QuotaRow, Quotas, RateRow};
 pub use revision::Object;
 pub use row::*;

@@ -240,6 +240,10 @@ pub enum Refusal {
         /// Its value.
         most: u64,
     },
+    /// The mode of a subscription, or a setting that does not belong to it or is out of bounds.
+    BadQuality(Invalid),
+    /// No such dead letter.
+    UnknownDeadLetter,
 }
 
 /// A field that broke a rule: names the field and the limit.

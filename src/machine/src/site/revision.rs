@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::command::AdminAction;
-use super::ids::{ClientId, EventName, ServiceId, TokenId, UserId};
+use super::ids::{ClientId, EventName, InstanceId, PushId, ServiceId, TokenId, UserId};
 use super::site::Site;
 
 /// Something that has a revision.
@@ -30,6 +30,10 @@ pub enum Object {
     Token(TokenId),
     /// A subscription.
     Subscription(ClientId, EventName),
+    /// A push subscription.
+    Push(PushId),
+    /// A dead letter.
+    DeadLetter(InstanceId),
 }
 
 impl Object {
@@ -62,7 +66,14 @@ impl Object {
             | AdminAction::Resume { client, event } => {
                 Self::Subscription(client.clone(), event.clone())
             }
-            AdminAction::PutSubscription { client, item } => {
+            AdminAction::PutPush { id, .. }
+            | AdminAction::DeletePush { id, .. }
+            | AdminAction::ResumePush { id, .. } => Self::Push(id.clone()),
+            AdminAction::EditDeadLetter { id, .. }
+            | AdminAction::ReplayDeadLetter { id }
+            | AdminAction::DeleteDeadLetter { id } => Self::DeadLetter(*id),
+            AdminAction::PutSubscription { client, item }
+            | AdminAction::PutSubscriptionAs { client, item, .. } => {
                 Self::Subscription(client.clone(), item.event.clone())
             }
         }
@@ -96,11 +107,21 @@ impl Site {
             Object::Token(id) => self
                 .token(id.as_str())
                 .map(|row| hash((&row.id, &row.principal, row.created, row.expires, &row.note))),
+            // Its secret is no part of it, but when that was changed is.
+            Object::Push(id) => {
+                self.push(id.as_str()).map(|row| hash((&row.id, row.created, row.changed)))
+            }
+            Object::DeadLetter(id) => self
+                .dead_letter(*id)
+                .map(|row| hash((life, row.id, &row.arguments, &row.note, row.state))),
             Object::Subscription(client, event) => {
                 let event = self.event_named(event.as_str())?;
                 let row = self.subscription(client, event.key)?;
                 let options = (row.start, row.ack_timeout_ms, row.max_attempts);
-                Some(hash((life, &row.client, row.event, row.generation, options, row.paused)))
+                let parts = (life, &row.client, row.event, row.generation, options, row.paused);
+                let quality = self.quality(client, event.key);
+                // An ordered one has the revision that it had before there were others.
+                Some(if quality.is_default() { hash(parts) } else { hash((parts, quality)) })
             }
         }
     }

@@ -11,14 +11,17 @@ use serde::{Deserialize, Serialize};
 use super::audit::AuditRow;
 use super::command::{Arguments, Principal, SiteSettings, Start};
 use super::credential::TicketRow;
+use super::dead::DeadLetterRow;
 use super::directory::{ClusterRow, NodeRow};
 use super::ids::{
     AttemptId, ClientId, Digest, Epoch, EventKey, Generation, Incarnation, InstanceId, Place,
-    RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid, TokenId,
-    UserId,
+    PushId, RequestId, RoleName, Sequence, ServiceId, SessionId, SiteName, Stamp, StorageUid,
+    TokenId, UserId,
 };
 use super::limits::Limits;
 use super::outcome::{Decision, Outcome};
+use super::push::PushRow;
+use super::quality::QualityRow;
 use super::quota::{QuotaRow, RateRow};
 use super::structure::{EventDefinition, Structure};
 
@@ -92,6 +95,12 @@ pub enum RowKey {
     Audit(SiteName, u64),
     /// [`PollingRow`].
     Polling(SiteName, ClientId),
+    /// [`QualityRow`].
+    Quality(SiteName, ClientId, EventKey),
+    /// [`PushRow`].
+    Push(SiteName, PushId),
+    /// [`DeadLetterRow`].
+    DeadLetter(SiteName, InstanceId),
 }
 
 /// One fact of the state.
@@ -145,6 +154,14 @@ pub enum Row {
     Audit(AuditRow),
     /// See [`PollingRow`].
     Polling(PollingRow),
+    /// See [`QualityRow`].
+    Quality(QualityRow),
+    /// See [`PushRow`].
+    Push(PushRow),
+    /// An [`Instance`] that was raised again from a dead letter.
+    Replayed(ReplayedRow),
+    /// See [`DeadLetterRow`].
+    DeadLetter(Box<DeadLetterRow>),
 }
 
 impl RowKey {
@@ -171,7 +188,10 @@ impl RowKey {
             | Self::Quota(site)
             | Self::Rate(site, _)
             | Self::Audit(site, _)
-            | Self::Polling(site, _) => Some(site),
+            | Self::Polling(site, _)
+            | Self::Quality(site, _, _)
+            | Self::Push(site, _)
+            | Self::DeadLetter(site, _) => Some(site),
         }
     }
 }
@@ -201,6 +221,10 @@ impl Row {
             Self::Rate(row) => Some(&row.site),
             Self::Audit(row) => Some(&row.site),
             Self::Polling(row) => Some(&row.site),
+            Self::Quality(row) => Some(&row.site),
+            Self::Push(row) => Some(&row.site),
+            Self::Replayed(row) => Some(&row.instance.site),
+            Self::DeadLetter(row) => Some(&row.site),
         }
     }
 
@@ -235,6 +259,10 @@ impl Row {
             Self::Rate(row) => RowKey::Rate(row.site.clone(), row.service.clone()),
             Self::Audit(row) => RowKey::Audit(row.site.clone(), row.number),
             Self::Polling(row) => RowKey::Polling(row.site.clone(), row.client.clone()),
+            Self::Quality(row) => RowKey::Quality(row.site.clone(), row.client.clone(), row.event),
+            Self::Push(row) => RowKey::Push(row.site.clone(), row.id.clone()),
+            Self::Replayed(row) => RowKey::Instance(row.instance.site.clone(), row.instance.id),
+            Self::DeadLetter(row) => RowKey::DeadLetter(row.site.clone(), row.id),
         }
     }
 }
@@ -298,6 +326,38 @@ pub struct Instance {
     pub expires: Option<Stamp>,
     /// The arguments; `None` is a null-event.
     pub arguments: Option<Arguments>,
+    /// What it was raised as first, if it was raised again from a dead letter. A [`ReplayedRow`] has it.
+    #[serde(skip)]
+    pub original: Option<InstanceId>,
+}
+
+/// An instance that was raised again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplayedRow {
+    /// The instance, without what it was raised as first.
+    pub instance: Arc<Instance>,
+    /// What it was raised as first.
+    pub original: InstanceId,
+}
+
+impl From<Arc<Instance>> for Row {
+    fn from(instance: Arc<Instance>) -> Self {
+        match instance.original {
+            None => Self::Instance(instance),
+            Some(original) => Self::Replayed(ReplayedRow { instance, original }),
+        }
+    }
+}
+
+impl ReplayedRow {
+    /// The instance as the state has it.
+    pub fn whole(&self) -> Arc<Instance> {
+        if self.instance.original == Some(self.original) {
+            return self.instance.clone();
+        }
+        let instance = Instance::clone(&self.instance);
+        Arc::new(Instance { original: Some(self.original), ..instance })
+    }
 }
 
 impl Instance {

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use super::audit::{AuditRow, Told};
 use super::command::{Principal, SiteSettings};
 use super::credential::TicketRow;
+use super::dead::{DeadLetterRow, Subscriber};
 use super::history::{Departed, History, Missed};
 use super::ids::{
-    ClientId, Digest, Epoch, EventKey, EventName, Incarnation, InstanceId, RequestId, Sequence,
-    ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
+    ClientId, Digest, Epoch, EventKey, EventName, Incarnation, InstanceId, PushId, RequestId,
+    Sequence, ServiceId, SiteName, Stamp, StorageUid, TokenId, UserId,
 };
 use super::limits::{KEY_ENDS_MAX, KEY_SHARE};
 use super::outcome::{Decision, Parked, Refusal};
+use super::push::PushRow;
+use super::quality::{Quality, QualityRow};
 use super::quota::{QuotaRow, Quotas, RateRow};
 use super::row::{
     AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, PollingRow,
@@ -89,6 +92,7 @@ pub(super) struct ServiceRows {
 pub(super) struct ClientRows {
     pub(super) row: Option<ClientRow>,
     pub(super) subscriptions: BTreeMap<EventKey, SubscriptionRow>,
+    pub(super) qualities: BTreeMap<EventKey, QualityRow>,
     pub(super) polling: Option<PollingRow>,
 }
 
@@ -121,6 +125,10 @@ pub struct Site {
     pub(super) quotas: Option<QuotaRow>,
     pub(super) rates: BTreeMap<Option<ServiceId>, RateRow>,
     pub(super) audit: BTreeMap<u64, AuditRow>,
+    pub(super) pushes: BTreeMap<PushId, PushRow>,
+    pub(super) dead_letters: BTreeMap<InstanceId, DeadLetterRow>,
+    /// The letter of each instance that a subscriber gave up.
+    pub(super) letters: BTreeMap<Subscriber, BTreeMap<InstanceId, InstanceId>>,
     /// The numbers of those entries that tell of each.
     pub(super) told: BTreeMap<Told, BTreeSet<u64>>,
     /// Bytes of arguments of all retained instances.
@@ -180,6 +188,9 @@ impl Site {
             quotas: None,
             rates: BTreeMap::new(),
             audit: BTreeMap::new(),
+            pushes: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
+            letters: BTreeMap::new(),
             told: BTreeMap::new(),
             queued_bytes: 0,
             subscribed: 0,
@@ -389,12 +400,34 @@ impl Site {
         self.clients.get(client)?.subscriptions.get(&event)
     }
 
+    /// How a client wants the deliveries of an event.
+    pub fn quality(&self, client: &ClientId, event: EventKey) -> Quality {
+        let row = self.clients.get(client).and_then(|rows| rows.qualities.get(&event));
+        row.map(|row| row.quality).unwrap_or_default()
+    }
+
     /// A client's subscriptions, by event number.
     pub fn subscriptions(
         &self,
         client: &ClientId,
     ) -> impl Iterator<Item = &SubscriptionRow> + use<'_> {
         self.clients.get(client).into_iter().flat_map(|rows| rows.subscriptions.values())
+    }
+
+    /// The push subscription of this id.
+    pub fn push(&self, id: &str) -> Option<&PushRow> {
+        self.pushes.get(id)
+    }
+
+    /// All push subscriptions, by id.
+    pub fn pushes(&self) -> impl Iterator<Item = &PushRow> {
+        self.pushes.values()
+    }
+
+    /// Push subscriptions whose id sorts after `after`, by id: the next page.
+    pub fn pushes_after(&self, after: &str) -> impl Iterator<Item = &PushRow> + use<'_> {
+        let range = self.pushes.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        range.map(|(_, row)| row)
     }
 
     /// The newest session without connection that a client had; over once its epoch is not the
@@ -515,12 +548,17 @@ impl Site {
     }
 
     /// Whether this receiver has authority over the event now: it may enter, and the access rule
-    /// admits it. A private event needs a registered client.
+    /// admits it, and nobody holds its subscription back. A private event needs a registered client.
     pub fn may_receive(&self, event: EventKey, receiver: &Receiver) -> bool {
+        !self.is_paused(event, receiver) && self.has_authority(event, receiver)
+    }
+
+    /// As [`Site::may_receive`], whether or not somebody holds its subscription back.
+    pub fn has_authority(&self, event: EventKey, receiver: &Receiver) -> bool {
         let Some(event) = self.event(event) else {
             return false;
         };
-        if self.admits(receiver).is_err() || self.is_paused(event.key, receiver) {
+        if self.admits(receiver).is_err() {
             return false;
         }
         let (registered, user) = match receiver {

@@ -203,7 +203,10 @@ impl State {
             | RowKey::Quota(name)
             | RowKey::Rate(name, _)
             | RowKey::Audit(name, _)
-            | RowKey::Polling(name, _) => self.sites.get(name)?.row(key),
+            | RowKey::Polling(name, _)
+            | RowKey::Quality(name, _, _)
+            | RowKey::Push(name, _)
+            | RowKey::DeadLetter(name, _) => self.sites.get(name)?.row(key),
         }
     }
 

@@ -6,6 +6,8 @@
 use super::audit::AuditRow;
 use super::command::{Arguments, Principal};
 use super::credential::TicketRow;
+use super::dead::DeadLetterRow;
+use super::push::PushRow;
 use super::row::{
     ClientRow, DeclaredRow, EventRow, Instance, KeyRow, RequestRow, Row, ServiceRow, SiteRow,
     SubscriptionRow, TokenRow, UserRow,
@@ -147,6 +149,19 @@ impl Weight for AuditRow {
     }
 }
 
+impl Weight for PushRow {
+    fn weight(&self) -> u64 {
+        5 * ROW + text(self.id.as_str()) + self.spec.bytes() as u64
+    }
+}
+
+impl Weight for DeadLetterRow {
+    fn weight(&self) -> u64 {
+        let arguments = self.arguments.as_ref().map_or(0, Weight::weight);
+        6 * ROW + text(self.name.as_str()) + text(&self.note) + arguments
+    }
+}
+
 impl Weight for RequestRow {
     fn weight(&self) -> u64 {
         2 * ROW
@@ -166,6 +181,8 @@ pub(super) const QUOTA: u64 = 3 * ROW;
 pub(super) const RATE: u64 = 2 * ROW;
 /// The session of a client without connection.
 pub(super) const POLLING: u64 = ROW;
+/// The quality of a subscription.
+pub(super) const QUALITY: u64 = ROW;
 
 /// An attempt to restore a site.
 pub(super) const ATTEMPT: u64 = ROW;
@@ -194,6 +211,10 @@ impl Weight for Row {
             Self::Rate(_) => RATE,
             Self::Audit(row) => row.weight(),
             Self::Polling(_) => POLLING,
+            Self::Quality(_) => QUALITY,
+            Self::Push(row) => row.weight(),
+            Self::Replayed(row) => row.instance.weight(),
+            Self::DeadLetter(row) => row.weight(),
         }
     }
 }

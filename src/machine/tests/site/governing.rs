@@ -533,3 +533,42 @@ fn however_many_acts_an_operator_does_an_administrator_is_not_kept_out() {
     apply(&mut world.state, &batch);
     assert_eq!(ask(&world, 8, "token:t", pause()), Outcome::Done);
 }
+
+#[test]
+fn a_quality_goes_with_its_subscription_and_is_part_of_its_revision() {
+    let mut world = World::with(usual());
+    let quality = Quality { mode: Mode::Twoway, window: Some(9), ..Quality::default() };
+    let object = Object::Subscription("c".into(), "q".into());
+    let put =
+        |quality| AdminAction::PutSubscriptionAs { client: "c".into(), item: item("q"), quality };
+    let bad = Quality { flush_ms: Some(1), ..quality };
+    assert!(matches!(
+        world.refused(put(bad)),
+        Refusal::BadQuality(invalid) if invalid.field == "items[0].flush_ms"
+    ));
+    assert_eq!(world.site().subscriptions(&"c".into()).count(), 0);
+    world.done(AdminAction::PutSubscription { client: "c".into(), item: item("q") });
+    let ordered = world.site().revision(&object);
+    world.done(put(quality));
+    let key = world.key("q");
+    assert_eq!(world.site().quality(&"c".into(), key), quality);
+    assert_ne!(world.site().revision(&object), ordered);
+    // Rebuilt from its rows it is the same.
+    let mut rebuilt = State::new();
+    for row in world.state.rows() {
+        rebuilt.absorb(&Write::Put(row));
+    }
+    assert_eq!(rebuilt.hash(), world.state.hash());
+    assert_eq!(rebuilt.bytes(), world.state.bytes());
+    // Put without one it is ordered again, and the row is gone.
+    world.done(AdminAction::PutSubscription { client: "c".into(), item: item("q") });
+    assert_eq!(world.site().revision(&object), ordered);
+    let quality_row = RowKey::Quality(SITE.into(), "c".into(), key);
+    assert_eq!(world.state.row(&quality_row), None);
+    world.done(put(quality));
+    world.done(AdminAction::Unsubscribe { client: "c".into(), event: "q".into() });
+    assert_eq!(world.state.row(&quality_row), None);
+    world.done(put(quality));
+    world.done(AdminAction::DeleteClient { id: "c".into() });
+    assert_eq!(world.state.row(&quality_row), None);
+}

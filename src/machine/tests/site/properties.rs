@@ -211,8 +211,12 @@ fn command() -> impl Strategy<Value = Command> {
         Just(SubscribeMode::Remove)
     ];
     let subscribe = (site(), client(), epoch(), 0u64..4, mode, items());
-    let subscribe = subscribe.prop_map(|(site, client, epoch, number, mode, items)| {
-        Command::Subscribe(Subscribe { site, client, epoch, number, mode, items })
+    let subscribe = (subscribe, proptest::option::of(quality()));
+    let subscribe = subscribe.prop_map(|((site, client, epoch, number, mode, items), quality)| {
+        let subscribe = Subscribe { site, client, epoch, number, mode, items };
+        let Some(quality) = quality else { return Command::Subscribe(subscribe) };
+        let qualities = vec![quality; subscribe.items.len()];
+        Command::SubscribeAs(SubscribeAs { subscribe, qualities })
     });
     let advance = (site(), client(), 0u32..6, epoch(), incarnation(), 0u32..3, 0u64..40);
     let advance = advance.prop_map(|(site, client, event, epoch, incarnation, generation, id)| {
@@ -254,6 +258,14 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// A mode with settings, not all of which belong to it.
+fn quality() -> impl Strategy<Value = Quality> {
+    let settings = (proptest::option::of(0u32..3), proptest::option::of(0u32..3));
+    (proptest::sample::select(Mode::ALL.to_vec()), settings).prop_map(
+        |(mode, (window, flush_ms))| Quality { mode, window, flush_ms, dead_letter: false },
+    )
+}
+
 /// A part of an attempt to restore a site, often the last one.
 fn restore() -> impl Strategy<Value = Command> {
     let parts = (site(), 0u8..3, 0u32..3, any::<bool>());
@@ -289,7 +301,7 @@ fn guide(state: &State, command: &mut Command) {
                 raise.sequence = Sequence(store.last.0 + step);
             }
         }
-        Command::Subscribe(subscribe) => {
+        Command::Subscribe(subscribe) | Command::SubscribeAs(SubscribeAs { subscribe, .. }) => {
             let site = state.site(subscribe.site.as_str());
             if let Some(row) = site.and_then(|site| site.client(subscribe.client.as_str())) {
                 subscribe.epoch = row.epoch;
@@ -338,6 +350,9 @@ fn guide(state: &State, command: &mut Command) {
         | Command::Record { .. }
         | Command::IssueTicket(_)
         | Command::DrawTicket(_)
+        | Command::AttachPush(_)
+        | Command::SettlePush(_)
+        | Command::GiveUp(_)
         | Command::Restore(_) => {}
         Command::RedeemTicket(redeem) => {
             let site = state.site(redeem.site.as_str());

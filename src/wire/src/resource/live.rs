@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Codec;
+use crate::frame::Mode;
 
 /// Whose a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +167,25 @@ pub struct SubscriptionSession {
     /// What it does for the subscription; absent while it does not serve it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<LaneState>,
+    /// How it delivers: for a transport that only delivers in order that may be another mode than
+    /// the subscription's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Instances that were sent and are not acknowledged, or not taken by the transport.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+    /// Retained instances that are behind those; counted up to a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u64>,
+    /// Instances that were delivered in this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<u64>,
+    /// Returns by the client, and instances that were given up after their last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<u64>,
+    /// Datagrams that were dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
 }
 
 /// What a session does for a subscription.

@@ -241,6 +241,7 @@ fn given_a_service_that_comes_and_goes_then_clients_are_told() {
             ToClient::Welcome { .. }
             | ToClient::Subscribed { .. }
             | ToClient::Event(_)
+            | ToClient::Events(_)
             | ToClient::Committed { .. }
             | ToClient::Authority { .. } => None,
         })

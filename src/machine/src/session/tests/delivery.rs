@@ -244,6 +244,7 @@ fn given_a_delivery_after_a_while_then_its_age_is_the_time_since_it_was_raised()
         | ToClient::Subscribed { .. }
         | ToClient::Committed { .. }
         | ToClient::Authority { .. }
+        | ToClient::Events(_)
         | ToClient::Presence { .. } => None,
     });
     assert_eq!(age, Some(30));

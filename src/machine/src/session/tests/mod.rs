@@ -4,6 +4,8 @@ mod access;
 mod delivery;
 mod elsewhere;
 mod failover;
+mod letters;
+mod modes;
 mod publishing;
 mod subscriptions;
 
@@ -198,7 +200,8 @@ impl World {
 
 impl Client {
     pub fn new(receiver: Receiver, world: &World) -> Self {
-        let options = SessionOptions { ack_timeout_ms: ACK_TIMEOUT_MS as u32 };
+        let options =
+            SessionOptions { ack_timeout_ms: ACK_TIMEOUT_MS as u32, ..SessionOptions::default() };
         Self {
             session: ClientSession::new(SITE.into(), receiver, None, session_id(), options),
             said: Vec::new(),
@@ -368,6 +371,7 @@ impl Client {
             ToClient::Welcome { .. }
             | ToClient::Subscribed { .. }
             | ToClient::Event(_)
+            | ToClient::Events(_)
             | ToClient::Authority { .. }
             | ToClient::Presence { .. } => None,
         };
@@ -386,5 +390,6 @@ pub fn item(name: &str) -> SubscribeItem {
             max_attempts: None,
         },
         resume: None,
+        quality: Quality::default(),
     }
 }

@@ -15,6 +15,7 @@ fn names(message: &ToClient) -> Option<Names<'_>> {
         )),
         ToClient::Welcome { .. }
         | ToClient::Event(_)
+        | ToClient::Events(_)
         | ToClient::Committed { .. }
         | ToClient::Authority { .. }
         | ToClient::Presence { .. } => None,
@@ -34,7 +35,7 @@ fn sync(client: &Client) -> Option<SubscriptionSync> {
 
 fn hash(names: &[&str]) -> Digest {
     let names: Vec<EventName> = names.iter().map(|name| EventName::from(*name)).collect();
-    set_hash(names.iter().map(|name| (name, Start::Earliest, None, None)))
+    set_hash(names.iter().map(|name| (name, Start::Earliest, None, None, Quality::default())))
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::super::ids::{
 };
 use super::super::limits::Limits;
 use super::super::outcome::{Effect, Outcome, Refusal};
+use super::super::quality::Quality;
 use super::super::quota::Quota;
 use super::super::row::{
     ClientRow, HeadRow, Row, RowKey, ServiceRow, SubscriptionRow, TokenRow, UserRow,
@@ -172,9 +173,14 @@ pub(super) fn delete_client(site: &Site, id: &ClientId) -> Result<Verdict, Refus
         verdict.delete(RowKey::Instance(site.name().clone(), *instance.0));
     }
     for row in site.subscriptions(id) {
+        super::client::qualify(site, id, row.event, Quality::default(), &mut verdict);
         verdict.delete(RowKey::Subscription(site.name().clone(), id.clone(), row.event));
     }
     delete_tokens(site, &Principal::Client(id.clone()), &mut verdict);
+    for push in site.pushes().filter(|push| push.spec.client == *id) {
+        super::push::remove(site, push, &mut verdict);
+    }
+    super::dead::remove(site, |letter| super::dead::is_of(letter, id), &mut verdict);
     if site.polling(id).is_some() {
         verdict.delete(RowKey::Polling(site.name().clone(), id.clone()));
     }
@@ -323,7 +329,7 @@ pub(super) fn unsubscribe(
     let event = site.event_named(event.as_str()).ok_or(Refusal::UnknownEvent)?;
     let known = site.subscription(&client.id, event.key).ok_or(Refusal::UnknownSubscription)?;
     let mut verdict = done();
-    super::client::remove(client, &[known], &mut verdict);
+    super::client::remove(site, client, &[known], &mut verdict);
     wake_client(site, &client.id, &mut verdict);
     Ok(verdict)
 }

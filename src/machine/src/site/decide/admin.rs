@@ -14,6 +14,7 @@ use super::super::limits::{
     Limit, Limits, REQUEST_MEMORY_MS, REQUESTS_PER_SITE, REQUESTS_RESERVED,
 };
 use super::super::outcome::{Effect, Outcome, Refusal};
+use super::super::quality::Quality;
 use super::super::row::{RequestRow, Row, RowKey, SiteRow};
 use super::super::site::Site;
 use super::super::state::State;
@@ -21,7 +22,7 @@ use super::super::structure::Structure;
 use super::super::validate::check_account;
 use super::govern::check_limit;
 use super::structure::{How, install};
-use super::{Verdict, accounts, check_incarnation, find, govern};
+use super::{Verdict, accounts, check_incarnation, dead, find, govern, push};
 
 pub(super) fn conflict(detail: impl Into<String>) -> Refusal {
     Refusal::Conflict { detail: detail.into() }
@@ -72,10 +73,18 @@ fn requests_max(action: &AdminAction, by: Option<&By>) -> usize {
         AdminAction::Seek { .. }
         | AdminAction::Unsubscribe { .. }
         | AdminAction::PutSubscription { .. }
+        | AdminAction::PutSubscriptionAs { .. }
         | AdminAction::Pause { .. }
         | AdminAction::Resume { .. }
         | AdminAction::KickClient { .. }
-        | AdminAction::KickService { .. } => REQUESTS_PER_SITE - 2 * REQUESTS_RESERVED,
+        | AdminAction::KickService { .. }
+        | AdminAction::EditDeadLetter { .. }
+        | AdminAction::ReplayDeadLetter { .. }
+        | AdminAction::DeleteDeadLetter { .. } => REQUESTS_PER_SITE - 2 * REQUESTS_RESERVED,
+        // Clients may, for themselves: they leave places for operators.
+        AdminAction::PutPush { .. }
+        | AdminAction::DeletePush { .. }
+        | AdminAction::ResumePush { .. } => REQUESTS_PER_SITE - 3 * REQUESTS_RESERVED,
         AdminAction::CreateSite { .. }
         | AdminAction::UpdateSite { .. }
         | AdminAction::DeleteSite
@@ -139,12 +148,23 @@ fn act(
         }
         AdminAction::SetQuotas { quotas } => govern::set_quotas(site, quotas),
         AdminAction::PutSubscription { client, item } => {
-            govern::put_subscription(limits, site, client, item)
+            govern::put_subscription(limits, site, client, item, Quality::default())
+        }
+        AdminAction::PutSubscriptionAs { client, item, quality } => {
+            govern::put_subscription(limits, site, client, item, *quality)
         }
         AdminAction::Pause { client, event } => govern::pause(site, client, event, Some(now)),
         AdminAction::Resume { client, event } => govern::pause(site, client, event, None),
         AdminAction::KickClient { client } => govern::kick_client(site, client),
         AdminAction::KickService { service } => govern::kick_service(site, service),
+        AdminAction::PutPush { id, spec } => push::put(site, now, id, spec),
+        AdminAction::DeletePush { id, owner } => push::delete(site, id, owner.as_ref()),
+        AdminAction::ResumePush { id, owner } => push::resume(site, id, owner.as_ref()),
+        AdminAction::EditDeadLetter { id, arguments, note } => {
+            dead::edit(limits, site, now, *id, arguments.as_ref(), note.as_ref())
+        }
+        AdminAction::ReplayDeadLetter { id } => dead::replay(state, site, now, *id),
+        AdminAction::DeleteDeadLetter { id } => dead::delete(site, *id),
     }
 }
 

@@ -11,6 +11,7 @@ use super::super::command::{Advance, Claim, Start, Subscribe, SubscribeMode, Sub
 use super::super::ids::{ClientId, EventKey, InstanceId, SiteName};
 use super::super::limits::{Limits, SUBSCRIBE_ITEMS_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal, SubscribeResult};
+use super::super::quality::{Quality, QualityRow};
 use super::super::quota::Quota;
 use super::super::row::{ClientRow, Row, RowKey, SubscriptionRow};
 use super::super::site::{Receiver, Site};
@@ -50,7 +51,12 @@ pub(super) fn attach(
     Ok(verdict)
 }
 
-pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict, Refusal> {
+/// Without `qualities` all are ordered.
+pub(super) fn subscribe(
+    state: &State,
+    subscribe: &Subscribe,
+    qualities: Option<&Vec<Quality>>,
+) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &subscribe.site)?;
     let client = find_client(site, &subscribe.client)?;
     check_epoch(subscribe.epoch, client.epoch, &client.sessions)?;
@@ -58,6 +64,11 @@ pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict,
         let detail = format!("0..={SUBSCRIBE_ITEMS_MAX}, was {}", subscribe.items.len());
         return Err(Refusal::Invalid(invalid("items", detail)));
     }
+    if let Some(given) = qualities.filter(|given| given.len() != subscribe.items.len()) {
+        let detail = format!("{}, was {}", subscribe.items.len(), given.len());
+        return Err(Refusal::Invalid(invalid("qualities", detail)));
+    }
+    let mut wanted: BTreeMap<EventKey, Quality> = BTreeMap::new();
     let before: BTreeMap<EventKey, &SubscriptionRow> =
         site.subscriptions(&client.id).map(|row| (row.event, row)).collect();
     let mut after: BTreeMap<EventKey, SubscriptionRow> =
@@ -69,14 +80,17 @@ pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict,
             listed.push(event);
             match subscribe.mode {
                 SubscribeMode::Exact | SubscribeMode::Add => {
-                    check_options(state.limits(), index, item)?;
+                    let quality = qualities.and_then(|given| given.get(index).copied());
+                    let quality = quality.unwrap_or_default();
+                    check_options(state.limits(), index, item, quality)?;
                     if !after.contains_key(&event) {
                         let all = (site.subscribed() + after.len()).saturating_sub(before.len());
-                        check_room(site, all, after.len())?;
+                        check_room(site, &client.id, all, after.len())?;
                     }
                     let row = subscription(site, client, event, item, after.get(&event));
                     let generation = row.generation;
                     after.insert(event, row);
+                    wanted.insert(event, quality);
                     Ok((event, generation))
                 }
                 SubscribeMode::Remove => {
@@ -100,13 +114,16 @@ pub(super) fn subscribe(state: &State, subscribe: &Subscribe) -> Result<Verdict,
     verdict.put(Row::Client(client.clone()));
     let removed: Vec<_> =
         before.values().filter(|row| !after.contains_key(&row.event)).copied().collect();
-    remove(client, &removed, &mut verdict);
+    remove(site, client, &removed, &mut verdict);
     let mut changed = !removed.is_empty();
     for (event, row) in after {
         if before.get(&event).is_none_or(|known| **known != row) {
             verdict.put(Row::Subscription(row));
             changed = true;
         }
+    }
+    for (event, quality) in wanted {
+        changed |= qualify(site, &client.id, event, quality, &mut verdict);
     }
     if changed {
         wake(site, &client.id, &mut verdict);
@@ -126,7 +143,15 @@ fn find_event(site: &Site, item: &SubscriptionRequest) -> Result<EventKey, Refus
     Ok(event.key)
 }
 
-fn check_options(limits: &Limits, index: usize, item: &SubscriptionRequest) -> Result<(), Refusal> {
+fn check_options(
+    limits: &Limits,
+    index: usize,
+    item: &SubscriptionRequest,
+    quality: Quality,
+) -> Result<(), Refusal> {
+    let path = format!("items[{index}]");
+    quality.check(&path).map_err(Refusal::BadQuality)?;
+    quality.check_attempts(&path, item.max_attempts).map_err(Refusal::BadQuality)?;
     let (min, max) = (limits.ack_timeout_ms_min, limits.ack_timeout_ms_max);
     if let Some(timeout) = item.ack_timeout_ms.filter(|timeout| !(min..=max).contains(timeout)) {
         let field = format!("items[{index}].ack_timeout_ms");
@@ -171,26 +196,64 @@ pub(super) fn put_one(
     site: &Site,
     client: &ClientRow,
     item: &SubscriptionRequest,
+    quality: Quality,
 ) -> Result<SubscriptionRow, Refusal> {
     let event = find_event(site, item)?;
-    check_options(limits, 0, item)?;
+    check_options(limits, 0, item, quality)?;
     let kept = site.subscription(&client.id, event);
     if kept.is_none() {
-        check_room(site, site.subscribed(), site.subscriptions(&client.id).count())?;
+        let own = site.subscriptions(&client.id).count();
+        check_room(site, &client.id, site.subscribed(), own)?;
     }
     Ok(subscription(site, client, event, item, kept))
 }
 
-/// Judges whether a client with so many subscriptions may have one more, on a site with so many.
-fn check_room(site: &Site, all: usize, own: usize) -> Result<(), Refusal> {
+/// Judges whether a client with so many subscriptions may have one more, on a site with so many. Those
+/// that push count beside them.
+pub(super) fn check_room(
+    site: &Site,
+    client: &ClientId,
+    all: usize,
+    own: usize,
+) -> Result<(), Refusal> {
     let quotas = site.quotas();
-    check_quota(Quota::Subscriptions, quotas.subscriptions, all)?;
-    check_quota(Quota::ClientSubscriptions, quotas.client_subscriptions, own)
+    check_quota(Quota::Subscriptions, quotas.subscriptions, all + site.pushes.len())?;
+    if quotas.client_subscriptions.is_none() {
+        return Ok(());
+    }
+    let pushes = site.pushes().filter(|push| push.spec.client == *client).count();
+    check_quota(Quota::ClientSubscriptions, quotas.client_subscriptions, own + pushes)
+}
+
+/// Gives a subscription its quality; whether it has another one than before.
+pub(super) fn qualify(
+    site: &Site,
+    client: &ClientId,
+    event: EventKey,
+    quality: Quality,
+    verdict: &mut Verdict,
+) -> bool {
+    if site.quality(client, event) == quality {
+        return false;
+    }
+    let (site, client) = (site.name().clone(), client.clone());
+    if quality.is_default() {
+        verdict.delete(RowKey::Quality(site, client, event));
+    } else {
+        verdict.put(Row::Quality(QualityRow { site, client, event, quality }));
+    }
+    true
 }
 
 /// Removes some of a client's subscriptions with their cursors; their generation is remembered.
-pub(super) fn remove(client: &ClientRow, removed: &[&SubscriptionRow], verdict: &mut Verdict) {
+pub(super) fn remove(
+    site: &Site,
+    client: &ClientRow,
+    removed: &[&SubscriptionRow],
+    verdict: &mut Verdict,
+) {
     for row in removed {
+        qualify(site, &row.client, row.event, Quality::default(), verdict);
         verdict.delete(RowKey::Subscription(row.site.clone(), row.client.clone(), row.event));
     }
     let highest = removed.iter().map(|row| row.generation).max();

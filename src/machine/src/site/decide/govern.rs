@@ -14,6 +14,7 @@ use super::super::ids::{
 };
 use super::super::limits::{Limit, Limits, SESSIONS_REMEMBERED, TICKETS_MAX, USED_TICKETS_MAX};
 use super::super::outcome::{Effect, Outcome, Refusal};
+use super::super::quality::Quality;
 use super::super::quota::{QUOTA_MAX, Quota, QuotaRow, Quotas};
 use super::super::revision::Object;
 use super::super::row::{ClientRow, Row, RowKey, ServiceRow, SubscriptionRow, TokenRow};
@@ -90,7 +91,13 @@ pub(super) fn record(
 }
 
 /// Adds entries to a site's record; of each kind the oldest beyond its own bound go.
-fn enter(state: &State, now: Stamp, site: &SiteName, notes: &[Note], verdict: &mut Verdict) {
+pub(super) fn enter(
+    state: &State,
+    now: Stamp,
+    site: &SiteName,
+    notes: &[Note],
+    verdict: &mut Verdict,
+) {
     let newest = state.audit_newest(site.as_str());
     for (above, note) in (1..).zip(notes) {
         let number = newest.saturating_add(above);
@@ -205,12 +212,17 @@ pub(super) fn put_subscription(
     site: &Site,
     client: &ClientId,
     item: &SubscriptionRequest,
+    quality: Quality,
 ) -> Result<Verdict, Refusal> {
     let account = site.client(client.as_str()).ok_or(Refusal::UnknownClient)?;
-    let row = super::client::put_one(limits, site, account, item)?;
+    let row = super::client::put_one(limits, site, account, item, quality)?;
     let mut verdict = Verdict::new(Outcome::Done);
-    if site.subscription(client, row.event) != Some(&row) {
+    let requalified = super::client::qualify(site, client, row.event, quality, &mut verdict);
+    let changed = site.subscription(client, row.event) != Some(&row);
+    if changed {
         verdict.put(Row::Subscription(row));
+    }
+    if changed || requalified {
         wake_client(site, client, &mut verdict);
     }
     Ok(verdict)

@@ -8,9 +8,11 @@
 mod accounts;
 mod admin;
 mod client;
+mod dead;
 mod directory;
 mod govern;
 mod polling;
+mod push;
 mod raise;
 mod restore;
 mod service;
@@ -19,7 +21,7 @@ mod tick;
 
 use sha2::{Digest as _, Sha256};
 
-use super::command::{Batch, Claim, Command, RaiseAfter};
+use super::command::{Batch, Claim, Command, RaiseAfter, SubscribeAs};
 use super::ids::{Epoch, Incarnation, SessionId, SiteName, Stamp};
 use super::limits::{INCARNATION_END, SESSIONS_REMEMBERED};
 use super::outcome::{Effect, Outcome, Refusal};
@@ -90,7 +92,10 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::AttachClient { site, client, claim } => {
             client::attach(state, site, client, *claim).into()
         }
-        Command::Subscribe(subscribe) => client::subscribe(state, subscribe).into(),
+        Command::Subscribe(subscribe) => client::subscribe(state, subscribe, None).into(),
+        Command::SubscribeAs(SubscribeAs { subscribe, qualities }) => {
+            client::subscribe(state, subscribe, Some(qualities)).into()
+        }
         Command::Advance(advance) => client::advance(state, advance).into(),
         Command::Admin { request, site, action } => {
             admin::administer(state, now, *request, site, action, None).into()
@@ -107,6 +112,9 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::RedeemTicket(redeem) => govern::redeem_ticket(state, now, redeem).into(),
         Command::Acknowledge(advance) => polling::acknowledge(state, advance).into(),
         Command::AttachPolling(attach) => polling::attach(state, now, attach).into(),
+        Command::AttachPush(attach) => push::attach(state, attach).into(),
+        Command::SettlePush(settle) => push::settle(state, now, settle).into(),
+        Command::GiveUp(asked) => dead::give_up(state, now, asked).into(),
         Command::Renew { seed } => renew(state, *seed),
     }
 }
@@ -201,6 +209,11 @@ fn check_epoch(named: Epoch, newest: Epoch, sessions: &[SessionId]) -> Result<()
         return Err(Refusal::Kicked);
     }
     Err(Refusal::StaleEpoch { newest })
+}
+
+/// Judges the life that a session delivered in.
+fn check_incarnation_of(site: &Site, named: Incarnation) -> Result<(), Refusal> {
+    if named == site.incarnation() { Ok(()) } else { Err(Refusal::StalePosition) }
 }
 
 fn check_incarnation(incarnation: Incarnation) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::super::command::{NewEvent, Raise, RaiseKeyed};
-use super::super::ids::{Sequence, ServiceId, Stamp};
+use super::super::ids::{InstanceId, Sequence, ServiceId, Stamp};
 use super::super::limits::{
     CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX, KEY_MEMORY_MS, Limits, OUTCOMES_PER_STORE,
     OWN_KEY_START, PRIVATE_SIZE, REQUEST_MEMORY_MS,
@@ -82,7 +82,8 @@ pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict,
     }
     let mut verdict = Verdict::new(Outcome::Done);
     admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
-    let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
+    let by = (&service.id, None);
+    let decision = store_event(state, site, now, by, &raise.event, &mut verdict);
     let mut mark = store.clone();
     mark.last = raise.sequence;
     verdict.put(Row::Store(mark));
@@ -138,7 +139,8 @@ pub(super) fn raise_keyed(
     let memory_ms = if own { REQUEST_MEMORY_MS } else { KEY_MEMORY_MS };
     let mut verdict = Verdict::new(Outcome::Done);
     admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
-    let decision = store_event(state, site, now, &service.id, &raise.event, &mut verdict);
+    let by = (&service.id, None);
+    let decision = store_event(state, site, now, by, &raise.event, &mut verdict);
     verdict.put(Row::Key(KeyRow {
         site: site.name().clone(),
         service: service.id.clone(),
@@ -152,7 +154,7 @@ pub(super) fn raise_keyed(
 }
 
 /// Judges an event by the site's quotas, and takes it from what is left of its rates.
-fn admit(
+pub(super) fn admit(
     state: &State,
     site: &Site,
     now: Stamp,
@@ -193,12 +195,13 @@ fn admit(
     Ok(())
 }
 
-/// Decides about an event, and stores it if it is to be.
-fn store_event(
+/// Decides about an event of a service, and stores it if it is to be; of one that is raised again,
+/// with what it was raised as first.
+pub(super) fn store_event(
     state: &State,
     site: &Site,
     now: Stamp,
-    service: &ServiceId,
+    (service, original): (&ServiceId, Option<InstanceId>),
     event: &NewEvent,
     verdict: &mut Verdict,
 ) -> Decision {
@@ -219,7 +222,7 @@ fn store_event(
     };
     let lifetime_s = lifetime_s.map(|longest| event.lifetime_s.unwrap_or(longest));
     let id = site.head().next();
-    verdict.put(Row::Instance(Arc::new(Instance {
+    verdict.put(Row::from(Arc::new(Instance {
         site: site.name().clone(),
         id,
         event: definition.key,
@@ -228,6 +231,7 @@ fn store_event(
         created: now,
         expires: lifetime_s.map(|s| Stamp(now.0.saturating_add(u64::from(s) * 1000))),
         arguments: event.arguments.clone(),
+        original,
     })));
     verdict.put(Row::Head(HeadRow { last_instance: id, ..head(site) }));
     evict(site, definition, service, verdict);

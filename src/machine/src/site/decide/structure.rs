@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::super::ids::{Digest, EventKey, EventName, Incarnation, InstanceId, Stamp};
 use super::super::limits::PRIVATE_SIZE;
 use super::super::outcome::Refusal;
+use super::super::push::PushRow;
 use super::super::row::{EventRow, Instance, Row, RowKey, SiteRow, SubscriptionRow, UserRow};
 use super::super::site::{EventRows, Queue, Site};
 use super::super::structure::{Category, EventDefinition, Kind, Structure};
@@ -139,7 +140,7 @@ fn change(rows: &EventRows, row: &EventRow, definition: &EventDefinition, verdic
             let latest = Stamp(instance.created.0.saturating_add(lifetime_ms));
             if instance.expires.is_some_and(|expires| expires > latest) {
                 let shortened = Instance { expires: Some(latest), ..Instance::clone(instance) };
-                verdict.put(Row::Instance(Arc::new(shortened)));
+                verdict.put(Row::from(Arc::new(shortened)));
             }
         }
     }
@@ -159,10 +160,19 @@ fn adjust_subscriptions(
     if removed.is_empty() && !rebuilt {
         return;
     }
+    super::dead::remove(site, |letter| rebuilt || removed.contains(&letter.event), verdict);
+    for push in site.pushes() {
+        if removed.contains(&push.event) {
+            super::push::remove(site, push, verdict);
+        } else if rebuilt {
+            let (cursor, attempts) = (InstanceId::default(), None);
+            verdict.put(Row::Push(PushRow { cursor, attempts, ..push.clone() }));
+        }
+    }
     for client in site.clients() {
         let (gone, kept): (Vec<_>, Vec<_>) =
             site.subscriptions(&client.id).partition(|row| removed.contains(&row.event));
-        remove(client, &gone, verdict);
+        remove(site, client, &gone, verdict);
         for row in kept.into_iter().filter(|row| rebuilt && row.cursor > InstanceId::default()) {
             let cursor = InstanceId::default();
             verdict.put(Row::Subscription(SubscriptionRow { cursor, ..row.clone() }));
