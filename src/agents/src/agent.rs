@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use ackord_machine::session::{CloseReason, Failed, Output, Token, View, Wake};
+use ackord_machine::session::{CloseReason, Failed, Named, Output, Token, View, Wake};
 use ackord_machine::site::{Command, EventKey, Outcome};
 use ackord_replica::PartitionHandle;
 use ackord_wire::frame::Closing;
@@ -68,6 +68,18 @@ pub(crate) trait Serve: Unpin + 'static {
     fn next_deadline(&self) -> Option<u64>;
     /// Ends it.
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Vec<Output<Self::Message>>);
+    /// Tells it that the transport has taken something.
+    fn on_written(
+        &mut self,
+        _named: &Named,
+        _view: View<'_>,
+        _out: &mut Vec<Output<Self::Message>>,
+    ) {
+    }
+    /// What it is to be told of when the transport has taken this.
+    fn receipt(&self, _message: &Self::Message) -> Option<Named> {
+        None
+    }
     /// The frame for what it says.
     fn encode(&self, message: &Self::Message, shell: &Shell) -> Bytes;
     /// The frame that announces the close.
@@ -192,16 +204,17 @@ impl<S: Serve> Agent<S> {
 
     /// Sends at once what can be sent; the rest waits for room.
     fn say(&mut self, message: S::Message) {
-        let room = if self.unsent.is_empty() {
-            self.shell.try_send(|| self.session().encode(&message, &self.shell))
-        } else {
-            Room::Full
-        };
+        let room = if self.unsent.is_empty() { self.try_send(&message) } else { Room::Full };
         match room {
             Room::Some => {}
             // A front that has gone is noticed by the flush.
             Room::Full | Room::Gone => self.unsent.push_back(message),
         }
+    }
+
+    fn try_send(&self, message: &S::Message) -> Room {
+        let receipt = self.session().receipt(message);
+        self.shell.try_send(|| self.session().encode(message, &self.shell), receipt)
     }
 
     fn begin_close(&mut self, reason: CloseReason, detail: &str) {
@@ -223,7 +236,7 @@ impl<S: Serve> Agent<S> {
     /// Hands over what waits, as far as there is room; ends the session after its last word.
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some(message) = self.unsent.front() {
-            match self.shell.try_send(|| self.session().encode(message, &self.shell)) {
+            match self.try_send(message) {
                 Room::Some => self.unsent.pop_front(),
                 Room::Full => return self.wait_for_room(context),
                 Room::Gone => return context.stop(),
@@ -232,7 +245,7 @@ impl<S: Serve> Agent<S> {
         self.unsent = VecDeque::new();
         let Some(closing) = self.closing.take() else { return };
         let encode = || self.session().encode_closing(closing.0.clone(), &self.shell);
-        match self.shell.try_send(encode) {
+        match self.shell.try_send(encode, None) {
             Room::Full => {
                 self.closing = Some(closing);
                 self.wait_for_room(context);
@@ -363,9 +376,12 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
             let detail = "the token has expired: connect again with a new one";
             self.session().close(CloseReason::CredentialsExpired, detail, &mut out);
         }
-        if !marks.wakes.is_empty() || marks.time {
+        if !marks.wakes.is_empty() || !marks.written.is_empty() || marks.time {
             let mut session = self.session();
             self.shell.look(|view| {
+                for named in &marks.written {
+                    session.on_written(named, view, &mut out);
+                }
                 for wake in &marks.wakes {
                     session.on_wake(wake, view, &mut out);
                 }

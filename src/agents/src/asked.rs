@@ -28,7 +28,7 @@ use crate::live::{LivePart, LiveQuery, NotReached, Reach};
 use crate::trace::{TracePart, TraceQuery};
 
 /// The version of questions and answers.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Questions that an arbiter may have waiting; more are answered without its part.
 pub(crate) const GATHERS_MAX: usize = 16;
 

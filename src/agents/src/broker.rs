@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use ackord_machine::session::{ClientSession, ServiceSession, SessionOptions};
+use ackord_machine::session::{ClientSession, Modes, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Administer, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place,
     Principal, Quotas, RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site,
@@ -26,13 +26,14 @@ use crate::asked::Gather;
 use crate::batch::{self, Fate, KeyedEvent};
 use crate::client::ClientAgent;
 use crate::confirm::Confirmations;
-use crate::connection::{Connection, Inbound, Outbound};
+use crate::connection::{Connection, Inbound, Outbound, Transport};
 use crate::hub::Who;
 use crate::metrics::Metrics;
 use crate::options::BrokerOptions;
 use crate::outbox::Outbox;
 use crate::polling::Polls;
 use crate::proposals;
+use crate::push::Pushes;
 use crate::record::Recorder;
 use crate::seat::Wall;
 use crate::service::ServiceAgent;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     pub shutdown: watch::Sender<bool>,
     /// Questions for a next event that wait.
     pub polls: Polls,
+    /// What push agents share.
+    pub pushes: Arc<Pushes>,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -131,6 +134,8 @@ impl Broker {
     pub fn new(node: Arc<Node>, options: BrokerOptions) -> Self {
         // The names and labels are constants of this crate, each registered once.
         let metrics = Metrics::new(&node).expect("the metrics are well-formed");
+        let pushes = Pushes::new(options.push.clone(), &node, metrics.registry());
+        let pushes = Arc::new(pushes.expect("the metrics are well-formed"));
         let place = Place { node: node.id(), run: u64::from_le_bytes(token::random()) };
         let inner = Inner {
             place,
@@ -145,6 +150,7 @@ impl Broker {
             session_ended: Notify::new(),
             confirming: Confirmations::default(),
             polls: Polls::default(),
+            pushes,
             shutdown: watch::Sender::new(false),
             record: Recorder::default(),
             usage: Arc::default(),
@@ -507,7 +513,13 @@ impl Broker {
             }
         };
         let Some(counted) = self.place(&connection, kind, encode) else { return };
-        let options = SessionOptions { ack_timeout_ms: self.inner.options.ack_timeout_ms_default };
+        let options = SessionOptions {
+            ack_timeout_ms: self.inner.options.ack_timeout_ms_default,
+            modes: match connection.transport {
+                Transport::WebSocket => Modes::All,
+                Transport::EventStream | Transport::LongPoll => Modes::Ordered,
+            },
+        };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
         let session = ClientSession::new(site, receiver, credential, id, options);
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
@@ -561,6 +573,7 @@ impl Broker {
         if tokio::time::timeout(self.inner.options.shutdown_deadline, ended).await.is_err() {
             tracing::warn!(sessions = self.sessions(), "sessions did not end in time");
         }
+        self.inner.pushes.ended().await;
     }
 
     /// The node's metrics in Prometheus text format.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ackord_machine::session::Delivery;
 use ackord_machine::site::Instance;
-use ackord_wire::{Codec, SharedEvent};
+use ackord_wire::{Codec, SharedEvent, SharedEvents};
 use bytes::Bytes;
 
 use crate::translate;
@@ -35,11 +35,31 @@ impl EncodeCache {
 
     /// The frame of a delivery.
     pub fn frame(&mut self, delivery: &Delivery, codec: Codec) -> Bytes {
-        let place = &mut self.places[place(&delivery.instance, codec)];
-        let own = |encoded: &SharedEvent| {
+        self.encoded(delivery, codec, |encoded| {
             let (event, generation) = (delivery.event.0, delivery.generation.0);
             encoded.frame(event, delivery.attempt, delivery.age_s, generation)
-        };
+        })
+    }
+
+    /// The frame of several.
+    pub fn frame_of(&mut self, deliveries: &[Delivery], codec: Codec) -> Bytes {
+        let mut events = SharedEvents::new(codec);
+        for delivery in deliveries {
+            self.encoded(delivery, codec, |encoded| {
+                let (event, generation) = (delivery.event.0, delivery.generation.0);
+                events.push(encoded, event, delivery.attempt, delivery.age_s, generation);
+            });
+        }
+        events.frame()
+    }
+
+    fn encoded<R>(
+        &mut self,
+        delivery: &Delivery,
+        codec: Codec,
+        own: impl FnOnce(&SharedEvent) -> R,
+    ) -> R {
+        let place = &mut self.places[place(&delivery.instance, codec)];
         if let Some(entry) = place
             && entry.codec == codec
             && Arc::ptr_eq(&entry.instance, &delivery.instance)
@@ -47,11 +67,11 @@ impl EncodeCache {
             return own(&entry.encoded);
         }
         let encoded = translate::shared_event(delivery, codec);
-        let frame = own(&encoded);
+        let own = own(&encoded);
         if encoded.len() <= ENCODED_BYTES_MAX {
             *place = Some(Entry { instance: delivery.instance.clone(), codec, encoded });
         }
-        frame
+        own
     }
 }
 

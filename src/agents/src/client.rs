@@ -1,7 +1,8 @@
 //! The agent of one connected client.
 
 use ackord_machine::session::{
-    ClientSession, CloseReason, Failed, Lane, LaneState, Output, ToClient, Token, View, Wake,
+    ClientSession, CloseReason, Counts, Delivery, Failed, Lane, LaneState, Named, Output, ToClient,
+    Token, View, Wake,
 };
 use ackord_machine::site::{Command, EventKey, InstanceId, Outcome};
 use ackord_wire::DecodeError;
@@ -9,7 +10,7 @@ use ackord_wire::frame::{ClientFrame, ClientMessage, Closing};
 use bytes::Bytes;
 
 use crate::agent::{Agent, Serve};
-use crate::live::{LiveLane, LiveLaneState, LiveSession, LiveState};
+use crate::live::{LiveCounts, LiveLane, LiveLaneState, LiveSession, LiveState};
 use crate::seat::Clocks;
 use crate::shell::Shell;
 use crate::translate;
@@ -74,6 +75,27 @@ impl Serve for ClientSession {
         Self::next_deadline(self)
     }
 
+    fn on_written(&mut self, named: &Named, view: View<'_>, out: &mut Out) {
+        Self::on_written(self, named, view, out);
+    }
+
+    fn receipt(&self, message: &ToClient) -> Option<Named> {
+        let last = match message {
+            ToClient::Event(delivery) => delivery,
+            ToClient::Events(deliveries) => deliveries.last()?,
+            ToClient::Welcome { .. }
+            | ToClient::Subscribed { .. }
+            | ToClient::Committed { .. }
+            | ToClient::Authority { .. }
+            | ToClient::Presence { .. } => return None,
+        };
+        (!last.mode.is_acknowledged()).then_some(Named {
+            event: last.event,
+            instance: last.instance.id,
+            generation: Some(last.generation),
+        })
+    }
+
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {
         Self::close(self, reason, detail, out);
     }
@@ -82,13 +104,12 @@ impl Serve for ClientSession {
         let metrics = shell.metrics();
         match message {
             ToClient::Event(delivery) => {
-                if delivery.attempt == 1 {
-                    metrics.deliveries.inc();
-                } else {
-                    metrics.redeliveries.inc();
-                }
-                shell.note_sent(delivery, self.lanes().len());
+                note_sent(self, delivery, shell);
                 return shell.arbiter.cache.borrow_mut().frame(delivery, shell.codec);
+            }
+            ToClient::Events(deliveries) => {
+                deliveries.iter().for_each(|delivery| note_sent(self, delivery, shell));
+                return shell.arbiter.cache.borrow_mut().frame_of(deliveries, shell.codec);
             }
             ToClient::Committed { event, instance } => {
                 metrics.commits.inc();
@@ -134,6 +155,15 @@ impl Serve for ClientSession {
     }
 }
 
+fn note_sent(session: &ClientSession, delivery: &Delivery, shell: &Shell) {
+    if delivery.attempt == 1 {
+        shell.metrics().deliveries.inc();
+    } else {
+        shell.metrics().redeliveries.inc();
+    }
+    shell.note_sent(delivery, session.lanes().len());
+}
+
 fn live_lane(lane: &Lane, clocks: Clocks) -> LiveLane {
     let (state, instance) = match lane.state() {
         LaneState::Idle => (LiveLaneState::Idle, None),
@@ -143,11 +173,16 @@ fn live_lane(lane: &Lane, clocks: Clocks) -> LiveLane {
         LaneState::Committing(instance) => (LiveLaneState::Committing, Some(instance)),
     };
     let in_flight = lane.in_flight();
+    let Counts { delivered, failed, dropped } = lane.counts();
     LiveLane {
         event: lane.event(),
         state,
         instance: instance.map(|instance| instance.0),
         attempt: in_flight.map_or(0, |in_flight| in_flight.attempt),
         since_ms: in_flight.map(|in_flight| clocks.wall(in_flight.since_ms)),
+        mode: lane.mode(),
+        in_flight: lane.in_flight_count() as u32,
+        reached: lane.reached().0,
+        counts: Some(LiveCounts { delivered, failed, dropped }),
     }
 }

@@ -1,10 +1,15 @@
 //! The seam between the front and a session: bytes in, bytes out, nothing of HTTP or sockets.
 
+use std::fmt;
+use std::rc::Rc;
+
+use ackord_machine::session::Named;
 use ackord_machine::site::{Principal, SiteName, TokenId};
 use ackord_wire::Codec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::notice::Notice;
 use crate::outbox::Outbox;
 
 /// How a peer is connected. Variants are appended: nodes tell each other of it.
@@ -54,11 +59,45 @@ pub enum Inbound {
     Closed,
 }
 
+/// Tells a session that the transport has taken what came with it; dropped, it tells nothing.
+#[derive(Clone)]
+pub struct Receipt {
+    notice: Rc<Notice>,
+    named: Named,
+}
+
+impl Receipt {
+    pub(crate) fn new(notice: &Rc<Notice>, named: Named) -> Self {
+        Self { notice: notice.clone(), named }
+    }
+
+    /// It has.
+    pub fn written(self) {
+        self.notice.mark_written(self.named);
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Receipt").field(&self.named).finish()
+    }
+}
+
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        self.named == other.named && Rc::ptr_eq(&self.notice, &other.notice)
+    }
+}
+
+impl Eq for Receipt {}
+
 /// What the front writes to the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound {
     /// One message: a text message for JSON, a binary one for CBOR.
     Frame(Bytes),
+    /// The same, and the session is to be told when the transport has taken it.
+    Receipted(Bytes, Receipt),
     /// A protocol-level ping.
     Ping,
     /// Close the connection; nothing follows.

@@ -4,12 +4,14 @@
 //! `question ─▶ attach unless attached ─▶ look, wait for a wake, look ─▶ the next event` (long poll)
 //! `partition ─▶ EffectWatch ─▶ SiteHub ─▶ only the interested agents`
 //!
+//! `Keeper ─▶ PushAgent ─▶ callback | datagram` (push subscriptions, where their partition is led)
+//!
 //! `live, trace ─▶ asked ─▶ every node ─▶ every arbiter: what only they know`
 //!
 //! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
 //! sending half of a bounded outbox. Everything of a session lives on the arbiter that opened it.
 //!
-//! Deliberately absent: HTTP, sockets, and every decision (those are in `ackord_machine`).
+//! Deliberately absent: serving HTTP or sockets, and every decision (those are in `ackord_machine`).
 
 mod agent;
 mod arbiter;
@@ -29,6 +31,7 @@ mod outbox;
 mod outcomes;
 mod polling;
 mod proposals;
+mod push;
 mod record;
 mod seat;
 mod service;
@@ -44,10 +47,11 @@ mod usage;
 pub use ackord_replica::{ClusterView, GroupView, NodeView};
 pub use batch::{Fate, KeyedEvent};
 pub use broker::{Broker, Refused};
-pub use connection::{Connection, Inbound, Outbound, Transport};
+pub use connection::{Connection, Inbound, Outbound, Receipt, Transport};
 pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
 pub use polling::{Ask, Asker, Handed, Turn};
+pub use push::{AllowList, Malformed, PushOptions, check_authorities};
 pub use tickets::Redeemed;
 pub use usage::Full;
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ackord_machine::site::{EventKey, SiteName};
+use ackord_machine::site::{EventKey, Mode, SiteName};
 use ackord_wire::Codec;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +122,25 @@ pub struct LiveLane {
     pub attempt: u32,
     /// When it was sent first, milliseconds since 1970.
     pub since_ms: Option<u64>,
+    /// How it delivers.
+    pub mode: Mode,
+    /// Instances that were sent and are not acknowledged, or not taken by the transport.
+    pub in_flight: u32,
+    /// The last instance that was sent or is delivered: what is above it waits.
+    pub reached: u64,
+    /// What it has done; `None` of an ordered one that a node of an earlier version serves.
+    pub counts: Option<LiveCounts>,
+}
+
+/// What a subscription's deliveries came to in one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveCounts {
+    /// Acknowledged, or taken by the transport.
+    pub delivered: u64,
+    /// Returned by the client, or given up.
+    pub failed: u64,
+    /// Not sent for want of room.
+    pub dropped: u64,
 }
 
 /// An open session.

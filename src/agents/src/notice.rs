@@ -1,12 +1,13 @@
 //! How a session is woken: marks that say what to look at, and at most one message in its mailbox.
 //!
 //! Invariants: a mark is never lost (it is set before the message is sent, and taken only by the
-//! session); any number of marks cost one message; marks carry no payload. All on one arbiter.
+//! session); any number of marks cost one message; marks carry no payload, but for how far the transport is.
+//! All on one arbiter.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ackord_machine::session::Wake;
+use ackord_machine::session::{Named, Wake};
 use ackord_machine::site::{EventKey, ServiceId};
 use actix::prelude::{Message, Recipient};
 use tokio::sync::Notify;
@@ -62,6 +63,8 @@ pub(crate) struct Notice {
     shutdown: Cell<bool>,
     events: RefCell<Vec<EventKey>>,
     services: RefCell<Vec<ServiceId>>,
+    /// What the transport has taken, the newest of each subscription.
+    written: RefCell<Vec<Named>>,
 }
 
 /// What a session takes from its notice.
@@ -69,6 +72,8 @@ pub(crate) struct Notice {
 pub(crate) struct Marks {
     /// Why to look at the state, the most important first.
     pub wakes: Vec<Wake>,
+    /// What the transport has taken.
+    pub written: Vec<Named>,
     /// The session's timer fired.
     pub time: bool,
     /// The node is shutting down.
@@ -88,6 +93,7 @@ impl Notice {
             shutdown: Cell::new(false),
             events: RefCell::new(Vec::new()),
             services: RefCell::new(Vec::new()),
+            written: RefCell::new(Vec::new()),
         }
     }
 
@@ -136,6 +142,19 @@ impl Notice {
         self.notify();
     }
 
+    /// The transport has taken an instance, and all of its subscription that were sent before.
+    pub fn mark_written(&self, named: Named) {
+        let mut written = self.written.borrow_mut();
+        let same =
+            |other: &&mut Named| other.event == named.event && other.generation == named.generation;
+        match written.iter_mut().find(same) {
+            Some(before) => before.instance = before.instance.max(named.instance),
+            None => written.push(named),
+        }
+        drop(written);
+        self.notify();
+    }
+
     fn notify(&self) {
         if !self.queued.get() {
             self.queued.set(self.bell.ring());
@@ -158,6 +177,7 @@ impl Notice {
             wakes.extend(events.into_iter().map(Wake::Event));
         }
         wakes.extend(services.into_iter().map(Wake::Service));
-        Marks { wakes, time: self.time.take(), shutdown: self.shutdown.take() }
+        let written = std::mem::take(&mut *self.written.borrow_mut());
+        Marks { wakes, written, time: self.time.take(), shutdown: self.shutdown.take() }
     }
 }

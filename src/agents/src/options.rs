@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ackord_wire::limits;
 
+use crate::push::PushOptions;
+
 /// How a [`crate::Broker`] serves sessions.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
@@ -44,6 +46,8 @@ pub struct BrokerOptions {
     pub trace_entries: usize,
     /// How long [`crate::Broker::shutdown`] waits for sessions to end.
     pub shutdown_deadline: Duration,
+    /// How push subscriptions are served.
+    pub push: PushOptions,
 }
 
 impl Default for BrokerOptions {
@@ -67,6 +71,7 @@ impl Default for BrokerOptions {
             ask_deadline: Duration::from_secs(1),
             trace_entries: 65_536,
             shutdown_deadline: Duration::from_secs(10),
+            push: PushOptions::default(),
         }
     }
 }

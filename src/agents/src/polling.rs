@@ -20,8 +20,8 @@ use ackord_machine::session::{
 };
 use ackord_machine::site::{
     Advance, AttachPolling, Category, Claim, ClientId, Command, Epoch, EventKey, Generation,
-    Incarnation, InstanceId, Outcome, Position, Principal, Receiver, Refusal, SessionId, Site,
-    SiteName, Stamp, Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId, decide,
+    Incarnation, InstanceId, Mode, Outcome, Position, Principal, Receiver, Refusal, SessionId,
+    Site, SiteName, Stamp, Start, Subscribe, SubscribeMode, SubscriptionRequest, TokenId, decide,
 };
 use ackord_replica::PartitionHandle;
 use ackord_wire::{Code, Codec};
@@ -481,7 +481,7 @@ impl Terms {
         site.admits(&receiver).map_err(|refusal| refused(&refusal))?;
         let (incarnation, head) = (site.incarnation(), site.head());
         let mut subscriptions = Vec::with_capacity(items.len());
-        for SubscribeItem { request, resume } in items {
+        for SubscribeItem { request, resume, quality: _ } in items {
             let name = &request.event;
             let told = |refusal: Refusal| {
                 let (code, detail) = refused(&refusal);
@@ -508,6 +508,7 @@ impl Terms {
                 position: Position { incarnation, generation: Generation(0), instance },
                 granted: site.may_receive(event.key, &receiver),
                 resumed: valid,
+                mode: Mode::Ordered,
             });
         }
         let (token, expires, epoch, session) = (None, None, Epoch(0), None);
@@ -575,6 +576,7 @@ impl Terms {
                 generation,
                 attempt: 1,
                 age_s: now.0.saturating_sub(instance.created.0) / 1000,
+                mode: Mode::Ordered,
                 instance: instance.clone(),
             })
         });
@@ -618,7 +620,7 @@ fn all_subscribed(outcome: Outcome) -> Result<(), Refused> {
     results.into_iter().try_for_each(|result| match result.result {
         Ok(_) => Ok(()),
         // What is wrong is a parameter that all events share.
-        Err(refusal @ Refusal::Invalid(_)) => Err(refused(&refusal)),
+        Err(refusal @ (Refusal::Invalid(_) | Refusal::BadQuality(_))) => Err(refused(&refusal)),
         Err(refusal) => {
             let (code, detail) = refused(&refusal);
             Err((code, format!("{}: {detail}", result.event)))

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ackord_machine::session::{Delivery, Keepalive, KeepaliveAct, View};
-use ackord_machine::site::{EventKey, InstanceId, SiteName};
+use ackord_machine::session::{Delivery, Keepalive, KeepaliveAct, Named, View};
+use ackord_machine::site::{EventKey, InstanceId, Mode, SiteName};
 use ackord_replica::PartitionHandle;
 use ackord_wire::Codec;
 use bytes::Bytes;
 
 use crate::arbiter::Arbiter;
 use crate::broker::Inner;
-use crate::connection::Outbound;
+use crate::connection::{Outbound, Receipt};
 use crate::hub::{SessionId, SharedIndex, Who};
 use crate::metrics::Metrics;
 use crate::notice::Notice;
@@ -26,6 +26,10 @@ use crate::share::may_have;
 use crate::trace::Ticket;
 use crate::translate::Terms;
 use crate::usage::Seat;
+
+/// Transmissions of a subscription in the mode twoway whose acknowledgement is put into the trace, the
+/// newest.
+const TICKETS_MAX: usize = 64;
 
 /// Counts a session as long as it lives.
 pub(crate) struct Counted {
@@ -85,7 +89,7 @@ pub(crate) struct Shell {
     /// The session as others see it.
     seat: Rc<dyn Look>,
     /// What was sent and is not committed, by subscription.
-    sent: RefCell<Vec<(EventKey, Ticket)>>,
+    sent: RefCell<Vec<(EventKey, InstanceId, Ticket)>>,
     keepalive_s: u32,
     patience: Patience,
     /// When the credentials end, milliseconds of Unix time.
@@ -208,13 +212,17 @@ impl Shell {
         self.arbiter.timers.arm(&self.notice, deadline_ms);
     }
 
-    /// Hands a frame to the front if there is room; it is encoded only then.
-    pub fn try_send(&self, frame: impl FnOnce() -> Bytes) -> Room {
+    /// Hands a frame to the front if there is room; it is encoded only then. With a receipt the
+    /// session is told when the transport has taken it.
+    pub fn try_send(&self, frame: impl FnOnce() -> Bytes, receipt: Option<Named>) -> Room {
         match self.outbox.room() {
             Room::Some => {
                 let frame = frame();
                 self.metrics().sent(frame.len());
-                self.outbox.say(Outbound::Frame(frame))
+                self.outbox.say(match receipt {
+                    None => Outbound::Frame(frame),
+                    Some(named) => Outbound::Receipted(frame, Receipt::new(&self.notice, named)),
+                })
             }
             room @ (Room::Full | Room::Gone) => room,
         }
@@ -237,34 +245,45 @@ impl Shell {
             Who::Stateless | Who::Service(_) => None,
         };
         let ticket = self.broker.trace.sent(&self.site, client, self.id, delivery);
+        let most = match delivery.mode {
+            Mode::Ordered => 1,
+            Mode::Twoway => TICKETS_MAX,
+            // Nobody says that it was handled.
+            Mode::Oneway | Mode::Batch | Mode::Datagram => return,
+        };
+        let (event, instance) = (delivery.event, delivery.instance.id);
         let mut sent = self.sent.borrow_mut();
-        match sent.iter_mut().find(|(event, _)| *event == delivery.event) {
-            Some((_, newest)) => *newest = ticket,
-            None => {
-                if sent.len() >= subscriptions {
-                    // What is left of subscriptions that are gone.
-                    sent.clear();
-                }
-                sent.push((delivery.event, ticket));
+        let of_event = |entry: &(EventKey, InstanceId, Ticket)| entry.0 == event;
+        if sent.iter().filter(|entry| of_event(entry)).count() >= most {
+            // The newest transmissions are remembered.
+            if let Some(oldest) = sent.iter().position(of_event) {
+                sent.remove(oldest);
             }
+        } else if sent.len() >= subscriptions.saturating_mul(TICKETS_MAX) {
+            // What is left of subscriptions that are gone.
+            sent.clear();
         }
+        sent.push((event, instance, ticket));
     }
 
     /// The client said that it handled an instance.
     pub fn note_acknowledged(&self, event: EventKey, instance: InstanceId) {
         let sent = self.sent.borrow();
-        if let Some((_, ticket)) = sent.iter().find(|(other, _)| *other == event) {
+        for (_, _, ticket) in sent.iter().filter(|(of, id, _)| (*of, *id) == (event, instance)) {
             self.broker.trace.acknowledged(*ticket, instance);
         }
     }
 
-    /// The cursor was committed at an instance.
+    /// The cursor was committed at an instance, and with it all before.
     pub fn note_committed(&self, event: EventKey, instance: InstanceId) {
         let mut sent = self.sent.borrow_mut();
-        if let Some(at) = sent.iter().position(|(other, _)| *other == event) {
-            let (_, ticket) = sent.swap_remove(at);
-            self.broker.trace.committed(ticket, instance);
-        }
+        sent.retain(|(of, id, ticket)| {
+            let committed = *of == event && *id <= instance;
+            if committed {
+                self.broker.trace.committed(*ticket, *id);
+            }
+            !committed
+        });
     }
 
     /// The last word: there is always room for it.

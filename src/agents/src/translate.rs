@@ -19,7 +19,8 @@ use ackord_machine::session::{
 };
 use ackord_machine::site::{
     Arguments, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
-    NewEvent, Parked, Place, Position, Refusal, Sequence, Start, StorageUid, SubscriptionRequest,
+    Mode, NewEvent, Parked, Place, Position, Quality, Refusal, Sequence, Start, StorageUid,
+    SubscriptionRequest,
 };
 use ackord_replica::ProposeError;
 use ackord_wire::frame::{
@@ -158,6 +159,34 @@ pub fn new_event(raise: frame::Raise) -> (Sequence, NewEvent) {
     (Sequence(raise.seq), event)
 }
 
+/// A mode with its settings, not judged yet.
+pub fn quality_from_wire(
+    mode: frame::Mode,
+    window: Option<u32>,
+    flush_ms: Option<u32>,
+    dead_letter: bool,
+) -> Quality {
+    let mode = match mode {
+        frame::Mode::Ordered => Mode::Ordered,
+        frame::Mode::Twoway => Mode::Twoway,
+        frame::Mode::Oneway => Mode::Oneway,
+        frame::Mode::Batch => Mode::Batch,
+        frame::Mode::Datagram => Mode::Datagram,
+    };
+    Quality { mode, window, flush_ms, dead_letter }
+}
+
+/// The mode as frames and resources have it.
+pub fn mode_to_wire(mode: Mode) -> frame::Mode {
+    match mode {
+        Mode::Ordered => frame::Mode::Ordered,
+        Mode::Twoway => frame::Mode::Twoway,
+        Mode::Oneway => frame::Mode::Oneway,
+        Mode::Batch => frame::Mode::Batch,
+        Mode::Datagram => frame::Mode::Datagram,
+    }
+}
+
 fn subscribe_item(item: Subscription) -> SubscribeItem {
     SubscribeItem {
         request: SubscriptionRequest {
@@ -175,6 +204,7 @@ fn subscribe_item(item: Subscription) -> SubscribeItem {
             generation: Generation(position.generation),
             instance: InstanceId(position.instance_id),
         }),
+        quality: quality_from_wire(item.mode, item.window, item.flush_ms, item.dead_letter),
     }
 }
 
@@ -209,6 +239,7 @@ pub fn client_message(message: &ToClient, codec: Codec, terms: Terms<'_>) -> Cli
                         },
                         granted: item.granted,
                         resumed: item.resumed,
+                        mode: mode_to_wire(item.mode),
                     })
                     .collect(),
                 refused: refused
@@ -223,6 +254,10 @@ pub fn client_message(message: &ToClient, codec: Codec, terms: Terms<'_>) -> Cli
             })
         }
         ToClient::Event(delivery) => ClientMessage::Event(Box::new(event_message(delivery, codec))),
+        ToClient::Events(deliveries) => {
+            let messages = deliveries.iter().map(|delivery| event_message(delivery, codec));
+            ClientMessage::Events(messages.collect())
+        }
         ToClient::Committed { event, instance } => ClientMessage::Committed(Ack {
             subscription: event.0,
             instance_id: instance.0,
@@ -260,6 +295,7 @@ pub fn event_message(delivery: &Delivery, codec: Codec) -> EventMessage {
         content_type,
         args,
         data,
+        original_id: delivery.instance.original.map(|id| id.0),
     }
 }
 
@@ -275,6 +311,7 @@ pub fn shared_event(delivery: &Delivery, codec: Codec) -> SharedEvent {
             instance_id: delivery.instance.id.0,
             created_ms: delivery.instance.created.0,
             payload: payload(delivery),
+            original_id: delivery.instance.original.map(|id| id.0),
         },
     )
 }

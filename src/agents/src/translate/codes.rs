@@ -17,7 +17,8 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         | Refusal::UnknownService
         | Refusal::UnknownUser
         | Refusal::UnknownToken
-        | Refusal::UnknownSubscription => Code::NotFound,
+        | Refusal::UnknownSubscription
+        | Refusal::UnknownDeadLetter => Code::NotFound,
         Refusal::UnknownClient => Code::UnknownClient,
         Refusal::UnknownEvent => Code::UnknownEvent,
         Refusal::WrongCategory => Code::WrongCategory,
@@ -35,6 +36,7 @@ pub fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::AccessDenied => Code::AccessDenied,
         Refusal::OverCapacity => Code::OverCapacity,
         Refusal::Invalid(_) => Code::Invalid,
+        Refusal::BadQuality(_) => Code::BadQos,
         Refusal::Conflict { .. } => Code::Conflict,
         Refusal::Kicked => Code::Kicked,
         Refusal::Precondition => Code::PreconditionFailed,

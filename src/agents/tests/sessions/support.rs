@@ -126,7 +126,7 @@ impl Peer {
     /// The next thing read; `None` when the session has dropped its outbox.
     pub async fn read<M: DeserializeOwned>(&mut self) -> Option<Read<M>> {
         Some(match self.from.next().await? {
-            Outbound::Frame(frame) => {
+            Outbound::Frame(frame) | Outbound::Receipted(frame, _) => {
                 Read::Message(self.codec.decode(&frame).expect("it is a frame"))
             }
             Outbound::Ping => Read::Ping,

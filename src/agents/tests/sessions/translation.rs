@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ackord_agents::translate;
 use ackord_machine::session::{Delivery, set_hash};
 use ackord_machine::site::{
-    Arguments, Category, EventKey, EventName, Generation, Incarnation, Instance, InstanceId, Stamp,
-    Start,
+    Arguments, Category, EventKey, EventName, Generation, Incarnation, Instance, InstanceId, Mode,
+    Stamp, Start,
 };
 use ackord_wire::frame::{self, ClientMessage, Subscription};
 use ackord_wire::{Codec, codec};
@@ -22,7 +22,13 @@ fn given_any_set_of_subscriptions_then_broker_and_endpoint_hash_it_alike() {
                 frame::Start::Earliest => Start::Earliest,
                 frame::Start::Latest => Start::Latest,
             };
-            (name, start, item.ack_timeout_ms, item.max_attempts)
+            let quality = translate::quality_from_wire(
+                item.mode,
+                item.window,
+                item.flush_ms,
+                item.dead_letter,
+            );
+            (name, start, item.ack_timeout_ms, item.max_attempts, quality)
         });
         let given = translate::digest_from_hex(&codec::set_hash(set));
         assert_eq!(given, Some(set_hash(items)), "{set:?}");
@@ -41,6 +47,17 @@ fn given_any_set_of_subscriptions_then_broker_and_endpoint_hash_it_alike() {
         item("B", frame::Start::Earliest, None, Some(u32::MAX)),
         item("b", frame::Start::Earliest, None, None),
     ]);
+    for mode in frame::Mode::ALL {
+        let of = |window, flush_ms| Subscription {
+            mode,
+            window,
+            flush_ms,
+            ..item("b", frame::Start::Earliest, None, None)
+        };
+        check(&[of(None, None)]);
+        check(&[of(Some(7), Some(200))]);
+        check(&[Subscription { dead_letter: true, ..of(None, None) }]);
+    }
 }
 
 #[test]
@@ -54,7 +71,9 @@ fn given_a_delivery_then_its_shared_encoding_is_that_of_the_whole_frame() {
             generation: Generation(1),
             attempt: 2,
             age_s: 300,
+            mode: Mode::Ordered,
             instance: Arc::new(Instance {
+                original: Some(InstanceId(3)),
                 site: "plant".into(),
                 id: InstanceId(70_000),
                 event: EventKey(3),
