@@ -84,6 +84,12 @@ pub enum Route {
     KickClient { site: String, id: String },
     KickService { site: String, id: String },
     Quotas { site: String },
+    Pushes { site: String },
+    Push { site: String, id: String },
+    PushResume { site: String, id: String },
+    DeadLetters { site: String },
+    DeadLetter { site: String, id: String },
+    DeadLetterReplay { site: String, id: String },
     Tickets { site: String },
     Audit { site: String },
     ClusterAudit,
@@ -189,6 +195,14 @@ addresses! {
         => Flow { site, client, event } with { flow: Flow::Resume };
     "kick-client" "/v1/sites/{site}/clients/{id}/kick" ["POST"] => KickClient { site, id };
     "kick-service" "/v1/sites/{site}/services/{id}/kick" ["POST"] => KickService { site, id };
+    "pushes" "/v1/sites/{site}/pushes" ["GET" "HEAD"] => Pushes { site };
+    "push" "/v1/sites/{site}/pushes/{id}" ["GET" "HEAD" "PUT" "DELETE"] => Push { site, id };
+    "push-resume" "/v1/sites/{site}/pushes/{id}/resume" ["POST"] => PushResume { site, id };
+    "dead-letters" "/v1/sites/{site}/dead-letters" ["GET" "HEAD"] => DeadLetters { site };
+    "dead-letter" "/v1/sites/{site}/dead-letters/{id}" ["GET" "HEAD" "PATCH" "DELETE"]
+        => DeadLetter { site, id };
+    "dead-letter-replay" "/v1/sites/{site}/dead-letters/{id}/replay" ["POST"]
+        => DeadLetterReplay { site, id };
     "quotas" "/v1/sites/{site}/quotas" ["GET" "HEAD" "PUT"] => Quotas { site };
     "tickets" "/v1/sites/{site}/tickets" ["POST"] => Tickets { site };
     "audit" "/v1/sites/{site}/audit" ["GET" "HEAD"] => Audit { site };
@@ -277,6 +291,12 @@ impl Route {
             | Self::KickClient { site, .. }
             | Self::KickService { site, .. }
             | Self::Quotas { site }
+            | Self::Pushes { site }
+            | Self::Push { site, .. }
+            | Self::PushResume { site, .. }
+            | Self::DeadLetters { site }
+            | Self::DeadLetter { site, .. }
+            | Self::DeadLetterReplay { site, .. }
             | Self::Tickets { site }
             | Self::Audit { site }
             | Self::Why { site }
@@ -303,6 +323,9 @@ impl Route {
                 | Self::Next { .. }
                 | Self::Ack { .. }
                 | Self::Tickets { .. }
+                | Self::Pushes { .. }
+                | Self::Push { .. }
+                | Self::PushResume { .. }
                 | Self::Socket { .. },
             ) => true,
             (
@@ -321,6 +344,9 @@ impl Route {
                 | Self::KickClient { .. }
                 | Self::KickService { .. }
                 | Self::Quotas { .. }
+                | Self::DeadLetters { .. }
+                | Self::DeadLetter { .. }
+                | Self::DeadLetterReplay { .. }
                 | Self::Audit { .. }
                 | Self::ClusterAudit
                 | Self::Why { .. }

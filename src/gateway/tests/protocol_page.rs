@@ -10,7 +10,7 @@ use ackord_wire::codec::set_hash;
 use ackord_wire::frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 use ackord_wire::govern;
 use ackord_wire::problem::Problem;
-use ackord_wire::{Code, Codec};
+use ackord_wire::{Code, Codec, letter};
 use ackord_wire::{resource, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,7 @@ fn every_example_is_what_its_type_says() {
             "Queue" => check::<resource::Queue>(text),
             "Instance" => check::<resource::Instance>(text),
             "Subscription" => check::<resource::Subscription>(text),
+            "DeadLetter" => check::<letter::DeadLetter>(text),
             "SessionPage" => check::<resource::SessionPage>(text),
             "RaiseResult" => check::<resource::RaiseResult>(text),
             "BatchItem" => check::<resource::BatchItem>(text),
@@ -121,6 +122,7 @@ fn client_message_kind(message: &ClientMessage) -> &'static str {
         ClientMessage::Welcome(_) => "welcome",
         ClientMessage::Subscribed(_) => "subscribed",
         ClientMessage::Event(_) => "event",
+        ClientMessage::Events(_) => "events",
         ClientMessage::Committed(_) => "committed",
         ClientMessage::Authority { .. } => "authority",
         ClientMessage::Presence(_) => "presence",
@@ -146,8 +148,16 @@ fn every_kind_of_frame_has_an_example() {
         ["ack", "goodbye", "hello", "nack", "subscribe", "subscriptions", "unsubscribe", "working"];
     assert_eq!(client, expected.into());
     let messages = shown("ClientMessage", client_message_kind);
-    let expected =
-        ["authority", "closing", "committed", "event", "presence", "subscribed", "welcome"];
+    let expected = [
+        "authority",
+        "closing",
+        "committed",
+        "event",
+        "events",
+        "presence",
+        "subscribed",
+        "welcome",
+    ];
     assert_eq!(messages, expected.into());
 }
 

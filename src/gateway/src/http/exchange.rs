@@ -329,7 +329,8 @@ where
 pub fn refused(refused: ackord_agents::Refused) -> Problem {
     let (code, detail) = refused;
     // An invalid field is named in front of what is wrong with it.
-    let problem = match detail.split_once(": ").filter(|_| code == Code::Invalid) {
+    let names_field = matches!(code, Code::Invalid | Code::BadQos);
+    let problem = match detail.split_once(": ").filter(|_| names_field) {
         Some((field, rule)) => Problem::new(code, rule).field(field),
         None => Problem::new(code, detail),
     };

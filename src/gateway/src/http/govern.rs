@@ -1,5 +1,6 @@
 //! What keeps a site in order: its quotas, and the acts of whoever operates it.
 
+use ackord_agents::translate::quality_from_wire;
 use ackord_machine::site::{self as machine, AdminAction, Object, Quotas as Known, Site};
 use ackord_wire::Problem;
 use ackord_wire::govern::{Quotas, SiteQuotas, SubscriptionBody, Usage};
@@ -32,7 +33,7 @@ async fn answer_quotas(allowed: &Allowed<'_>, name: &str) -> Result<Answer, Prob
         let used = Usage {
             services: site.services().count() as u64,
             clients: site.clients().count() as u64,
-            subscriptions: site.subscribed() as u64,
+            subscriptions: (site.subscribed() + site.pushes().count()) as u64,
             queue_bytes: site.queued_bytes(),
             connections,
         };
@@ -77,7 +78,13 @@ pub async fn put_subscription(
         ack_timeout_ms: body.ack_timeout_ms,
         max_attempts: body.max_attempts,
     };
-    let action = AdminAction::PutSubscription { client: client.into(), item };
+    let quality = quality_from_wire(body.mode, body.window, body.flush_ms, body.dead_letter);
+    let client_id = client.into();
+    let action = if quality.is_default() {
+        AdminAction::PutSubscription { client: client_id, item }
+    } else {
+        AdminAction::PutSubscriptionAs { client: client_id, item, quality }
+    };
     let act = allowed.act(site, allowed.request_id("put", &bytes)?, action).await;
     act.map_err(|problem| match problem.field.as_deref() {
         // The machine names the place in a list of one.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ackord_agents::live::{
     Live, LiveKey, LiveKind, LiveLaneState, LiveQuery, LiveSession, LiveState, NotReached, Reach,
 };
-use ackord_agents::{Transport, live};
-use ackord_machine::site::{EventKey, SiteName};
+use ackord_agents::{Transport, live, translate};
+use ackord_machine::site::{EventKey, InstanceId, Receiver, Site, SiteName, Stamp};
 use ackord_wire::Problem;
 use ackord_wire::resource::{self, InFlight, LaneState, SessionKind, SubscriptionSession};
 
@@ -14,6 +14,9 @@ use super::answer::Answer;
 use super::authority::Need;
 use super::exchange::{Allowed, Exchange};
 use super::query::{self, Consistency};
+
+/// Instances that are counted behind those that were sent.
+const QUEUED_MAX: u64 = 1000;
 
 /// `GET /v1/sites/{site}/sessions`, by kind, id, node and number.
 pub async fn sessions(exchange: Exchange<'_>, site: &str) -> Result<Answer, Problem> {
@@ -52,24 +55,53 @@ pub async fn complete(
     let reach = reach(allowed)?;
     let found = allowed.context.broker.live(&SiteName::from(site), query, reach).await;
     let reached = not_reached(&found.not_reached);
-    for subscription in subscriptions {
+    for subscription in subscriptions.iter_mut() {
         subscription.not_reached.clone_from(&reached);
         let (session, in_flight) = served(&found, EventKey(subscription.subscription));
         (subscription.session, subscription.in_flight) = (session, in_flight);
     }
+    allowed.context.broker.read_site(site, |site, now| {
+        count_queued(site, now, client, &found, subscriptions);
+    });
     Ok(())
+}
+
+/// Adds how much waits behind what was sent.
+fn count_queued(
+    site: &Site,
+    now: Stamp,
+    client: &str,
+    found: &Live,
+    subscriptions: &mut [resource::Subscription],
+) {
+    let Some(session) = found.newest() else { return };
+    let receiver = Receiver::Client(client.into());
+    for subscription in subscriptions {
+        let event = EventKey(subscription.subscription);
+        let lane = session.lanes.iter().find(|lane| lane.event == event);
+        let (Some(serving), Some(lane)) = (&mut subscription.session, lane) else { continue };
+        let reached = InstanceId(lane.reached);
+        serving.queued = Some(site.lag(event, reached, &receiver, now, QUEUED_MAX).count);
+    }
 }
 
 /// What the newest session of a client does for one of its subscriptions.
 pub fn served(found: &Live, event: EventKey) -> (Option<SubscriptionSession>, Option<InFlight>) {
     let Some(session) = found.newest() else { return (None, None) };
     let lane = session.lanes.iter().find(|lane| lane.event == event);
+    let counts = lane.and_then(|lane| lane.counts);
     let serving = SubscriptionSession {
         node: session.key.node,
         session: session.key.session,
         transport: transport_out(session.transport),
         since_ms: session.since_ms,
         state: lane.map(|lane| lane_state_out(lane.state)),
+        mode: lane.map(|lane| translate::mode_to_wire(lane.mode)),
+        in_flight: lane.map(|lane| lane.in_flight),
+        queued: None,
+        delivered: counts.map(|counts| counts.delivered),
+        failed: counts.map(|counts| counts.failed),
+        dropped: counts.map(|counts| counts.dropped),
     };
     let in_flight = lane.and_then(|lane| {
         Some(InFlight {

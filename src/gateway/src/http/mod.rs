@@ -14,12 +14,14 @@ pub mod body;
 pub mod cloudevents;
 mod cluster;
 pub mod cors;
+mod dead_letters;
 pub mod exchange;
 mod govern;
 mod health;
 mod list;
 mod live;
 mod node;
+mod pushes;
 pub mod query;
 mod queues;
 mod raise;
@@ -191,6 +193,12 @@ async fn answer(
         }
         Route::KickClient { site, id } => govern::kick_client(exchange, site, id).await,
         Route::KickService { site, id } => govern::kick_service(exchange, site, id).await,
+        Route::Pushes { site } => pushes::list(exchange, site).await,
+        Route::Push { site, id } => pushes::one(exchange, site, id).await,
+        Route::PushResume { site, id } => pushes::resume(exchange, site, id).await,
+        Route::DeadLetters { site } => dead_letters::list(exchange, site).await,
+        Route::DeadLetter { site, id } => dead_letters::one(exchange, site, id).await,
+        Route::DeadLetterReplay { site, id } => dead_letters::replay(exchange, site, id).await,
         Route::Quotas { site } => govern::quotas(exchange, site).await,
         Route::Tickets { site } => tickets::issue(exchange, site).await,
         Route::Audit { site } => audit::of_site(exchange, site).await,

@@ -93,5 +93,6 @@ fn instance_out(instance: &machine::Instance) -> resource::Instance {
         content_type,
         args,
         data,
+        original_id: instance.original.map(|id| id.0),
     }
 }

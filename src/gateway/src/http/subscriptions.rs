@@ -10,6 +10,7 @@ use actix_web::http::Method;
 
 use super::answer::Answer;
 use super::authority::Need;
+use super::dead_letters::waiting;
 use super::exchange::{Allowed, Exchange, not_found};
 use super::list::{LOOKED_AT_MAX, Wanted};
 use super::{live, query};
@@ -181,6 +182,7 @@ fn subscription_out(
     let event = site.event(row.event);
     let receiver = Receiver::Client(row.client.clone());
     let lag = site.lag(row.event, row.cursor, &receiver, now, lag_max);
+    let quality = site.quality(&row.client, row.event);
     resource::Subscription {
         client: row.client.to_string(),
         event: event.map(|event| event.definition.name.to_string()).unwrap_or_default(),
@@ -192,6 +194,11 @@ fn subscription_out(
         start: convert::start_out(row.start),
         ack_timeout_ms: row.ack_timeout_ms,
         max_attempts: row.max_attempts,
+        mode: translate::mode_to_wire(quality.mode),
+        window: quality.window,
+        flush_ms: quality.flush_ms,
+        dead_letter: quality.dead_letter,
+        dead_letters: waiting(site, &machine::Subscriber::Client(row.client.clone(), row.event)),
         granted: site.may_receive(row.event, &receiver),
         paused_ms: row.paused.map(|stamp| stamp.0),
         lag: (!lag.more).then_some(lag.count),

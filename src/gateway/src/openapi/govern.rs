@@ -39,7 +39,7 @@ pub fn govern() -> Vec<Operation> {
             .takes::<SubscriptionBody>()
             .answers::<Subscription>(200, "The subscription.")
             .problems(&unknown)
-            .problems(&[Code::SiteBlank]),
+            .problems(&[Code::SiteBlank, Code::BadQos]),
         flow("pause", "Holds the deliveries of a subscription back."),
         flow("resume", "Lets a paused subscription go on."),
         post("kick-client", "Ends a client's session; it may come again.")
@@ -110,8 +110,11 @@ pub fn streams() -> Vec<Operation> {
     );
     const FORMAT: Param =
         Param::new("format", Kind::Choice(&["ackord", "cloudevents"]), "How events are written.");
+    const MODE: Param =
+        Param::new("mode", Kind::Choice(&["ordered"]), "The only one that there is over HTTP.");
     let asked = [
         Code::SiteBlank,
+        Code::BadQos,
         Code::ShuttingDown,
         Code::UnknownEvent,
         Code::WrongCategory,
@@ -127,7 +130,7 @@ pub fn streams() -> Vec<Operation> {
     vec![
         get("events", "Events as a stream (Server-Sent Events).")
             .needs(Needs::ClientOrGuest)
-            .query(&[EVENT, START, TIMEOUT, FORMAT])
+            .query(&[EVENT, START, TIMEOUT, FORMAT, MODE])
             .query(&[
                 Param::new("last_event_id", Kind::Text, "Where to go on, as `Last-Event-ID`."),
                 Param::new("ticket", Kind::Text, "A ticket instead of a token."),
@@ -153,7 +156,7 @@ pub fn streams() -> Vec<Operation> {
             ]),
         get("next", "Waits for the next event of a client.")
             .needs(Needs::ClientOrGuest)
-            .query(&[EVENT, START, TIMEOUT, FORMAT])
+            .query(&[EVENT, START, TIMEOUT, FORMAT, MODE])
             .query(&[
                 Param::new("wait", Kind::Text, "How long: `30s`, `500ms` or seconds."),
                 Param::new("after", Kind::Text, "Where a guest goes on, as it was answered."),

@@ -8,7 +8,9 @@
 
 mod document;
 mod govern;
+mod letter;
 mod operation;
+mod push;
 mod schemas;
 mod table;
 

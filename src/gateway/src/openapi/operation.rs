@@ -186,6 +186,11 @@ pub fn put(label: &'static str, summary: &'static str) -> Operation {
     operation("PUT", label, summary).acts()
 }
 
+/// An operation that changes part of something.
+pub fn patch(label: &'static str, summary: &'static str) -> Operation {
+    operation("PATCH", label, summary).acts()
+}
+
 /// An operation that does something.
 pub fn post(label: &'static str, summary: &'static str) -> Operation {
     operation("POST", label, summary).acts()

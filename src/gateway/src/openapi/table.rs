@@ -8,8 +8,8 @@ use ackord_wire::resource::{
 };
 use ackord_wire::structure::Structure;
 
-use super::govern;
 use super::operation::{Body, Kind, Needs, Operation, Param, delete, get, post, put};
+use super::{govern, letter, push};
 
 pub const LIMIT: Param = Param::new(
     "limit",
@@ -23,7 +23,7 @@ pub const CONSISTENCY: Param = Param::new(
     Kind::Choice(&["linearizable", "local"]),
     "`local` reads the state as applied on this node, which may lag but always answers.",
 );
-const PREFIX: Param =
+pub const PREFIX: Param =
     Param::new("prefix", Kind::Text, "Only those whose name or id begins like this.");
 const REBUILD: Param =
     Param::new("rebuild", Kind::Flag, "Another type or author: a new life, queues are dropped.");
@@ -58,6 +58,8 @@ pub fn operations() -> Vec<Operation> {
     operations.extend(tokens());
     operations.extend(queues());
     operations.extend(govern::govern());
+    operations.extend(push::pushes());
+    operations.extend(letter::letters());
     operations.extend(govern::streams());
     operations.extend(events());
     operations

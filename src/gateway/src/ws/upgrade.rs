@@ -127,7 +127,8 @@ fn serve(
         let metrics = &context.metrics;
         metrics.sockets_opened.with_label_values(&[role, codec_label]).inc();
         metrics.sockets.with_label_values(&[role]).inc();
-        let writer = Writer { context: context.clone(), link, codec, outbox };
+        let receipts = Vec::new();
+        let writer = Writer { context: context.clone(), link, codec, outbox, receipts };
         let code = writer.run().await;
         metrics.sockets.with_label_values(&[role]).dec();
         metrics.sockets_closed.with_label_values(&[role, close_label(code)]).inc();

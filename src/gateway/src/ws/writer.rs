@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ackord_agents::{Outbound, Said};
+use ackord_agents::{Outbound, Receipt, Said};
 use ackord_wire::code::CloseCode;
 use ackord_wire::frame::{ClientMessage, Closing};
 use ackord_wire::{Code, Codec};
@@ -30,6 +30,8 @@ pub struct Writer {
     pub link: Rc<Link>,
     pub codec: Codec,
     pub outbox: Said,
+    /// Of what is being written.
+    pub receipts: Vec<Receipt>,
 }
 
 /// What the writer does next.
@@ -89,13 +91,19 @@ impl Writer {
             let written = self.write(&out).await;
             match (written, end) {
                 (Err(end), _) => return end,
-                (Ok(()), None) => {}
+                (Ok(()), None) => self.tell_written(),
                 (Ok(()), Some(end)) => {
                     self.farewell().await;
                     return end;
                 }
             }
         }
+    }
+
+    /// What was gathered is with the transport: those who asked are told.
+    fn tell_written(&mut self) {
+        // Nothing is held while nothing is to be written.
+        std::mem::take(&mut self.receipts).into_iter().for_each(Receipt::written);
     }
 
     /// Encodes this message and those that wait behind it.
@@ -106,6 +114,11 @@ impl Writer {
                 Outbound::Frame(bytes) => {
                     self.context.metrics.sent_messages.inc();
                     framing::encode(opcode(self.codec), &bytes, out);
+                }
+                Outbound::Receipted(bytes, receipt) => {
+                    self.context.metrics.sent_messages.inc();
+                    framing::encode(opcode(self.codec), &bytes, out);
+                    self.receipts.push(receipt);
                 }
                 Outbound::Ping => framing::encode(Opcode::Ping, b"", out),
                 Outbound::Close { number, reason } => {

@@ -24,6 +24,8 @@ pub struct World {
     pub foreign: String,
     /// The id of a token that may be revoked.
     spare_token: String,
+    /// The id of a dead letter.
+    letter: String,
 }
 
 fn token_id(token: &str) -> String {
@@ -37,7 +39,9 @@ impl World {
         // No question waits long here.
         let limits =
             GatewayLimits { poll_wait_max: Duration::from_millis(20), ..GatewayLimits::default() };
-        let node = Running::start_with(limits, BrokerOptions::default()).await;
+        let mut options = BrokerOptions::default();
+        options.push.hosts = vec!["127.0.0.1".to_owned()];
+        let node = Running::start_with(limits, options).await;
         let files = vec![ReloadedFile { file: "tls".to_owned(), changed: true, broken: None }];
         let reloaded =
             Reloaded { applied: vec!["log".to_owned()], restart: Vec::new(), unchanged: 7, files };
@@ -58,8 +62,12 @@ impl World {
         };
         let foreign = node.token("other", json!("admin")).await;
         let spare_token = token_id(&demo.observer);
-        let world = Self { node, demo, foreign, spare_token };
+        let hook = json!({"event": "reading", "client": "c", "udp": {"address": "127.0.0.1:9"}});
+        node.admin("PUT", &format!("{SITE}/pushes/hook"), Some(hook)).await.is(201);
+        let letter = String::new();
+        let mut world = Self { node, demo, foreign, spare_token, letter };
         world.populate().await;
+        world.give_up().await;
         world
     }
 
@@ -91,6 +99,19 @@ impl World {
                 self.spare_token = token_id(&token);
                 201
             }
+            "delete-push" => {
+                let spare = json!({"event": "reading", "client": "c",
+                                   "udp": {"address": "127.0.0.1:9"}});
+                let path = format!("{SITE}/pushes/spare");
+                self.node.admin("PUT", &path, Some(spare)).await.status
+            }
+            "get-dead-letter"
+            | "patch-dead-letter"
+            | "delete-dead-letter"
+            | "post-dead-letter-replay" => {
+                self.give_up().await;
+                201
+            }
             "post-apply-declared" => {
                 self.park().await;
                 201
@@ -98,6 +119,34 @@ impl World {
             _ => return,
         };
         assert!(made < 300, "{}: {made}", operation.id);
+    }
+
+    /// Sees to it that there is a dead letter which waits.
+    async fn give_up(&mut self) {
+        let waiting = format!("{SITE}/dead-letters?state=waiting&limit=1");
+        let waits = self.node.admin("GET", &waiting, None).await.is(200);
+        let mut found = waits["items"][0]["id"].clone();
+        if found.is_null() {
+            self.node.admin("PUT", &format!("{SITE}/clients/spoiled"), None).await;
+            let token = self.node.token("demo", json!({"client": "spoiled"})).await;
+            let path = format!("{SITE}/client");
+            let mut client = self.node.socket(&path, Some(&token), JSON).await.unwrap();
+            client.say(json!({"hello": {}})).await;
+            client.hear_of("welcome").await;
+            let item = json!({"event": "reading", "start": "latest", "max_attempts": 1,
+                              "dead_letter": true});
+            client.say(json!({"subscribe": {"items": [item]}})).await;
+            while client.hear_of("subscribed").await["accepted"] == json!([]) {}
+            let (token, path) = (Some(&*self.demo.service), format!("{SITE}/events/reading"));
+            self.node.call(token, "POST", &path, Some(json!({"spoiled": true}))).await.is(200);
+            let event = client.hear_of("event").await;
+            let (number, id) = (&event["subscription"], &event["instance_id"]);
+            client.say(json!({"nack": {"subscription": number, "instance_id": id}})).await;
+            client.hear_of("committed").await;
+            let waits = self.node.admin("GET", &waiting, None).await.is(200);
+            found = waits["items"][0]["id"].clone();
+        }
+        self.letter = found.to_string();
     }
 
     /// A service that declares something else than the site has.
@@ -148,7 +197,8 @@ impl World {
     /// A value that names something here.
     pub fn name(&self, parameter: &str, operation: &Operation) -> String {
         let (template, deletes) = (&operation.template, operation.method == "DELETE");
-        let deletes_account = deletes && parameter == "id" && !template.contains("/tokens/");
+        let no_account = ["/tokens/", "/dead-letters/"].iter().any(|kind| template.contains(kind));
+        let deletes_account = deletes && parameter == "id" && !no_account;
         let name = match parameter {
             "site" if template.contains("/restore/") => "fresh",
             "site" if deletes && template.ends_with("{site}") => "spare",
@@ -162,6 +212,8 @@ impl World {
             "id" if template.contains("/clients/") => "c",
             "id" if template.contains("/users/") => "u",
             "id" if template.contains("/tokens/") => &self.spare_token,
+            "id" if template.contains("/pushes/") => "hook",
+            "id" if template.contains("/dead-letters/") => &self.letter,
             "id" if template.contains("/nodes/") => {
                 return self.node.broker.node().id().to_string();
             }
@@ -204,6 +256,10 @@ impl World {
             "put-user" => json!({"roles": ["operator"]}),
             "put-client" => json!({"user": "u"}),
             "post-tickets" => json!({"client": "c", "expires_in_s": 1}),
+            "put-push" => {
+                json!({"event": "reading", "client": "c", "udp": {"address": "127.0.0.1:9"}})
+            }
+            "patch-dead-letter" => json!({"note": "seen"}),
             "post-tokens" => json!({"principal": {"client": "c"}}),
             _ => return None,
         })

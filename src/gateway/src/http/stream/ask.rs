@@ -11,7 +11,8 @@ use super::super::query::{Query, invalid};
 use super::position::Positions;
 
 /// Parameters that streams and questions have in common.
-pub const COMMON: [&str; 4] = ["event", "start", "ack_timeout_ms", "format"];
+pub const COMMON: [&str; 7] =
+    ["event", "start", "ack_timeout_ms", "format", "mode", "window", "flush_ms"];
 /// Of these the one that may be given repeatedly.
 pub const REPEATED: &[&str] = &["event"];
 
@@ -100,6 +101,7 @@ impl Wanted {
                 return Err(invalid("ack_timeout_ms", detail));
             }
         }
+        check_ordered(query)?;
         let start = match query.get("start") {
             None | Some("earliest") => Start::Earliest,
             // Where it stood is not known: at the first event, never in silence somewhere else.
@@ -137,9 +139,26 @@ impl Wanted {
             ack_timeout_ms: self.ack_timeout_ms,
             max_attempts: None,
             resume: resume(event),
+            ..Subscription::default()
         };
         self.events.iter().map(subscription).collect()
     }
+}
+
+/// What a stream or a question delivers it delivers in order: other modes need a WebSocket.
+fn check_ordered(query: &Query) -> Result<(), Problem> {
+    let bad = |name: &str, detail: String| {
+        Err(Problem::new(Code::BadQos, detail).field(format!("?{name}")))
+    };
+    if let Some(mode) = query.get("mode").filter(|mode| *mode != "ordered") {
+        return bad("mode", format!("only ordered over HTTP, was {mode:?}"));
+    }
+    for (name, mode) in [("window", "twoway"), ("flush_ms", "batch")] {
+        if query.get(name).is_some() {
+            return bad(name, format!("only of the mode {mode}, which HTTP does not have"));
+        }
+    }
+    Ok(())
 }
 
 /// A refusal of a subscription, named by its parameter.

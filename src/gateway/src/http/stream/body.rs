@@ -106,18 +106,20 @@ impl Teller {
                 }
                 Told::End(code)
             }
-            Outbound::Frame(bytes) => match Codec::Json.decode(&bytes) {
-                Ok(ClientMessage::Event(message)) => self.tell_event(&bytes, *message, out),
-                Ok(message) => {
-                    self.tell_other(message, out);
-                    Told::Nothing
+            Outbound::Frame(bytes) | Outbound::Receipted(bytes, _) => {
+                match Codec::Json.decode(&bytes) {
+                    Ok(ClientMessage::Event(message)) => self.tell_event(&bytes, *message, out),
+                    Ok(message) => {
+                        self.tell_other(message, out);
+                        Told::Nothing
+                    }
+                    // The session encoded it a moment ago.
+                    Err(error) => {
+                        tracing::error!(%error, "a session's frame cannot be read");
+                        Told::End(Code::Internal)
+                    }
                 }
-                // The session encoded it a moment ago.
-                Err(error) => {
-                    tracing::error!(%error, "a session's frame cannot be read");
-                    Told::End(Code::Internal)
-                }
-            },
+            }
         }
     }
 
@@ -157,7 +159,11 @@ impl Teller {
             }
             ClientMessage::Closing(closing) => self.tell_closing(&closing, out),
             // The welcome is over, and whoever acknowledges is answered there.
-            ClientMessage::Welcome(_) | ClientMessage::Committed(_) | ClientMessage::Event(_) => {}
+            // Batches are not for streams.
+            ClientMessage::Welcome(_)
+            | ClientMessage::Committed(_)
+            | ClientMessage::Event(_)
+            | ClientMessage::Events(_) => {}
         }
     }
 
@@ -385,6 +391,7 @@ mod tests {
             args: Some(serde_json::value::to_raw_value(&instance_id).unwrap()),
             data: None,
             content_type: None,
+            original_id: None,
         };
         Outbound::Frame(Codec::Json.encode(&ClientMessage::Event(Box::new(message))).into())
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ackord_agents::{Ask, Asker, Turn};
 use ackord_machine::session::SubscribeItem;
 use ackord_machine::site::{
-    EventName, Generation, Incarnation, InstanceId, Position, Principal, Receiver, Site, SiteName,
-    Start, SubscriptionRequest,
+    EventName, Generation, Incarnation, InstanceId, Position, Principal, Quality, Receiver, Site,
+    SiteName, Start, SubscriptionRequest,
 };
 use ackord_wire::frame::{self as wire, SubscribedItem, Subscription};
 use ackord_wire::{ClientMessage, Code, Codec, Problem};
@@ -113,6 +113,7 @@ fn guest(
             },
             granted: item.granted,
             resumed: item.resumed,
+            mode: wire::Mode::Ordered,
         });
     }
     let who = Receiver::Stateless;
@@ -172,7 +173,8 @@ fn item_of(wanted: &Wanted, item: &Subscription) -> SubscribeItem {
         generation: Generation(position.generation),
         instance: InstanceId(position.instance_id),
     });
-    SubscribeItem { request: request_of(wanted, &item.event), resume }
+    let quality = Quality::default();
+    SubscribeItem { request: request_of(wanted, &item.event), resume, quality }
 }
 
 fn refused((code, detail): ackord_agents::Refused) -> Problem {

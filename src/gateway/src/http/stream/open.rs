@@ -158,7 +158,7 @@ impl Session {
         let mut kept: Option<Subscribed> = None;
         loop {
             let bytes = match poll_fn(|task| self.said.poll_next(task)).await {
-                Some(Outbound::Frame(bytes)) => bytes,
+                Some(Outbound::Frame(bytes) | Outbound::Receipted(bytes, _)) => bytes,
                 Some(Outbound::Ping) if welcomed.is_none() => return Err(overtaken()),
                 Some(Outbound::Ping) => {
                     self.wait(Outbound::Ping)?;
@@ -214,6 +214,7 @@ impl Session {
                 (ClientMessage::Closing(closing), _) => return Err(closed(&closing)),
                 (
                     ClientMessage::Event(_)
+                    | ClientMessage::Events(_)
                     | ClientMessage::Committed(_)
                     | ClientMessage::Authority { .. }
                     | ClientMessage::Presence(_),
