@@ -1,12 +1,14 @@
-//! Subscriptions take a backlog, one unacknowledged event each, every cursor confirmed.
+//! Subscriptions take a backlog in one mode, every cursor confirmed: in order with one unacknowledged event
+//! each. What nobody acknowledges does not wait for a handler, so in those modes the measurement begins
+//! with the first connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ackord_endpoint::{
-    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Subscription,
+    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Mode, Subscription,
 };
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -69,22 +71,30 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         expected,
     });
     let total = u64::from(options.subscriptions);
+    let early = if options.mode.is_acknowledged() {
+        None
+    } else {
+        shared.gate.send_replace(true);
+        Some((Moment::now(ground).await?, Instant::now()))
+    };
     let mut clients = Vec::new();
     let mut left = options.subscriptions as usize;
     for (at, account) in accounts.iter().enumerate() {
         // Spread evenly: the first clients have one more where it does not divide.
         let mine = left.div_ceil(accounts.len() - at);
         left -= mine;
-        clients
-            .push(client(ground, at, account, &events[..mine.min(events.len())], &shared).await?);
+        let events = &events[..mine.min(events.len())];
+        clients.push(client(ground, at, account, events, options.mode, &shared).await?);
     }
     let prepared = wait(&shared, SUBSCRIBE_MAX, |s| s.subscribed.load(Ordering::SeqCst) >= total);
     if !prepared.await {
         let have = shared.subscribed.load(Ordering::SeqCst);
         return Err(Error::Stuck(format!("{have} of {total} subscriptions hold")));
     }
-    let before = Moment::now(ground).await?;
-    let begun = Instant::now();
+    let (before, begun) = match early {
+        Some(early) => early,
+        None => (Moment::now(ground).await?, Instant::now()),
+    };
     // Nobody listening means that there is no subscription to open the gate for.
     let _ = shared.gate.send(true);
     let complete =
@@ -98,7 +108,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for client in clients {
         client.close_within(CLOSE_MAX).await;
     }
-    let checks = verify_lanes(&shared, &accounts, complete);
+    let checks = verify_lanes(&shared, &accounts, complete, options.mode);
     for site in &sites {
         ground.remove_site(site).await.map_err(Error::Ground)?;
     }
@@ -107,7 +117,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         bench: Workload::Deliver.name(),
         sizes: json!({
             "subscriptions": options.subscriptions, "subscribers": options.subscribers,
-            "backlog": options.backlog, "size": options.size, "sites": options.sites,
+            "backlog": options.backlog, "mode": options.mode.as_str(), "size": options.size, "sites": options.sites,
         }),
         seconds,
         events: handled,
@@ -116,6 +126,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas: Vec::new(),
         revocation: None,
+        mixed: None,
+        modes: Vec::new(),
         durability: after.durability(&before, handled),
         server: after.server(&before, handled),
         verified: checks.verified,
@@ -152,6 +164,7 @@ async fn client<G: Ground>(
     at: usize,
     account: &Account,
     events: &[String],
+    mode: Mode,
     shared: &Arc<Shared>,
 ) -> Result<ClientEndpoint, Error> {
     let (notices, site) = (shared.clone(), account.site.clone());
@@ -168,14 +181,17 @@ async fn client<G: Ground>(
     }
     for event in events {
         let shared = shared.clone();
-        builder = builder.subscribe(Subscription::new(event.clone()), move |delivery: Delivery| {
-            let shared = shared.clone();
-            async move {
-                shared.open().await;
-                shared.handled(at, delivery);
-                Ok::<(), HandlerError>(())
-            }
-        });
+        builder = builder.subscribe(
+            Subscription::new(event.clone()).mode(mode),
+            move |delivery: Delivery| {
+                let shared = shared.clone();
+                async move {
+                    shared.open().await;
+                    shared.handled(at, delivery);
+                    Ok::<(), HandlerError>(())
+                }
+            },
+        );
     }
     builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
 }
@@ -235,6 +251,7 @@ impl Shared {
             | ClientNotice::Presence(_)
             | ClientNotice::Reset { .. }
             | ClientNotice::HandlerFailed { .. }
+            | ClientNotice::Overrun { .. }
             | ClientNotice::Unhandled { .. }
             | ClientNotice::StoreCut { .. }
             | ClientNotice::StoreDamaged { .. }
@@ -256,17 +273,25 @@ async fn wait(shared: &Shared, limit: Duration, holds: impl Fn(&Shared) -> bool)
     tokio::time::timeout(limit, waiting).await.is_ok()
 }
 
-fn verify_lanes(shared: &Shared, accounts: &[Account], complete: bool) -> Checks {
+fn verify_lanes(shared: &Shared, accounts: &[Account], complete: bool, mode: Mode) -> Checks {
     let mut checks = Checks::default();
     let lanes = locked(&shared.lanes);
     let wrong = lanes.iter().filter_map(|((at, event), lane)| {
         let account = &accounts[*at];
         let all = shared.expected.get(&(account.site.clone(), event.clone()))?;
+        if mode == Mode::Datagram {
+            // Some may be missing; what came must be part of the whole, in order.
+            let came: BTreeSet<u64> = lane.handled.iter().copied().collect();
+            let expected: Vec<u64> = all.iter().copied().filter(|id| came.contains(id)).collect();
+            return verify::wrong_deliveries(&account.id, &lane.handled, &expected);
+        }
         // What was cut off by the time limit must be a beginning of the whole.
         let expected = if complete { all } else { all.get(..lane.handled.len())? };
         verify::wrong_deliveries(&format!("{}/{event}", account.id), &lane.handled, expected)
     });
-    let what = if complete {
+    let what = if mode == Mode::Datagram {
+        "every subscription handled a part of its backlog, in order, each once"
+    } else if complete {
         "every subscription handled its whole backlog, in order, each once, cursors confirmed"
     } else {
         "every subscription handled the beginning of its backlog, in order, each once"

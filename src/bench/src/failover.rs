@@ -261,6 +261,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         }),
         quotas: Vec::new(),
         revocation: None,
+        mixed: None,
+        modes: Vec::new(),
         durability: None,
         server: None,
         verified: checks.verified,

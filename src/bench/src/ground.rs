@@ -65,6 +65,13 @@ pub trait Ground: Sync {
     fn service(&self, site: &str, id: &str) -> impl Future<Output = Result<String, String>> + Send;
     /// Registers a client and makes a token for it.
     fn client(&self, site: &str, id: &str) -> impl Future<Output = Result<String, String>> + Send;
+    /// Registers a push subscription with these settings, or removes it.
+    fn push(
+        &self,
+        site: &str,
+        id: &str,
+        settings: Option<&serde_json::Value>,
+    ) -> impl Future<Output = Result<(), String>> + Send;
     /// The id of the newest instance of a site.
     fn head(&self, site: &str) -> impl Future<Output = Result<u64, String>> + Send;
     /// What the queue of an event retains.

@@ -104,6 +104,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas: Vec::new(),
         revocation: None,
+        mixed: None,
+        modes: Vec::new(),
         durability: None,
         server,
         verified: checks.verified,
@@ -176,6 +178,7 @@ impl Shared {
             | ClientNotice::Presence(_)
             | ClientNotice::Reset { .. }
             | ClientNotice::HandlerFailed { .. }
+            | ClientNotice::Overrun { .. }
             | ClientNotice::Unhandled { .. }
             | ClientNotice::StoreCut { .. }
             | ClientNotice::StoreDamaged { .. }

@@ -9,6 +9,7 @@
 //! Deliberately absent: how a broker is started, and administration over HTTP; both are the
 //! caller's, behind [`Ground`].
 
+mod callback;
 mod deliver;
 mod error;
 mod failover;
@@ -16,6 +17,8 @@ mod ground;
 mod idle;
 mod latency;
 mod meter;
+mod mixed;
+mod modes;
 mod options;
 mod publish;
 mod quota;
@@ -26,7 +29,9 @@ mod verify;
 pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
-pub use report::{Durability, Failover, Latency, Quota, Report, Server, Spread};
+pub use report::{
+    Durability, Failover, Latency, Mixed, MixedRound, ModeFigures, Quota, Report, Server, Spread,
+};
 
 /// Runs a workload.
 ///
@@ -47,5 +52,7 @@ pub async fn run<G: Ground>(
         Workload::Failover => failover::run(ground, options).await,
         Workload::Quota => quota::run(ground, options).await,
         Workload::Revocation => revocation::run(ground, options).await,
+        Workload::Mixed => mixed::run(ground, options).await,
+        Workload::Modes => modes::run(ground, options).await,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ackord_endpoint::Mode;
+
 use crate::error::Error;
 use crate::ground::Fault;
 
@@ -10,7 +12,7 @@ use crate::ground::Fault;
 pub enum Workload {
     /// Publishers raise as fast as their windows allow.
     Publish,
-    /// Subscriptions take a backlog, one unacknowledged event each.
+    /// Subscriptions take a backlog, in order with one unacknowledged event each, or in another mode.
     Deliver,
     /// Idle connected clients, then one event to all of them.
     Idle,
@@ -20,6 +22,10 @@ pub enum Workload {
     Quota,
     /// Tokens are revoked while their sessions are open at every node.
     Revocation,
+    /// Publishers beside healthy subscribers, and beside such that break and stall, in turn.
+    Mixed,
+    /// One subscription in each delivery mode, over each transport.
+    Modes,
 }
 
 impl Workload {
@@ -32,6 +38,8 @@ impl Workload {
             Self::Failover => "failover",
             Self::Quota => "quota",
             Self::Revocation => "revocation",
+            Self::Mixed => "mixed",
+            Self::Modes => "modes",
         }
     }
 }
@@ -51,6 +59,8 @@ pub struct Options {
     pub subscriptions: u32,
     /// Events that wait for each subscription.
     pub backlog: u32,
+    /// The mode of the subscriptions (deliver).
+    pub mode: Mode,
     /// Connected clients.
     pub subscribers: u32,
     /// Sites that the accounts are spread over.
@@ -58,7 +68,8 @@ pub struct Options {
     /// Events per second of each publisher; 0 is as fast as it can (failover). What a site may
     /// raise per second (quota).
     pub rate: u32,
-    /// How often the leader fails (failover), or tokens are revoked (revocation).
+    /// How often the leader fails (failover), tokens are revoked (revocation), or both are measured
+    /// (mixed).
     pub rounds: u32,
     /// What happens to it (failover).
     pub fault: Fault,
@@ -96,13 +107,16 @@ impl Options {
             Workload::Deliver | Workload::Idle if self.sites > self.subscribers => {
                 wrong("there are more sites than subscribers")
             }
+            Workload::Mixed if self.rounds == 0 => wrong("rounds must be at least 1"),
             Workload::Quota if self.rate == 0 => wrong("rate must be at least 1: it is the quota"),
             Workload::Publish
             | Workload::Deliver
             | Workload::Idle
             | Workload::Failover
             | Workload::Quota
-            | Workload::Revocation => Ok(()),
+            | Workload::Revocation
+            | Workload::Mixed
+            | Workload::Modes => Ok(()),
         }
     }
 }

@@ -193,6 +193,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas: Vec::new(),
         revocation: None,
+        mixed: None,
+        modes: Vec::new(),
         durability,
         server: after.server(&before, events),
         verified: checks.verified,

@@ -81,6 +81,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas,
         revocation: None,
+        mixed: None,
+        modes: Vec::new(),
         durability: None,
         server: None,
         verified: checks.verified,

@@ -101,6 +101,51 @@ pub struct Quota {
     pub beside_p99_us: u64,
 }
 
+/// What one round of the mixed workload came to: events that were acknowledged in equal times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixedRound {
+    /// With healthy subscribers only.
+    pub healthy_events: u64,
+    /// With such that break and such that stall beside them.
+    pub mixed_events: u64,
+}
+
+/// What subscribers that break or stall cost the publishers of their site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mixed {
+    /// Events per second that were acknowledged with healthy subscribers only.
+    pub healthy_per_s: f64,
+    /// The same with the others beside them.
+    pub mixed_per_s: f64,
+    /// The second over the first.
+    pub ratio: f64,
+    /// Resident memory of the broker at the end of the last measurement with healthy ones only, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy_rss_bytes: Option<u64>,
+    /// The same with the others beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixed_rss_bytes: Option<u64>,
+    /// Each round.
+    pub rounds: Vec<MixedRound>,
+}
+
+/// What one subscription came to, in one delivery mode over one transport.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModeFigures {
+    /// `websocket`, `push` or `udp`.
+    pub transport: &'static str,
+    /// The mode.
+    pub mode: &'static str,
+    /// Raise to arrival, of events raised at a pace.
+    pub latency: Latency,
+    /// Events per second that were acknowledged to a publisher that raised all it could.
+    pub raised_per_s: f64,
+    /// How many of those arrived meanwhile.
+    pub delivered: u64,
+    /// The same per second.
+    pub delivered_per_s: f64,
+}
+
 /// The result of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -115,7 +160,8 @@ pub struct Report {
     /// The same per second.
     pub events_per_s: f64,
     /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler;
-    /// quota: raise to acknowledgement of the site beside; revocation: request to last end.
+    /// quota: raise to acknowledgement of the site beside; mixed: raise to acknowledgement with all
+    /// subscribers; modes: raise to arrival, at a pace; revocation: request to last end.
     pub latency: Latency,
     /// What failing leaders did.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -126,6 +172,12 @@ pub struct Report {
     /// Milliseconds until the last session of revoked tokens ended, one value per round.
     #[serde(rename = "revocation_ms", skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Spread>,
+    /// What subscribers that break or stall cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixed: Option<Mixed>,
+    /// What each delivery mode came to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<ModeFigures>,
     /// What the log did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
@@ -182,6 +234,32 @@ impl Report {
         }
         if let Some(Spread { p50, p99, max, .. }) = &self.revocation {
             lines.push(format!("  last end ms  p50 {p50:.0}  p99 {p99:.0}  max {max:.0}"));
+        }
+        for ModeFigures { transport, mode, latency, raised_per_s, delivered_per_s, .. } in
+            &self.modes
+        {
+            lines.push(format!(
+                "  {transport:<9} {mode:<8} {delivered_per_s:>7.0} events/s of {raised_per_s:.0}, \
+                 latency ms p50 {:.2}  p99 {:.2}",
+                ms(latency.p50_us),
+                ms(latency.p99_us)
+            ));
+        }
+        if let Some(Mixed { healthy_per_s, mixed_per_s, ratio, .. }) = &self.mixed {
+            lines.push(format!(
+                "  beside such that break or stall {mixed_per_s:.0} events/s, without {healthy_per_s:.0}: \
+                 {ratio:.3}"
+            ));
+        }
+        if let Some(Mixed {
+            healthy_rss_bytes: Some(without), mixed_rss_bytes: Some(with), ..
+        }) = &self.mixed
+        {
+            lines.push(format!(
+                "  memory       {} MiB, without them {} MiB",
+                with >> 20,
+                without >> 20
+            ));
         }
         if let Some(Durability { nodes, syncs, events_per_sync, log_bytes }) = &self.durability {
             lines.push(format!(

@@ -86,6 +86,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas: Vec::new(),
         revocation: Spread::of(times),
+        mixed: None,
+        modes: Vec::new(),
         durability: None,
         server: None,
         verified: checks.verified,

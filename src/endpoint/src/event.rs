@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ackord_wire::Payload;
-use ackord_wire::frame::{self, Position, Start};
+use ackord_wire::frame::{self, Mode, Position, Start};
+use ackord_wire::limits::{TWOWAY_WINDOW_DEFAULT, TWOWAY_WINDOW_MAX};
 use ackord_wire::structure::Category;
 
 /// An event to raise.
@@ -90,6 +91,19 @@ pub struct Subscription {
     pub ack_timeout_ms: Option<u32>,
     /// Attempts before an instance is skipped; absent is forever.
     pub max_attempts: Option<u32>,
+    /// What counts as delivered, and how many instances are under way.
+    pub mode: Mode,
+    /// Of [`Mode::Twoway`]: instances under way; absent is 5.
+    pub window: Option<u32>,
+    /// Of [`Mode::Batch`]: milliseconds from the first event that waits to the frame with all that wait;
+    /// absent is 1000.
+    pub flush_ms: Option<u32>,
+    /// Of [`Mode::Ordered`] and [`Mode::Twoway`], with `max_attempts`: what is given up is kept as a dead
+    /// letter.
+    pub dead_letter: bool,
+    /// Of [`Mode::Twoway`]: handlers of this subscription that run at once, at most as many as
+    /// instances are under way; absent is one, so that they run in the order in which events come.
+    pub handlers: Option<u32>,
 }
 
 impl Subscription {
@@ -122,6 +136,47 @@ impl Subscription {
         self
     }
 
+    /// Keeps what is given up after the last attempt as a dead letter, to be looked at and raised again.
+    pub fn dead_letter(mut self) -> Self {
+        self.dead_letter = true;
+        self
+    }
+
+    /// What counts as delivered. Unless [`Self::handlers`] says otherwise the handler is called for one
+    /// instance after the other; in the modes without acknowledgement one that fails does not come
+    /// again.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Several instances under way, acknowledged in any order.
+    pub fn twoway(mut self, window: u32) -> Self {
+        self.window = Some(window);
+        self.mode(Mode::Twoway)
+    }
+
+    /// In the mode twoway, so many handlers at once: in no particular order, each instance once.
+    pub fn handlers(mut self, handlers: u32) -> Self {
+        self.handlers = Some(handlers);
+        self
+    }
+
+    /// Handlers that may run at once; 1 at least.
+    pub(crate) fn handlers_at_once(&self) -> usize {
+        let window = self.window.unwrap_or(TWOWAY_WINDOW_DEFAULT).min(TWOWAY_WINDOW_MAX);
+        match self.mode {
+            Mode::Twoway => self.handlers.unwrap_or(1).clamp(1, window.max(1)) as usize,
+            Mode::Ordered | Mode::Oneway | Mode::Batch | Mode::Datagram => 1,
+        }
+    }
+
+    /// Many instances in one frame, so long after the first of them at the latest.
+    pub fn batch(mut self, flush: Duration) -> Self {
+        self.flush_ms = Some(u32::try_from(flush.as_millis()).unwrap_or(u32::MAX));
+        self.mode(Mode::Batch)
+    }
+
     /// The same in a frame.
     pub fn to_wire(&self, resume: Option<Position>) -> frame::Subscription {
         frame::Subscription {
@@ -131,6 +186,10 @@ impl Subscription {
             ack_timeout_ms: self.ack_timeout_ms,
             max_attempts: self.max_attempts,
             resume,
+            mode: self.mode,
+            window: self.window,
+            flush_ms: self.flush_ms,
+            dead_letter: self.dead_letter,
         }
     }
 }
@@ -158,6 +217,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// The arguments; absent is a null-event.
     pub payload: Option<Payload>,
+    /// The instance that it was at first, if it was raised again from a dead letter.
+    pub original_id: Option<u64>,
 }
 
 impl Delivery {

@@ -28,11 +28,13 @@ mod link;
 mod log;
 mod notice;
 mod options;
+mod pushes;
 
 mod client;
 mod service;
 
-pub use ackord_wire::frame::{Position, Start};
+pub use ackord_wire::frame::{Mode, Position, Start};
+pub use ackord_wire::push;
 pub use ackord_wire::structure::{Category, Structure};
 pub use ackord_wire::{Code, Codec, Payload};
 
@@ -42,5 +44,6 @@ pub use error::{Error, RaiseError};
 pub use event::{Delivery, Event, Flow, HandlerError, Outcome, Subscription};
 pub use level::{ClientLevel, ServiceLevel};
 pub use notice::{ClientNotice, RenewReason, ResetReason, ServiceNotice};
+pub use pushes::{PushError, Pushes};
 pub use service::{Raised, ServiceBuilder, ServiceEndpoint};
 pub use spl::ServicePersistence;

@@ -193,6 +193,14 @@ pub enum ClientNotice {
         /// When it comes again, milliseconds.
         retry_in_ms: u64,
     },
+    /// The handler of a subscription without acknowledgement is too slow: the oldest of what waits for it
+    /// was dropped.
+    Overrun {
+        /// The event's name.
+        event: String,
+        /// The instance that no handler will see.
+        instance_id: u64,
+    },
     /// The broker delivers an event that has no handler here. Told once per event.
     Unhandled {
         /// The event's name.

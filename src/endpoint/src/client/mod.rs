@@ -1,7 +1,7 @@
 //! The client endpoint: calls a handler once per instance, in order, and acknowledges.
 //!
 //! Handlers of different subscriptions run at once, each on a task of its own; those of one
-//! subscription never do.
+//! subscription only where it asks for that.
 
 mod task;
 
@@ -91,7 +91,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Handlers that run at once, over all subscriptions; never two of one subscription.
+    /// Handlers that run at once, over all subscriptions; of one subscription as many as it says.
     /// Default 1024.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.subscribe.concurrency = handlers;

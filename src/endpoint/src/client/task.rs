@@ -33,7 +33,7 @@ pub(super) struct Task {
     store: Option<Store>,
     storing: Option<Storing>,
     handlers: Vec<Handler>,
-    /// The running ones: at most one per subscription.
+    /// The running ones, by their places.
     running: JoinSet<(usize, Handled)>,
     notice: Option<NoticeFn>,
     codec: Codec,
@@ -186,7 +186,7 @@ impl Task {
     }
 
     fn call(&mut self, lane: usize, delivery: Delivery) {
-        let handler = Arc::clone(&self.handlers[lane]);
+        let handler = Arc::clone(&self.handlers[lane % self.handlers.len()]);
         self.running.spawn(async move {
             let handled = AssertUnwindSafe(handler(delivery)).catch_unwind().await;
             (lane, handled.unwrap_or_else(|_| Err(HandlerError::new("the handler panicked"))))

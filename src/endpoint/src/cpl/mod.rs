@@ -33,7 +33,7 @@
 //!     fn load(&mut self) -> Result<Positions, PersistenceError> {
 //!         let tables = self.0.lock().map_err(|_| PersistenceError::other("poisoned"))?;
 //!         let positions = tables.1.iter().map(|(event, position)| (event.clone(), *position));
-//!         Ok(Positions { positions: positions.collect(), findings: Vec::new() })
+//!         Ok(Positions { positions: positions.collect(), ..Positions::default() })
 //!     }
 //!
 //!     fn save(&mut self, changes: &[PositionChange]) -> Result<(), PersistenceError> {
@@ -44,6 +44,8 @@
 //!                 PositionChange::Handled { event, position } => {
 //!                     tables.1.insert(event.clone(), *position);
 //!                 }
+//!                 // Only of subscriptions in the mode twoway.
+//!                 PositionChange::HandledAbove { .. } => {}
 //!                 PositionChange::Forget { event } => {
 //!                     tables.1.remove(event);
 //!                 }
@@ -91,6 +93,14 @@ pub enum PositionChange {
         /// The event's name.
         event: String,
     },
+    /// This instance of an event in the mode twoway was handled, and some before it may not be. Gone
+    /// with a [`PositionChange::Handled`] at or above it, or in another incarnation or generation.
+    HandledAbove {
+        /// The event's name.
+        event: String,
+        /// The instance.
+        position: Position,
+    },
 }
 
 /// What was stored.
@@ -98,6 +108,8 @@ pub enum PositionChange {
 pub struct Positions {
     /// The last handled position per event.
     pub positions: Vec<(String, Position)>,
+    /// What was handled above those, see [`PositionChange::HandledAbove`].
+    pub above: Vec<(String, Position)>,
     /// What the application should be told.
     pub findings: Vec<Finding>,
 }

@@ -468,6 +468,8 @@ impl Publish {
         self.end(&RaiseError::Stopped { code });
         self.tell(ServiceNotice::Terminal { code, detail, left });
         self.outputs.push_back(PublishOutput::Room);
+        // Nothing may come after this that would make the store know of what is not in it yet.
+        self.persist();
     }
 
     /// An attempt to connect was refused for good.
@@ -521,11 +523,15 @@ impl Publish {
             }
             self.transmit(now_ms);
         }
-        if let Some(batch) = self.backlog.batch(self.uid) {
-            self.outputs.push_back(PublishOutput::Persist(batch));
-        }
+        self.persist();
         if self.backlog.take_freed() {
             self.outputs.push_back(PublishOutput::Room);
+        }
+    }
+
+    fn persist(&mut self) {
+        if let Some(batch) = self.backlog.batch(self.uid) {
+            self.outputs.push_back(PublishOutput::Persist(batch));
         }
     }
 

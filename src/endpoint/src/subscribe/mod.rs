@@ -10,14 +10,15 @@
 //! are wire frames, calls, position changes and what the application hears, in the order of
 //! [`Subscribe::poll`]. Equal inputs give equal outputs, so a simulator can drive it.
 //!
-//! Invariants: a handler never runs twice at once for a subscription; an instance at or below the
-//! last handled one of the same incarnation and generation is acknowledged without a call; an
-//! acknowledgement follows the handler's return, and at CPL-2 the confirmation of the store.
+//! Invariants: a handler never runs twice at once for a subscription that asks for no more; an
+//! instance that was handled in the same incarnation and generation is acknowledged without a
+//! call; an acknowledgement follows the handler's return, and at CPL-2 the confirmation of the store.
 //!
 //! Deliberately absent: connecting (see [`crate::reconnect`]), persisting (see [`crate::cpl`]), and
 //! any judgement of the broker's choice of instances.
 
 mod lane;
+mod modes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,6 +37,7 @@ use crate::notice::{ClientNotice, ResetReason};
 use crate::publish::{Then, WELCOME_TIMEOUT_MS};
 use crate::spl::Finding;
 use lane::{Lane, Ready, Work, life};
+pub use modes::BACKLOG_MAX;
 
 /// The first delay after a handler's failure that names none, milliseconds; doubled per failure.
 pub const HANDLER_BACKOFF_MS_MIN: u64 = 1_000;
@@ -101,9 +103,10 @@ pub enum SubscribeOutput {
     /// Send a frame.
     Send(ClientFrame),
     /// Call the handler of a subscription (its place in the options); answer with
-    /// [`Subscribe::returned`]. Never two at once for one subscription.
+    /// [`Subscribe::returned`]. Never two at once for one subscription that asks for no more.
     Call {
-        /// Which subscription.
+        /// Which subscription: its place, plus a multiple of their number where several handlers of
+        /// it run at once.
         lane: usize,
         /// What came.
         delivery: Delivery,
@@ -169,6 +172,14 @@ impl Subscribe {
             .iter()
             .map(|item| Lane::new(item.clone(), positions.remove(&item.event)))
             .collect();
+        let mut lanes = lanes;
+        for (event, position) in stored.above {
+            let lane = lanes.iter_mut().find(|lane| lane.subscription.event == event);
+            if let Some(lane) = lane {
+                lane.one_by_one = true;
+                lane.note_above(&position);
+            }
+        }
         let events = lanes.iter().map(|lane| lane.subscription.event.clone());
         let by_event = events.zip(0..).collect();
         let mut machine = Self {
@@ -263,6 +274,9 @@ impl Subscribe {
         self.by_number.clear();
         self.ready.clear();
         self.lanes.iter_mut().for_each(Lane::forget_session);
+        // What nobody sends again still waits for its handler.
+        let waiting = (0..).zip(&self.lanes).filter(|(_, lane)| lane.is_in_line());
+        self.ready = waiting.map(|(index, _)| index).collect();
     }
 
     /// A frame of the broker.
@@ -274,6 +288,9 @@ impl Subscribe {
             ClientMessage::Welcome(welcome) => self.welcomed(&welcome),
             ClientMessage::Subscribed(subscribed) => self.subscribed(subscribed),
             ClientMessage::Event(event) => self.arrived(*event),
+            ClientMessage::Events(events) => {
+                events.into_iter().for_each(|event| self.arrived(event));
+            }
             ClientMessage::Committed(ack) => self.committed(ack),
             ClientMessage::Authority { subscription, granted } => {
                 if let Some(lane) = self.by_number.get(&subscription) {
@@ -317,7 +334,7 @@ impl Subscribe {
         for event in subscribed.removed {
             // A subscription of this name that is made anew starts anew: no id outlives it.
             let known = match self.by_event.get(&event) {
-                Some(lane) => self.lanes[*lane].last.take().is_some(),
+                Some(lane) => self.lanes[*lane].forget_handled(),
                 None => self.orphans.remove(&event),
             };
             if known && self.durable {
@@ -328,14 +345,17 @@ impl Subscribe {
     }
 
     fn accepted(&mut self, item: SubscribedItem) {
-        let SubscribedItem { event, subscription, position, granted, resumed } = item;
+        let SubscribedItem { event, subscription, position, granted, resumed, mode } = item;
         let Some(index) = self.by_event.get(&event).copied() else { return };
         self.by_number.insert(subscription, index);
         let lane = &mut self.lanes[index];
         lane.number = Some(subscription);
+        lane.deliver_as(mode);
         self.enter_life(index, life(&position), resumed);
         self.tell(ClientNotice::Subscribed { event: event.clone(), position, granted });
-        if self.options.account != Account::Stateless && position.instance_id > 0 {
+        let instance_id = position.instance_id;
+        if self.options.account != Account::Stateless && instance_id > 0 {
+            self.raise_floor(index, Ack { subscription, instance_id, generation: None });
             self.tell_committed(index, position);
         }
     }
@@ -345,6 +365,7 @@ impl Subscribe {
     fn enter_life(&mut self, index: usize, now: (u64, u32), resumed: Option<bool>) {
         let lane = &mut self.lanes[index];
         lane.life = Some(now);
+        lane.begin_above(now);
         let Some(last) = lane.last else { return };
         let reason = if last.incarnation != now.0 {
             ResetReason::Incarnation
@@ -372,6 +393,9 @@ impl Subscribe {
         };
         self.by_number.insert(message.subscription, index);
         let delivery = delivery_of(message, &mut self.lanes[index].number);
+        if !self.lanes[index].comes_singly() {
+            return self.arrived_beside(index, delivery);
+        }
         let lane = &mut self.lanes[index];
         if lane.has_in_hand(&delivery.position()) {
             return;
@@ -399,39 +423,43 @@ impl Subscribe {
         self.ready.push_back(index);
     }
 
+    /// The number under which the broker is answered, if it is.
+    fn answerable(&self, index: usize) -> Option<u32> {
+        let open = self.session == Session::Open && self.mode(index).is_acknowledged();
+        self.lanes[index].number.filter(|_| open)
+    }
+
     fn acknowledge(&mut self, index: usize, position: &Position) {
-        let number = self.lanes[index].number.filter(|_| self.session == Session::Open);
-        if let Some(subscription) = number {
+        if let Some(subscription) = self.answerable(index) {
             self.send(ClientFrame::Ack(answer(subscription, position)));
         }
     }
 
     /// A handler returned.
-    pub fn returned(&mut self, now_ms: u64, index: usize, result: Result<Flow, HandlerError>) {
-        let lane = &mut self.lanes[index];
-        let work = std::mem::take(&mut lane.work);
+    pub fn returned(&mut self, now_ms: u64, place: usize, result: Result<Flow, HandlerError>) {
+        let index = self.index_of(place);
+        let work = std::mem::take(self.work(place));
         let Work::Running { position, attempt, working_ms } = work else {
             // Not asked for: nothing to note.
-            lane.work = work;
+            *self.work(place) = work;
             return;
         };
         if let Some(due_ms) = working_ms {
-            self.working.remove(&(due_ms, index));
+            self.working.remove(&(due_ms, place));
         }
         self.running -= 1;
         match result {
             Ok(flow) => {
-                lane.failures = 0;
-                lane.work = Work::Saving(position);
+                self.lanes[index].failures = 0;
+                *self.work(place) = Work::Saving(position);
                 if flow == Flow::Stop {
                     self.pause();
                 }
                 if self.durable {
-                    let event = self.lanes[index].subscription.event.clone();
-                    self.changes.push(PositionChange::Handled { event, position });
-                    self.saving.push(index);
+                    self.remember(index, position);
+                    self.saving.push(place);
                 } else {
-                    self.saved(index);
+                    self.saved(place);
                 }
             }
             Err(error) => self.failed(index, position, attempt, error),
@@ -447,9 +475,8 @@ impl Subscribe {
         let asked = error.retry_after.map(|delay| u64::try_from(delay.as_millis()));
         let retry_in_ms = asked.map_or(own, |ms| ms.unwrap_or(u64::MAX));
         let instance_id = position.instance_id;
-        let number = lane.number.filter(|_| self.session == Session::Open);
         let event = lane.subscription.event.clone();
-        if let Some(subscription) = number {
+        if let Some(subscription) = self.answerable(index) {
             let (retry_after_ms, generation) = (retry_in_ms, Some(position.generation));
             let nack = Nack { subscription, instance_id, retry_after_ms, generation };
             self.send(ClientFrame::Nack(nack));
@@ -460,16 +487,17 @@ impl Subscribe {
     }
 
     /// A position is safe: the instance is acknowledged, the lane goes on.
-    fn saved(&mut self, index: usize) {
-        let lane = &mut self.lanes[index];
-        let work = std::mem::take(&mut lane.work);
+    fn saved(&mut self, place: usize) {
+        let work = std::mem::take(self.work(place));
         let Work::Saving(position) = work else {
-            lane.work = work;
+            *self.work(place) = work;
             return;
         };
+        let index = self.index_of(place);
+        let lane = &mut self.lanes[index];
         // Of a life that has ended meanwhile nothing is kept: its ids mean nothing.
         if lane.life.is_none_or(|now| now == life(&position)) {
-            lane.last = Some(position);
+            lane.note_handled(position);
         }
         self.acknowledge(index, &position);
         self.go_on(index);
@@ -479,6 +507,7 @@ impl Subscribe {
         if let Some(delivery) = self.lanes[index].next.take() {
             self.consider(index, delivery);
         }
+        self.start_next(index);
     }
 
     /// The store answered the changes that it had.
@@ -500,6 +529,7 @@ impl Subscribe {
         let Some(index) = self.by_number.get(&ack.subscription).copied() else { return };
         let (incarnation, generation) = self.lanes[index].life.unwrap_or_default();
         let position = Position { incarnation, generation, instance_id: ack.instance_id };
+        self.raise_floor(index, ack);
         self.tell_committed(index, position);
     }
 
@@ -549,15 +579,15 @@ impl Subscribe {
             let reason = "no welcome from the broker".to_owned();
             self.close(Then::Backoff { retry_after_ms: None, reason });
         }
-        while let Some((due_ms, index)) = self.working.first().copied().filter(|w| w.0 <= now_ms) {
-            self.working.remove(&(due_ms, index));
+        while let Some((due_ms, place)) = self.working.first().copied().filter(|w| w.0 <= now_ms) {
+            self.working.remove(&(due_ms, place));
+            let index = self.index_of(place);
             let interval_ms = self.working_interval_ms(index);
-            let lane = &mut self.lanes[index];
-            let Work::Running { position, working_ms, .. } = &mut lane.work else { continue };
+            let Work::Running { position, working_ms, .. } = self.work(place) else { continue };
             *working_ms = Some(now_ms + interval_ms);
             let position = *position;
-            self.working.insert((now_ms + interval_ms, index));
-            if let Some(subscription) = lane.number.filter(|_| self.session == Session::Open) {
+            self.working.insert((now_ms + interval_ms, place));
+            if let Some(subscription) = self.answerable(index) {
                 self.send(ClientFrame::Working(answer(subscription, &position)));
             }
         }
@@ -618,16 +648,15 @@ impl Subscribe {
     /// Does what can be done now: calls handlers, persists.
     fn pump(&mut self, now_ms: u64) {
         while !self.paused && !self.closing && self.running < self.options.concurrency {
-            let Some(index) = self.ready.pop_front() else { break };
-            let interval_ms = self.working_interval_ms(index);
-            let lane = &mut self.lanes[index];
-            let Work::Waiting(delivery) = std::mem::take(&mut lane.work) else { continue };
+            let Some(place) = self.ready.pop_front() else { break };
+            let interval_ms = self.working_interval_ms(self.index_of(place));
+            let Work::Waiting(delivery) = std::mem::take(self.work(place)) else { continue };
             let (position, attempt) = (delivery.position(), delivery.attempt);
             let due_ms = now_ms + interval_ms;
-            lane.work = Work::Running { position, attempt, working_ms: Some(due_ms) };
-            self.working.insert((due_ms, index));
+            *self.work(place) = Work::Running { position, attempt, working_ms: Some(due_ms) };
+            self.working.insert((due_ms, place));
             self.running += 1;
-            self.outputs.push_back(SubscribeOutput::Call { lane: index, delivery });
+            self.outputs.push_back(SubscribeOutput::Call { lane: place, delivery });
         }
         if self.durable && self.stored.is_none() && !self.changes.is_empty() {
             self.stored = Some(std::mem::take(&mut self.saving));
@@ -650,6 +679,7 @@ fn delivery_of(message: EventMessage, number: &mut Option<u32>) -> Delivery {
         age: message.age,
         attempt: message.attempt,
         payload: Payload::from_fields(message.content_type, message.args, message.data),
+        original_id: message.original_id,
     }
 }
 

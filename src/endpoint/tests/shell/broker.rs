@@ -3,8 +3,8 @@
 
 use ackord_wire::Codec;
 use ackord_wire::frame::{
-    Accepted, ClientFrame, ClientMessage, ClientWelcome, EventMessage, Position, ServiceFrame,
-    ServiceMessage, ServiceState, ServiceWelcome, Subscribed, SubscribedItem, Sync,
+    Accepted, ClientFrame, ClientMessage, ClientWelcome, EventMessage, Mode, Position,
+    ServiceFrame, ServiceMessage, ServiceState, ServiceWelcome, Subscribed, SubscribedItem, Sync,
 };
 use ackord_wire::payload::Data;
 use ackord_wire::structure::Category;
@@ -151,6 +151,14 @@ impl Peer {
 
     /// Welcomes a client and takes the list of its subscriptions.
     pub async fn welcome_client(&mut self) -> Vec<ackord_wire::frame::Subscription> {
+        self.welcome_client_as(None).await
+    }
+
+    /// As [`Self::welcome_client`], and says that it delivers in this mode, if there is one.
+    pub async fn welcome_client_as(
+        &mut self,
+        mode: Option<Mode>,
+    ) -> Vec<ackord_wire::frame::Subscription> {
         let Some(ClientFrame::Hello(_)) = self.next().await else { panic!("no hello") };
         self.send(&ClientMessage::Welcome(client_welcome(Sync::Send))).await;
         let Some(ClientFrame::Subscriptions(list)) = self.next().await else { panic!("no list") };
@@ -160,6 +168,7 @@ impl Peer {
             position: Position { incarnation: 1, generation: 0, instance_id: 0 },
             granted: true,
             resumed: None,
+            mode: mode.unwrap_or(item.mode),
         });
         let subscribed = Subscribed { accepted: accepted.collect(), ..Subscribed::default() };
         self.send(&ClientMessage::Subscribed(subscribed)).await;
@@ -215,5 +224,6 @@ pub fn delivery(subscription: u32, event: &str, instance_id: u64) -> ClientMessa
         content_type: None,
         args: None,
         data: Some(Data(b"{}".to_vec().into())),
+        original_id: None,
     }))
 }

@@ -3,5 +3,6 @@
 
 mod broker;
 mod client;
+mod modes;
 mod service;
 mod told;

@@ -176,6 +176,26 @@ async fn refused_for_good_means_no_second_attempt_and_an_answer_for_everyone() {
 }
 
 #[tokio::test]
+async fn refused_for_good_before_anything_was_raised_it_closes_all_the_same() {
+    let broker = Broker::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let told = Told::default();
+    let notices = told.clone();
+    let service = builder(&broker)
+        .persistence(ServiceLevel::File { path, bytes: 1 << 20 })
+        .on_notice(move |notice| notices.add(notice))
+        .start()
+        .await
+        .unwrap();
+    broker.refuse(401, None, r#"{"code":"bad-credentials","detail":"who?"}"#).await;
+    told.one("terminal", |notice| matches!(notice, ServiceNotice::Terminal { .. })).await;
+    let closing = service.close_within(Duration::ZERO);
+    let left = tokio::time::timeout(Duration::from_secs(60), closing).await;
+    assert_eq!(left.expect("it closes"), 0);
+}
+
+#[tokio::test]
 async fn retry_after_is_honoured_and_the_next_address_is_tried() {
     let (first, second) = (Broker::start().await, Broker::start().await);
     let told = Told::default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ackord_wire::codec::set_hash;
 use ackord_wire::frame::Subscription;
 use ackord_wire::frame::{
-    Ack, ClientFrame, ClientMessage, ClientWelcome, EventMessage, Position, Subscribed,
+    Ack, ClientFrame, ClientMessage, ClientWelcome, EventMessage, Mode, Position, Subscribed,
     SubscribedItem, Sync,
 };
 use ackord_wire::payload::Data;
@@ -154,7 +154,8 @@ impl Broker {
                 let (incarnation, generation) = (self.incarnation, queue.generation);
                 let position = Position { incarnation, generation, instance_id: queue.cursor };
                 let resumed = None;
-                let item = SubscribedItem { event, subscription, position, granted: true, resumed };
+                let (granted, mode) = (true, Mode::Ordered);
+                let item = SubscribedItem { event, subscription, position, granted, resumed, mode };
                 accepted.push(item);
             }
         }
@@ -204,6 +205,7 @@ impl Broker {
                 content_type: None,
                 args: None,
                 data: Some(Data(b"1".to_vec().into())),
+                original_id: None,
             })));
         }
         sent

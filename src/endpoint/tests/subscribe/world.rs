@@ -150,6 +150,7 @@ impl World {
                 PositionChange::Forget { event } => {
                     self.positions.remove(&event);
                 }
+                PositionChange::HandledAbove { .. } => {}
             }
         }
         self.machine.persisted(self.now_ms, Ok(()));
@@ -243,6 +244,6 @@ fn machine(
     positions: &BTreeMap<String, Position>,
 ) -> Subscribe {
     let positions = positions.iter().map(|(event, at)| (event.clone(), *at)).collect();
-    let stored = Positions { positions, findings: Vec::new() };
+    let stored = Positions { positions, ..Positions::default() };
     Subscribe::new(options.clone(), durable, stored, Entropy::from_number(1))
 }
