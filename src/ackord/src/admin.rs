@@ -315,6 +315,11 @@ impl Admin {
         self.send(Method::PUT, path, Some(body)).await
     }
 
+    /// `PATCH` of one resource.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
     /// `POST`.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
         self.send(Method::POST, path, Some(body)).await

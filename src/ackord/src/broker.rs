@@ -76,6 +76,8 @@ impl Running {
         let broker = Broker::new(node.clone(), settings.sessions.clone());
         let ending = broker.clone();
         tokio::spawn(async move { ending.end_left_behind().await });
+        let pushing = broker.clone();
+        tokio::spawn(async move { pushing.serve_pushes().await });
         let recording = broker.clone();
         tokio::spawn(async move { recording.keep_record().await });
         let options = GatewayOptions {

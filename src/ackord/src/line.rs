@@ -18,6 +18,8 @@ struct EventLine<'a> {
     attempt: u32,
     null: bool,
     args: Option<Args>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_id: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,7 @@ pub fn to_json(delivery: &Delivery) -> String {
         attempt: delivery.attempt,
         null: delivery.payload.is_none(),
         args: delivery.payload.as_ref().map(Args::of),
+        original_id: delivery.original_id,
     };
     // A struct of plain fields with string keys: there is nothing that the encoder could refuse.
     serde_json::to_string(&line).expect("an event line is encodable")
@@ -71,8 +74,10 @@ pub fn to_text(delivery: &Delivery, width: usize) -> String {
         0 | 1 => String::new(),
         attempt => format!("  (attempt {attempt})"),
     };
+    let replayed =
+        delivery.original_id.map_or_else(String::new, |id| format!("  (raised again: {id})"));
     let Delivery { event, instance_id, service, .. } = delivery;
-    format!("{clock}  {event:width$}  {instance_id:>6}  {service}  {args}{again}")
+    format!("{clock}  {event:width$}  {instance_id:>6}  {service}  {args}{again}{replayed}")
 }
 
 #[cfg(test)]
@@ -93,6 +98,7 @@ mod tests {
             age: 3,
             attempt: 1,
             payload,
+            original_id: None,
         }
     }
 

@@ -129,6 +129,8 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Token(command) => command::account::token(command, format).await,
         Command::Ticket(command) => command::ticket::run(command, format).await,
         Command::Subscription(command) => command::subscription::run(command, format).await,
+        Command::DeadLetter(command) => command::dead_letter::run(command, format).await,
+        Command::Push(command) => command::push::run(command, format).await,
         Command::Session(command) => command::subscription::session(command, format).await,
         Command::Quota(command) => command::quota::run(command, format).await,
         Command::Audit(command) => command::audit::run(command, format).await,

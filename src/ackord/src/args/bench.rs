@@ -2,12 +2,14 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::DeliveryMode;
+
 /// `ackord bench …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
     /// Publishers raise as fast as their windows allow
     Publish(BenchOptions),
-    /// Subscriptions take a backlog, one unacknowledged event each
+    /// Subscriptions take a backlog, in order or in another mode
     Deliver(BenchOptions),
     /// Connected idle clients: memory each, and the time to deliver one event to all
     Idle(BenchOptions),
@@ -17,6 +19,10 @@ pub enum BenchCommand {
     Quota(BenchOptions),
     /// Tokens are revoked while their sessions are open at every node: how long the last one lasts
     Revocation(BenchOptions),
+    /// What subscribers that break and such that stall cost the publishers of their site
+    Mixed(BenchOptions),
+    /// One subscription in each delivery mode over each transport: its latency and its events per second
+    Modes(BenchOptions),
 }
 
 /// What happens to a leader.
@@ -54,6 +60,9 @@ pub struct BenchOptions {
     /// Events that wait for each subscription (deliver)
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub backlog: u32,
+    /// Mode of the subscriptions (deliver)
+    #[arg(long, value_enum, default_value = "ordered")]
+    pub mode: DeliveryMode,
     /// Connected clients (deliver, idle) [default: as many as subscriptions; idle: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub subscribers: Option<u32>,
@@ -63,7 +72,7 @@ pub struct BenchOptions {
     /// Events per second of each publisher, 0 is as fast as it can (failover); of a site (quota)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate: u32,
-    /// How often the leader fails (failover), or tokens are revoked (revocation)
+    /// How often the leader fails (failover), tokens are revoked (revocation), or both are measured (mixed)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
     /// What happens to the leader (failover)

@@ -8,8 +8,10 @@ mod bench;
 mod check;
 mod cluster;
 mod context;
+mod dead_letter;
 mod govern;
 mod look;
+mod push;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,11 +26,16 @@ pub use bench::{BenchCommand, BenchFault, BenchOptions};
 pub use check::{CheckCommand, CheckLag, CheckOutput};
 pub use cluster::{ClusterCommand, NodeArgs, RemoveArgs, WaitArgs};
 pub use context::{ContextCommand, ContextSet};
+pub use dead_letter::{
+    DeadLetterArgs, DeadLetterCommand, DeadLetterEdit, DeadLetterFilter, DeadLetterReplay,
+    LetterStateArg,
+};
 pub use govern::{
     AuditCommand, AuditList, CanI, QuotaCommand, SessionCommand, SubscriptionArgs,
     SubscriptionCommand, TicketCommand,
 };
 pub use look::{Explain, Peek, Why};
+pub use push::{PushArgs, PushCommand, PushCreate, PushFormatArg, PushModeArg, PushOverflowArg};
 
 use crate::config::settings::LOG_DEFAULT;
 use crate::duration;
@@ -121,6 +128,12 @@ pub enum Command {
     /// Subscriptions: how far each is, pause, resume, seek
     #[command(subcommand)]
     Subscription(SubscriptionCommand),
+    /// Push subscriptions: callbacks and sockets that events are carried to
+    #[command(subcommand)]
+    Push(PushCommand),
+    /// Dead letters: what subscriptions gave up after the last attempt
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     /// Sessions that are open now
     #[command(subcommand)]
     Session(SessionCommand),
@@ -391,6 +404,50 @@ pub struct Subscribe {
     /// Attempts before an event is skipped [default: forever]
     #[arg(long, value_name = "N")]
     pub max_attempts: Option<u32>,
+
+    /// What counts as delivered, and how many events are under way
+    #[arg(long, value_name = "MODE", default_value = "ordered")]
+    pub mode: DeliveryMode,
+
+    /// With --mode twoway, events under way [default: 5]
+    #[arg(long, value_name = "N")]
+    pub window: Option<u32>,
+
+    /// With --mode batch, milliseconds from the first event that waits to all that wait [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub flush_ms: Option<u32>,
+
+    /// With --max-attempts, keep what is skipped as a dead letter
+    #[arg(long, requires = "max_attempts")]
+    pub dead_letter: bool,
+}
+
+/// What counts as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeliveryMode {
+    /// One under way, the next after its acknowledgement is committed.
+    Ordered,
+    /// A window under way, acknowledged in any order.
+    Twoway,
+    /// What the connection has taken.
+    Oneway,
+    /// As oneway, many in one frame.
+    Batch,
+    /// As oneway; what the connection does not take soon is dropped.
+    Datagram,
+}
+
+impl DeliveryMode {
+    /// The mode itself.
+    pub fn mode(self) -> ackord_endpoint::Mode {
+        match self {
+            Self::Ordered => ackord_endpoint::Mode::Ordered,
+            Self::Twoway => ackord_endpoint::Mode::Twoway,
+            Self::Oneway => ackord_endpoint::Mode::Oneway,
+            Self::Batch => ackord_endpoint::Mode::Batch,
+            Self::Datagram => ackord_endpoint::Mode::Datagram,
+        }
+    }
 }
 
 /// Where a new subscription starts.

@@ -1,5 +1,5 @@
-//! `ackord bench publish|deliver|idle|failover|quota|revocation`: the workloads of `ackord_bench` on an own
-//! or given broker.
+//! `ackord bench publish|deliver|idle|failover|quota|revocation|mixed|modes`: the workloads of `ackord_bench` on
+//! an own or given broker.
 //!
 //! The own broker is a child process with data in a temporary directory: its memory and processor
 //! time can be told from those of the load.
@@ -44,6 +44,8 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         BenchCommand::Failover(arguments) => (Workload::Failover, arguments),
         BenchCommand::Quota(arguments) => (Workload::Quota, arguments),
         BenchCommand::Revocation(arguments) => (Workload::Revocation, arguments),
+        BenchCommand::Mixed(arguments) => (Workload::Mixed, arguments),
+        BenchCommand::Modes(arguments) => (Workload::Modes, arguments),
     };
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
@@ -74,7 +76,9 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         | Workload::Deliver
         | Workload::Failover
         | Workload::Quota
-        | Workload::Revocation => arguments.subscriptions,
+        | Workload::Revocation
+        | Workload::Mixed
+        | Workload::Modes => arguments.subscriptions,
     });
     Options {
         publishers: arguments.publishers,
@@ -83,6 +87,7 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         time: Duration::from_secs(arguments.seconds),
         subscriptions: arguments.subscriptions,
         backlog: arguments.backlog,
+        mode: arguments.mode.mode(),
         subscribers,
         sites: arguments.sites,
         rate: arguments.rate,
@@ -135,6 +140,8 @@ async fn ground(
         .flat_map(|(name, value)| ["--limit".to_owned(), format!("{name}={value}")])
         .collect();
     flags.extend(["--nodes".to_owned(), arguments.nodes.to_string()]);
+    // Receivers of the run are on this machine.
+    flags.extend(["--set".to_owned(), "push.hosts=127.0.0.1".to_owned()]);
     let started = tokio::task::spawn_blocking(move || {
         Process::broker(&data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
     });
@@ -287,6 +294,15 @@ impl Ground for Broker {
     async fn client(&self, site: &str, id: &str) -> Result<String, String> {
         self.account(site, "clients", id).await?;
         self.token(site, json!({"client": id})).await
+    }
+
+    async fn push(&self, site: &str, id: &str, settings: Option<&Value>) -> Result<(), String> {
+        let path = format!("{}/pushes/{}", site_path(site), segment(id));
+        match settings {
+            Some(settings) => self.admin.put(&path, settings).await.map(drop),
+            None => self.admin.delete(&path).await.map(drop),
+        }
+        .map_err(sentence)
     }
 
     async fn head(&self, site: &str) -> Result<u64, String> {

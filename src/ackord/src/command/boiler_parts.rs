@@ -271,6 +271,7 @@ fn tell_client(role: Role, notice: &ClientNotice, counted: &str, done: &(Notify,
         | ClientNotice::Presence(_)
         | ClientNotice::Reset { .. }
         | ClientNotice::HandlerFailed { .. }
+        | ClientNotice::Overrun { .. }
         | ClientNotice::Unhandled { .. }
         | ClientNotice::StoreCut { .. }
         | ClientNotice::StoreDamaged { .. }

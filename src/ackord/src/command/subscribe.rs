@@ -170,7 +170,9 @@ impl Shared {
         }
         progress.lines += 1;
         progress.last_line = Some(Instant::now());
-        progress.handled.insert(delivery.event.clone(), delivery.instance_id);
+        // In the mode twoway one that was returned comes after later ones.
+        let last = progress.handled.entry(delivery.event.clone()).or_default();
+        *last = delivery.instance_id.max(*last);
         let enough = self.count.is_some_and(|count| progress.lines >= count);
         Ok(if enough { Flow::Stop } else { Flow::Continue })
     }
@@ -224,6 +226,9 @@ impl Shared {
                 progress.confirmed.remove(&event);
                 progress.handled.remove(&event);
                 say(format_args!("{event}: ids begin anew ({reason:?})"));
+            }
+            ClientNotice::Overrun { event, instance_id } => {
+                say(format_args!("{event}: lines are read too slowly, {instance_id} was dropped"));
             }
             ClientNotice::Unhandled { event } => {
                 say(format_args!(
@@ -309,6 +314,9 @@ async fn start(arguments: &Subscribe, shared: &Arc<Shared>) -> Result<ClientEndp
             subscription = subscription.ack_timeout(timeout);
         }
         subscription.max_attempts = arguments.max_attempts;
+        subscription.mode = arguments.mode.mode();
+        subscription.dead_letter = arguments.dead_letter;
+        (subscription.window, subscription.flush_ms) = (arguments.window, arguments.flush_ms);
         let shared = shared.clone();
         builder = builder.subscribe(subscription, move |delivery: Delivery| {
             let shared = shared.clone();

@@ -298,7 +298,7 @@ pub fn shown(config: &Config) -> Vec<Json> {
 
 #[cfg(test)]
 mod tests {
-    use ackord_agents::BrokerOptions;
+    use ackord_agents::{BrokerOptions, PushOptions};
     use ackord_gateway::GatewayLimits;
 
     use super::super::sources::{Gathered, gather_file};
@@ -397,9 +397,21 @@ mod tests {
             ask_deadline: _,
             trace_entries: _,
             shutdown_deadline: _,
+            push,
         } = BrokerOptions::default();
+        let PushOptions {
+            hosts: _,
+            subscriptions_max: _,
+            requests_max: _,
+            site_requests_max: _,
+            host_requests_max: _,
+            ca_file: _,
+            packet_bytes_max: _,
+            discard_interval_ms_min: _,
+            drain: _,
+        } = push;
         let of = |name| SECTIONS.iter().find(|section| section.name == name).map(|s| s.keys.len());
-        assert_eq!((of("front"), of("sessions")), (Some(18), Some(18)));
+        assert_eq!((of("front"), of("sessions"), of("push")), (Some(18), Some(18), Some(8)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use ackord_agents::AllowList;
 use ackord_gateway::{Issuer, KeyFile, Tls, TlsFiles};
 use ackord_replica::{PeerOptions, PeerTls};
 
@@ -110,6 +111,13 @@ fn fail(exit: Exit, problems: Vec<String>) -> Result<(), Failure> {
 
 /// Rules over several keys.
 fn together(settings: &Settings, problems: &mut Vec<String>) {
+    if let Err(malformed) = AllowList::parse(&settings.sessions.push.hosts) {
+        problems.push(format!("push.hosts: {malformed}"));
+    }
+    let ca_file = settings.sessions.push.ca_file.as_deref();
+    if let Some(Err(problem)) = ca_file.map(ackord_agents::check_authorities) {
+        problems.push(format!("push.ca_file: {problem}"));
+    }
     let mut ascending = |names: &[(&str, u64)]| {
         for pair in names.windows(2) {
             if let [(low, least), (high, most)] = pair

@@ -3,7 +3,7 @@
 use ackord_gateway::BATCH_ITEMS_CEILING;
 
 use super::key::Key;
-use super::key::Slot::{Millis, Texts, U32, Usize};
+use super::key::Slot::{Millis, Path, Texts, U32, Usize};
 use super::table::{HOUR, KIB, MIB, SECOND};
 
 /// What the front allows its peers.
@@ -241,4 +241,55 @@ pub static SESSIONS: &[Key] = &[
         "How long a stop waits for sessions to end.",
     )
     .within(100, HOUR),
+];
+
+pub static PUSH: &[Key] = &[
+    Key::new(
+        "push.hosts",
+        Texts(|s| &mut s.sessions.push.hosts),
+        "Where deliveries may go: host names, `.suffixes`, addresses, networks, `*` for every name. A name allows public addresses only; nothing is allowed where the list is empty.",
+    )
+    .like("[\"hooks.example.com\", \".internal.example\", \"10.1.0.0/16\"]"),
+    Key::new(
+        "push.subscriptions_max",
+        Usize(|s| &mut s.sessions.push.subscriptions_max),
+        "Push subscriptions of all sites; one more is `limit-reached`.",
+    )
+    .within(0, 1_000_000),
+    Key::new(
+        "push.requests_max",
+        Usize(|s| &mut s.sessions.push.requests_max),
+        "Requests to callbacks that may be under way at this node; more wait.",
+    )
+    .within(1, 65_536),
+    Key::new(
+        "push.site_requests_max",
+        Usize(|s| &mut s.sessions.push.site_requests_max),
+        "Requests of one site that may be under way at this node; more wait.",
+    )
+    .within(1, 65_536),
+    Key::new(
+        "push.host_requests_max",
+        Usize(|s| &mut s.sessions.push.host_requests_max),
+        "Requests of one site to one host that may be under way at this node; more wait.",
+    )
+    .within(1, 65_536),
+    Key::new(
+        "push.ca_file",
+        Path(|s| &mut s.sessions.push.ca_file),
+        "Certificate authorities, PEM, whose callbacks are believed besides those of the usual ones.",
+    )
+    .like("\"/etc/ackord/callbacks.pem\""),
+    Key::new(
+        "push.packet_bytes_max",
+        U32(|s| &mut s.sessions.push.packet_bytes_max),
+        "Largest datagram where a push subscription says nothing.",
+    )
+    .within(512, 65_507),
+    Key::new(
+        "push.drain_ms",
+        Millis(|s| &mut s.sessions.push.drain),
+        "How long requests that are under way may go on when the node stops.",
+    )
+    .within(0, HOUR),
 ];

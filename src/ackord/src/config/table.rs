@@ -8,7 +8,7 @@ use super::key::Slot::{
     Address, Addresses, Issuers, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64,
     U64Bound, U64Maybe, Usize,
 };
-use super::serving::{FRONT, SESSIONS};
+use super::serving::{FRONT, PUSH, SESSIONS};
 
 /// A kibibyte.
 pub const KIB: u64 = 1 << 10;
@@ -71,6 +71,12 @@ pub static SECTIONS: &[Section] = &[
         name: "sessions",
         doc: "What sessions of services and clients are offered and held to.",
         keys: SESSIONS,
+    },
+    Section {
+        name: "push",
+        doc: "Push subscriptions: where deliveries may go, and how many at a time. Give all nodes of a \
+              cluster the same.",
+        keys: PUSH,
     },
     Section {
         name: "node",
@@ -247,6 +253,12 @@ static LIMITS: &[Key] = &[
     )
     .within(1, ackord_wire::limits::ACK_TIMEOUT_MS_MAX as u64)
     .live(),
+    Key::new(
+        "limits.discard_interval_ms_min",
+        U32(|s| &mut s.sessions.push.discard_interval_ms_min),
+        "Least time that a push subscription is offline after a failure; judged where it is registered.",
+    )
+    .within(1, 86_400_000),
     Key::new(
         "limits.sites_max",
         U32(|s| &mut s.node.limits.sites_max),

@@ -207,6 +207,19 @@ pub fn of(code: Code) -> (&'static str, &'static str) {
             "The broker made a mistake, or a part of it failed.",
             "Try again; if it comes back, the node's log says more, and it should be reported.",
         ),
+        Code::BadQos => (
+            "The mode of a subscription is not for this transport, or a setting of it does not belong to \
+             the mode or is out of bounds. Nothing was subscribed.",
+            "The detail names the field; see docs/delivery-modes.md for what each mode takes.",
+        ),
+        Code::CallbackNotAllowed => (
+            "The host of the callback is not one that this deployment delivers to.",
+            "Have the operator add it to `push.hosts` on every node.",
+        ),
+        Code::CallbackUnverified => (
+            "The callback did not give the challenge of the handshake back.",
+            "Answer a POST with `Ackord-Handshake: 1` by 200 and the value of `challenge` in its body.",
+        ),
         Code::CredentialsExpired => (
             "The token was good and is over.",
             "Come again with a new one; let --token-file name a file that is renewed.",

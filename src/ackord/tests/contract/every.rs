@@ -85,6 +85,25 @@ const TABLE: &[Row] = &[
     ("subscription pause", "demo-client reading", Admin, "", 0, Something),
     ("subscription resume", "demo-client reading", Admin, "", 0, Something),
     ("subscription seek", "demo-client reading --after 1", Admin, "", 0, Something),
+    ("push create", "hook reading --udp 127.0.0.1:9 --client demo-client", Admin, "", 0, Something),
+    (
+        "push create",
+        "hook reading --to http://10.0.0.1/ --client demo-client",
+        Admin,
+        "",
+        4,
+        Nothing,
+    ),
+    ("push list", "--client demo-client --prefix h", Admin, "", 0, Something),
+    ("push show", "hook", Admin, "", 0, Something),
+    ("push resume", "hook", Admin, "", 0, Something),
+    ("push delete", "hook", Admin, "", 0, Something),
+    ("dead-letter list", "--event reading --state waiting --limit 1", Admin, "", 0, Nothing),
+    ("dead-letter show", "1", Admin, "", 4, Nothing),
+    ("dead-letter edit", "1 --note seen", Admin, "", 4, Nothing),
+    ("dead-letter replay", "1", Admin, "", 4, Nothing),
+    ("dead-letter replay", "--all --client demo-client", Admin, "", 0, Nothing),
+    ("dead-letter delete", "1", Admin, "", 4, Nothing),
     ("subscription kick", "demo-client", Admin, "", 0, Something),
     ("session list", "--kind stateless", Admin, "", 0, Nothing),
     ("quota set", "clients=50 events_per_s=1000", Admin, "", 0, Something),
@@ -129,6 +148,8 @@ const TABLE: &[Row] = &[
     ("bench deliver", "--subscriptions 2 --backlog 5", Node, "", 0, Something),
     ("bench quota", "--publishers 1 --rate 40 --seconds 1", Node, "", 0, Something),
     ("bench revocation", "--rounds 1", Node, "", 0, Something),
+    ("bench modes", "--seconds 1", Nobody, "", 0, Something),
+    ("bench mixed", "--publishers 1 --seconds 1 --rounds 1", Nobody, "", 0, Something),
     ("bench idle", "--subscribers 5 --seconds 1", Node, "", 0, Something),
     ("bench failover", "--nodes 3 --rounds 1 --publishers 1 --rate 20", Nobody, "", 0, Something),
     ("demo", "--exit", Nobody, "1\n2\n", 0, Something),
@@ -205,7 +226,7 @@ fn every_command_speaks_json_and_nothing_else_and_ends_as_documented() {
     assert_eq!(known, commands(), "the table of this test has every command, and no other");
 
     let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(&dir.path().join("data"), &[]);
+    let broker = Broker::start(&dir.path().join("data"), &["--set", "push.hosts=127.0.0.1"]);
     std::fs::write(dir.path().join("site.toml"), SITE).unwrap();
     let data = dir.path().join("served");
     std::fs::write(dir.path().join("broker.toml"), format!("data = {data:?}\n")).unwrap();
