@@ -24,6 +24,7 @@ pub mod process;
 pub mod proxy;
 pub mod raiser;
 pub mod raw;
+pub mod receiver;
 pub mod seed;
 pub mod sim;
 pub mod site;

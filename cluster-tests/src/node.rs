@@ -64,6 +64,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// Limits as `name=value`.
     pub limits: Vec<String>,
+    /// Other settings as `table.key=value`.
+    pub sets: Vec<String>,
     /// Environment variables, for instance of a disk that fails.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -80,24 +82,30 @@ pub struct Node {
 impl Node {
     /// Starts a node in a temporary directory. `limits` are `name=value` pairs.
     pub async fn start(limits: &[&str]) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("ackord-node").tempdir()?;
-        let path = dir.path().join("data");
-        let mut node = Self::start_in(&path, limits).await?;
-        node._owned_dir = Some(dir);
+        Self::start_with(limits, &[]).await
+    }
+
+    /// As [`Node::start`], with other settings as `table.key=value`.
+    pub async fn start_with(limits: &[&str], sets: &[&str]) -> anyhow::Result<Self> {
+        let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        let owned_dir = tempfile::Builder::new().prefix("ackord-node").tempdir()?;
+        let (dir, limits, sets) = (owned_dir.path().join("data"), owned(limits), owned(sets));
+        let mut node = Self::launch(Launch { dir, limits, sets, ..Launch::default() }).await?;
+        node._owned_dir = Some(owned_dir);
         Ok(node)
     }
 
     /// Starts a node in a directory that outlives it.
     pub async fn start_in(dir: &Path, limits: &[&str]) -> anyhow::Result<Self> {
         let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
-        Self::launch(Launch { dir: dir.to_owned(), limits, environment: Vec::new() }).await
+        Self::launch(Launch { dir: dir.to_owned(), limits, ..Launch::default() }).await
     }
 
     /// Starts a node on a disk that can be made to fail.
     pub async fn start_on(disk: &Disk, limits: &[&str]) -> anyhow::Result<Self> {
         let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
         let (dir, environment) = (disk.root().to_owned(), disk.environment()?);
-        Self::launch(Launch { dir, limits, environment }).await
+        Self::launch(Launch { dir, limits, environment, ..Launch::default() }).await
     }
 
     /// Starts a node in a directory that outlives it.
@@ -218,6 +226,7 @@ fn start_blocking(launch: &Launch) -> anyhow::Result<(Child, Ready)> {
         .args(["dev", "--listen", "127.0.0.1:0", "--json", "--data"])
         .arg(dir)
         .args(launch.limits.iter().flat_map(|limit| ["--limit", limit]))
+        .args(launch.sets.iter().flat_map(|set| ["--set", set]))
         .envs(launch.environment.iter().cloned());
     let (process, first) = spawn(command, &log)?;
     let ready = match first.recv_timeout(READY) {

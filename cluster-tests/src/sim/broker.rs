@@ -16,7 +16,7 @@ use ackord_machine::session::{
 };
 use ackord_machine::site::{
     Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SessionId,
-    SiteName, Stamp, State, Write, apply, coalesce,
+    SiteName, Stamp, State, SubscribeAs, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing, ServiceFrame, ServiceMessage};
@@ -166,7 +166,7 @@ impl Broker {
 
     /// A client's connection is there.
     pub fn open_client(&mut self, link: LinkId, receiver: Receiver, ack_timeout_ms: u32) {
-        let options = SessionOptions { ack_timeout_ms };
+        let options = SessionOptions { ack_timeout_ms, ..SessionOptions::default() };
         let (site, id) = (self.site.clone(), SessionId(link.0));
         let session = Box::new(ClientSession::new(site, receiver, None, id, options));
         self.sessions.insert(link, Session::Client(session));
@@ -324,7 +324,11 @@ impl Broker {
                 Command::Advance(advance) | Command::Acknowledge(advance) => {
                     (advance.client.to_string(), Some(advance.epoch))
                 }
-                Command::Subscribe(list) => (list.client.to_string(), Some(list.epoch)),
+                Command::Subscribe(list)
+                | Command::SubscribeAs(SubscribeAs { subscribe: list, .. }) => {
+                    (list.client.to_string(), Some(list.epoch))
+                }
+                Command::GiveUp(asked) => (asked.client.to_string(), Some(asked.epoch)),
                 Command::DetachService { .. }
                 | Command::RaiseKeyed(_)
                 | Command::RaiseAfter(_)
@@ -338,6 +342,8 @@ impl Broker {
                 | Command::Record { .. }
                 | Command::IssueTicket(_)
                 | Command::DrawTicket(_)
+                | Command::AttachPush(_)
+                | Command::SettlePush(_)
                 | Command::RedeemTicket(_)
                 | Command::Restore(_) => continue,
             };

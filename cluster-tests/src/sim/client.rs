@@ -102,7 +102,7 @@ impl ClientHost {
             self.positions.clear();
         }
         let positions = self.positions.iter().map(|(event, at)| (event.clone(), *at)).collect();
-        let stored = Positions { positions, findings: Vec::new() };
+        let stored = Positions { positions, ..Positions::default() };
         let entropy = Entropy::from_number(self.entropy.next_u64());
         self.machine = Some(Subscribe::new(options, self.kind.is_durable(), stored, entropy));
         self.life += 1;
@@ -127,6 +127,8 @@ impl ClientHost {
                 PositionChange::Forget { event } => {
                     self.positions.remove(event);
                 }
+                // No subscription here is in the mode twoway.
+                PositionChange::HandledAbove { .. } => {}
             }
         }
     }

@@ -18,6 +18,7 @@ mod load;
 mod lone_power;
 mod operators;
 mod power;
+mod push;
 mod replace;
 mod restarts;
 mod resume;

@@ -26,7 +26,7 @@ fn documented(text: &str) -> BTreeSet<String> {
 
 fn is_id(text: &str) -> bool {
     let Some(letter) = text.chars().next() else { return false };
-    "SQAPD".contains(letter) && text.len() > 1 && text[1..].bytes().all(|b| b.is_ascii_digit())
+    "SQAPDM".contains(letter) && text.len() > 1 && text[1..].bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The test functions of the scenario files that are named after an id.

@@ -10,9 +10,12 @@ mod client;
 mod client_levels;
 mod documented;
 mod flow;
+mod mixed;
 mod queues;
+mod registering;
 mod service;
 mod service_levels;
+mod stopping;
 mod structure;
 
 use cluster_tests::node::Node;
