@@ -348,9 +348,21 @@ async fn verify(connect: &Connect, format: Format) -> Outcome {
     let admin = client(connect)?;
     // The node that answers this is the one that is asked to compare.
     look(&admin).await?;
-    admin.send(Method::POST, "/v1/cluster/compare", None).await?;
     let started = Instant::now();
     let comparing = Progress::of("comparing", None, Unit::Time);
+    // A group whose leader has just gone silent takes the entry once it has another one.
+    while let Err(error) = admin.send(Method::POST, "/v1/cluster/compare", None).await {
+        let passes = match &error {
+            AdminError::Problem(problem) => problem.retryable,
+            AdminError::Unreachable(_) => true,
+            AdminError::Unreadable(_) => false,
+        };
+        if !passes || started.elapsed() >= VERIFY_LIMIT {
+            return Err(error.into());
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    let started = Instant::now();
     let (rows, waiting) = loop {
         let view = look(&admin).await?;
         let views = everywhere(&admin, &view).await?;

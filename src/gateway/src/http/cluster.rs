@@ -4,6 +4,7 @@ use ackord_agents::{ClusterView, GroupView, NodeView};
 use ackord_machine::site::{Command, DirectoryCommand, NodeState};
 use ackord_wire::resource::{self, ClusterGroup, ClusterNode, Compared};
 use ackord_wire::{Code, Problem};
+use futures_util::future::try_join_all;
 
 use super::answer::Answer;
 use super::exchange::{Exchange, refused};
@@ -21,9 +22,10 @@ pub fn show(exchange: Exchange<'_>) -> Result<Answer, Problem> {
 pub async fn compare(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     let allowed = exchange.authorize_node(&[])?;
     let broker = &allowed.context.broker;
-    for group in 0..broker.node().cluster().groups.len() as u32 {
-        broker.change_group(group, Command::Compare).await.map_err(refused)?;
-    }
+    // All at once: after a node has gone silent each of its groups has to find a leader first.
+    let groups = 0..broker.node().cluster().groups.len() as u32;
+    let entries = groups.map(|group| broker.change_group(group, Command::Compare));
+    try_join_all(entries).await.map_err(refused)?;
     allowed.record("cluster.compare", String::new());
     Ok(Answer::ok(&cluster(&broker.node().cluster())))
 }
