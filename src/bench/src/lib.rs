@@ -30,7 +30,7 @@ pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
 pub use report::{
-    Durability, Failover, Latency, Mixed, MixedRound, ModeFigures, Quota, Report, Server, Spread,
+    Beside, Durability, Failover, Latency, Mixed, ModeFigures, Quota, Report, Server, Spread,
 };
 
 /// Runs a workload.

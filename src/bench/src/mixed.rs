@@ -1,9 +1,14 @@
 //! What subscribers that break and such that stall cost the publishers of their site.
 //!
-//! `five healthy ─▶ [measure] ─▶ + five that break + five that stall ─▶ [measure] ─▶ five healthy ─▶ …`
+//! ```text
+//! round: as fast as they can beside [five healthy] [fifteen healthy] [five healthy, five that
+//!        break, five that stall], then at half of the first rate beside the first and the last
+//! ```
 //!
-//! Both are measured in turn, round after round, so that a machine that gets slower meanwhile slows
-//! both. The ratio is a figure, not a guarantee: it fails no run.
+//! They are measured in turn, round after round, so that a machine that gets slower meanwhile slows
+//! all. Where publishers take all that the machine has, whatever is delivered to anybody is taken from
+//! them: what the bad ones cost by being bad shows beside as many good ones, and where the machine is
+//! not exhausted. The ratios are figures, not guarantees: they fail no run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +28,8 @@ use crate::ground::{self, Account, Ground, Kind};
 use crate::latency::Recorder;
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
-use crate::publish::{self, EVENT, Raised, publisher, raise_all};
-use crate::report::{Mixed, MixedRound, Report};
+use crate::publish::{self, EVENT, Paced, Raised, publisher};
+use crate::report::{Beside, Mixed, Report};
 use crate::verify::Checks;
 
 /// Instances that the queue keeps for each publisher.
@@ -69,17 +74,25 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     }
     let start = Moment::now(ground).await?;
     let mut raised: Vec<Raised> = services.iter().map(|_| nothing()).collect();
-    let (mut latency, mut rounds) = (Recorder::new(), Vec::new());
-    let (mut alone_bytes, mut mixed_bytes) = (None, None);
+    let mut measured = Measured::all();
+    let mut paced_per_s = 0.0;
     for number in 1..=options.rounds {
         ground.progress(&format!("round {number} of {}", options.rounds));
-        let alone = measure(&services, options, &mut raised, None).await?;
-        alone_bytes = Moment::now(ground).await?.rss_bytes;
-        let others = Others::start(ground, site, &clients[3..]).await?;
-        let mixed = measure(&services, options, &mut raised, Some(&mut latency)).await?;
-        mixed_bytes = Moment::now(ground).await?.rss_bytes;
-        others.end(ground, site).await?;
-        rounds.push(MixedRound { healthy_events: alone, mixed_events: mixed });
+        for measured in &mut measured {
+            let others = match measured.company {
+                Company::Five => None,
+                company => Some(Others::start(ground, site, &clients[3..], company).await?),
+            };
+            let pace = (measured.paced_per_s.is_some()).then_some(paced_per_s);
+            let (events, latency) = measure(&services, options, &mut raised, pace).await?;
+            if measured.company == Company::Five && pace.is_none() {
+                paced_per_s = (events as f64 / phase(options).as_secs_f64() / 2.0).max(1.0);
+            }
+            measured.note(events, &latency, pace, Moment::now(ground).await?.rss_bytes);
+            if let Some(others) = others {
+                others.end(ground, site).await?;
+            }
+        }
     }
     let end = Moment::now(ground).await?;
     for service in services {
@@ -100,9 +113,17 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         client.close_within(CLOSE_MAX).await;
     }
     ground.remove_site(site).await.map_err(Error::Ground)?;
-    let sum = |of: fn(&MixedRound) -> u64| rounds.iter().map(of).sum::<u64>();
-    let (alone, mixed) = (sum(|round| round.healthy_events), sum(|round| round.mixed_events));
     let seconds = phase(options).as_secs_f64() * f64::from(options.rounds);
+    let all: u64 = measured.iter().flat_map(|measured| &measured.rounds).sum();
+    let beside: Vec<Beside> = measured.iter().map(|measured| measured.report(seconds)).collect();
+    let [five, fifteen, mixed, five_paced, mixed_paced] = &beside[..] else {
+        return Err(Error::Stuck("the companies were not all measured".to_owned()));
+    };
+    let over = |some: &Beside, other: &Beside| some.events_per_s / other.events_per_s.max(1.0);
+    let (events, events_per_s) = (mixed.rounds.iter().sum(), mixed.events_per_s);
+    let latency = mixed.latency.clone();
+    let ratios = (over(mixed_paced, five_paced), over(mixed, fifteen), over(mixed, five));
+    let (ratio_paced, ratio_of_equals, ratio_of_fewer) = ratios;
     Ok(Report {
         bench: Workload::Mixed.name(),
         sizes: json!({
@@ -110,26 +131,85 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
             "rounds": options.rounds,
         }),
         seconds,
-        events: mixed,
-        events_per_s: mixed as f64 / seconds,
-        latency: latency.report(),
+        events,
+        events_per_s,
+        latency,
         failover: None,
         quotas: Vec::new(),
         revocation: None,
-        mixed: Some(Mixed {
-            healthy_per_s: alone as f64 / seconds,
-            mixed_per_s: mixed as f64 / seconds,
-            ratio: mixed as f64 / alone.max(1) as f64,
-            healthy_rss_bytes: alone_bytes,
-            mixed_rss_bytes: mixed_bytes,
-            rounds,
-        }),
+        mixed: Some(Mixed { ratio_paced, ratio_of_equals, ratio_of_fewer, beside }),
         modes: Vec::new(),
         durability: None,
-        server: end.server(&start, alone + mixed),
+        server: end.server(&start, all),
         verified: checks.verified,
         failures: checks.failures,
     })
+}
+
+/// Who is there beside the publishers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    /// The five that are always there.
+    Five,
+    /// Ten more like them.
+    Fifteen,
+    /// Five that break and five that stall.
+    Mixed,
+}
+
+impl Company {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Five => "five-healthy",
+            Self::Fifteen => "fifteen-healthy",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// What the publishers came to beside a company, round by round.
+struct Measured {
+    company: Company,
+    /// The sum over the rounds, where they are paced.
+    paced_per_s: Option<f64>,
+    rounds: Vec<u64>,
+    latency: Recorder,
+    rss_bytes: Option<u64>,
+}
+
+impl Measured {
+    fn all() -> [Self; 5] {
+        let full = [Company::Five, Company::Fifteen, Company::Mixed].map(|company| (company, None));
+        let paced = [Company::Five, Company::Mixed].map(|company| (company, Some(0.0)));
+        let [first, second, third] = full;
+        let [fourth, fifth] = paced;
+        [first, second, third, fourth, fifth].map(|(company, paced_per_s)| Self {
+            company,
+            paced_per_s,
+            rounds: Vec::new(),
+            latency: Recorder::new(),
+            rss_bytes: None,
+        })
+    }
+
+    fn note(&mut self, events: u64, latency: &Recorder, pace: Option<f64>, rss_bytes: Option<u64>) {
+        self.rounds.push(events);
+        self.latency.add(latency);
+        self.rss_bytes = rss_bytes;
+        self.paced_per_s = self.paced_per_s.zip(pace).map(|(sum, pace)| sum + pace);
+    }
+
+    fn report(&self, seconds: f64) -> Beside {
+        let rounds = self.rounds.len().max(1) as f64;
+        Beside {
+            subscribers: self.company.name(),
+            paced_per_s: self.paced_per_s.map(|sum| sum / rounds),
+            events_per_s: self.rounds.iter().sum::<u64>() as f64 / seconds,
+            latency: self.latency.report(),
+            rss_bytes: self.rss_bytes,
+            rounds: self.rounds.clone(),
+        }
+    }
 }
 
 /// How long is measured at a time.
@@ -149,20 +229,23 @@ fn note(seen: &Seen, at: usize, id: u64) {
     *wrong += u64::from(before.is_some_and(|before| before >= id));
 }
 
-/// All publishers raise all they can; how many events were acknowledged in the time.
+/// All publishers raise all they can, or so many per second together; what was acknowledged in the
+/// time, and how long each event took.
 async fn measure(
     services: &[ServiceEndpoint],
     options: &Options,
     raised: &mut [Raised],
-    latency: Option<&mut Recorder>,
-) -> Result<u64, Error> {
+    per_s: Option<f64>,
+) -> Result<(u64, Recorder), Error> {
     let from = Instant::now() + WARM_UP;
     let until = from + phase(options);
+    let gap = per_s.map(|per_s| Duration::from_secs_f64(services.len() as f64 / per_s));
+    let paced = Paced { from, until: Some(until), count: u64::MAX, gap };
     let mut tasks = Vec::new();
     for (at, service) in services.iter().enumerate() {
         let (service, options) = (service.clone(), options.clone());
         tasks.push(tokio::spawn(async move {
-            raise_all(&service, EVENT, at, &options, from, Some(until), u64::MAX).await
+            publish::raise_paced(&service, EVENT, at, &options, paced).await
         }));
     }
     let (mut events, mut measured) = (0, Recorder::new());
@@ -172,10 +255,7 @@ async fn measure(
         measured.add(&more.latency);
         raised.ids.extend(more.ids);
     }
-    if let Some(latency) = latency {
-        latency.add(&measured);
-    }
-    Ok(events)
+    Ok((events, measured))
 }
 
 /// A connected client that handles at once.
@@ -250,49 +330,74 @@ async fn push<G: Ground>(
     Ok(callback)
 }
 
-/// Who breaks and who stalls, while they are there.
+/// Ten more subscribers, while they are there: five clients and callbacks that are called in each
+/// mode, and break or stall unless they are healthy.
 struct Others {
     pushes: Vec<(String, Callback)>,
     breaking: JoinSet<()>,
     ending: Arc<AtomicBool>,
-    stalled: ClientEndpoint,
+    clients: Vec<ClientEndpoint>,
 }
 
 impl Others {
-    async fn start<G: Ground>(ground: &G, site: &str, accounts: &[Account]) -> Result<Self, Error> {
+    async fn start<G: Ground>(
+        ground: &G,
+        site: &str,
+        accounts: &[Account],
+        company: Company,
+    ) -> Result<Self, Error> {
+        let is_healthy = company == Company::Fifteen;
         let mut pushes = Vec::new();
-        let of = |kind: &'static str, manner, modes: &'static [&'static str]| {
-            modes.iter().map(move |mode| (format!("{kind}-{mode}"), *mode, manner))
+        let of = |manner, modes: &'static [&'static str]| {
+            modes.iter().map(move |mode| (if is_healthy { Manner::Answers } else { manner }, *mode))
         };
-        let breaking = of("breaking", Manner::Breaks, &["ordered", "twoway", "batch"]);
-        let modes = &["ordered", "twoway", "oneway", "batch"];
-        for (id, mode, manner) in breaking.chain(of("stalled", Manner::Stalls, modes)) {
+        let breaking = of(Manner::Breaks, &["ordered", "twoway", "batch"]);
+        let stalling = of(Manner::Stalls, &["ordered", "twoway", "oneway", "batch"]);
+        for (at, (manner, mode)) in breaking.chain(stalling).enumerate() {
+            let id = format!("other-{at}-{mode}");
             pushes.push((id.clone(), push(ground, site, &id, mode, manner).await?));
         }
-        // A handler that never returns: its endpoint reads on no longer than its own bounds allow.
-        let never = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
-        let subscription = Subscription::new(EVENT).mode(Mode::Oneway);
-        let builder = client(ground.urls(), ground.roots_pem(), &accounts[2]);
-        let stalled = builder.subscribe(subscription, never).start().await;
-        let stalled = stalled.map_err(|error| Error::Endpoint(error.to_string()))?;
         let (mut breaking, ending) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        let mut clients = Vec::new();
         for (account, mode) in accounts.iter().zip([Mode::Ordered, Mode::Twoway]) {
+            if is_healthy {
+                clients.push(subscriber(ground, account, mode, |_| {}).await?);
+                continue;
+            }
             let (urls, roots) = (ground.urls().to_vec(), ground.roots_pem().map(<[u8]>::to_vec));
             let (account, ending) = (account.clone(), ending.clone());
             breaking.spawn(come_and_go(urls, roots, account, mode, ending));
         }
-        Ok(Self { pushes, breaking, ending, stalled })
+        clients.push(match is_healthy {
+            true => subscriber(ground, &accounts[2], Mode::Oneway, |_| {}).await?,
+            false => stalling_client(ground, &accounts[2]).await?,
+        });
+        Ok(Self { pushes, breaking, ending, clients })
     }
 
     async fn end<G: Ground>(self, ground: &G, site: &str) -> Result<(), Error> {
-        let Self { pushes, mut breaking, ending, stalled } = self;
+        let Self { pushes, mut breaking, ending, clients } = self;
         ending.store(true, Ordering::Relaxed);
         while breaking.join_next().await.is_some() {}
-        stalled.close_within(Duration::ZERO).await;
+        for client in clients {
+            client.close_within(Duration::ZERO).await;
+        }
         for (id, callback) in pushes {
             ground.push(site, &id, None).await.map_err(Error::Ground)?;
             drop(callback);
         }
         Ok(())
     }
+}
+
+/// A client whose handler never returns: its endpoint reads on no longer than its own bounds allow.
+async fn stalling_client<G: Ground>(
+    ground: &G,
+    account: &Account,
+) -> Result<ClientEndpoint, Error> {
+    let never = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
+    let subscription = Subscription::new(EVENT).mode(Mode::Oneway);
+    let builder = client(ground.urls(), ground.roots_pem(), account);
+    let started = builder.subscribe(subscription, never).start().await;
+    started.map_err(|error| Error::Endpoint(error.to_string()))
 }

@@ -68,8 +68,8 @@ pub struct Options {
     /// Events per second of each publisher; 0 is as fast as it can (failover). What a site may
     /// raise per second (quota).
     pub rate: u32,
-    /// How often the leader fails (failover), tokens are revoked (revocation), or both are measured
-    /// (mixed).
+    /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured
+    /// in turn (mixed).
     pub rounds: u32,
     /// What happens to it (failover).
     pub fault: Fault,

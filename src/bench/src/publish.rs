@@ -86,15 +86,49 @@ pub(crate) async fn raise_all(
     until: Option<Instant>,
     count: u64,
 ) -> Result<Raised, Error> {
+    let paced = Paced { from, until, count, gap: None };
+    raise_paced(service, event, publisher, options, paced).await
+}
+
+/// When a publisher raises.
+#[derive(Clone, Copy)]
+pub(crate) struct Paced {
+    /// What is acknowledged before is not measured.
+    pub(crate) from: Instant,
+    /// Nothing is raised after it.
+    pub(crate) until: Option<Instant>,
+    /// Nothing is raised beyond so many.
+    pub(crate) count: u64,
+    /// From one event to the next, whatever becomes of those before; none is as fast as the window
+    /// allows. What is late because the window was full counts from when it was due.
+    pub(crate) gap: Option<Duration>,
+}
+
+/// As [`raise_all`], at a pace.
+pub(crate) async fn raise_paced(
+    service: &ServiceEndpoint,
+    event: &str,
+    publisher: usize,
+    options: &Options,
+    paced: Paced,
+) -> Result<Raised, Error> {
+    let Paced { from, until, count, gap } = paced;
     let mut raised = Raised { ids: Vec::new(), measured: 0, latency: Recorder::new() };
     let mut pending: FuturesOrdered<Pending> = FuturesOrdered::new();
-    let mut number = 0;
+    let (start, mut number) = (Instant::now(), 0_u64);
+    let due = |number: u64| gap.map(|gap| start + gap.mul_f64(number as f64));
     loop {
-        let open = number < count && until.is_none_or(|until| Instant::now() < until);
-        while open && number < count && pending.len() < options.window as usize {
+        let now = Instant::now();
+        let open = number < count && until.is_none_or(|until| now < until);
+        while open
+            && number < count
+            && pending.len() < options.window as usize
+            && due(number).is_none_or(|due| due <= now)
+        {
+            let begun = due(number).unwrap_or_else(Instant::now);
             number += 1;
             let event = Event::new(event, Some(payload(publisher, number, options.size)));
-            let (service, begun) = (service.clone(), Instant::now());
+            let service = service.clone();
             let mut raise: Pending =
                 Box::pin(async move { (begun, service.raise_wait(event).await) });
             // The first poll hands the event over, so that the order is that of this loop.
@@ -105,7 +139,19 @@ pub(crate) async fn raise_all(
                 std::task::Poll::Pending => pending.push_back(raise),
             }
         }
-        let Some((begun, result)) = pending.next().await else { break };
+        let has_room = open && number < count && pending.len() < options.window as usize;
+        let next_due = due(number).filter(|_| has_room);
+        let next = async {
+            match next_due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (begun, result) = tokio::select! {
+            Some(done) = pending.next() => done,
+            () = next, if next_due.is_some() => continue,
+            else => break,
+        };
         let outcome = result.map_err(|error| Error::Endpoint(error.to_string()))?;
         raised.ids.extend(outcome.instance_id);
         let now = Instant::now();

@@ -101,32 +101,36 @@ pub struct Quota {
     pub beside_p99_us: u64,
 }
 
-/// What one round of the mixed workload came to: events that were acknowledged in equal times.
+/// Publishers beside a company of subscribers, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MixedRound {
-    /// With healthy subscribers only.
-    pub healthy_events: u64,
-    /// With such that break and such that stall beside them.
-    pub mixed_events: u64,
+pub struct Beside {
+    /// `five-healthy`, `fifteen-healthy`, or `mixed`: five healthy, five that break, five that stall.
+    pub subscribers: &'static str,
+    /// What the publishers raised per second together; none where they raised all they could.
+    pub paced_per_s: Option<f64>,
+    /// Events per second that were acknowledged.
+    pub events_per_s: f64,
+    /// Raise to acknowledgement; of what was paced, from when it was due.
+    pub latency: Latency,
+    /// Resident memory of the broker at the end of the last round, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// Events of each round.
+    pub rounds: Vec<u64>,
 }
 
 /// What subscribers that break or stall cost the publishers of their site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mixed {
-    /// Events per second that were acknowledged with healthy subscribers only.
-    pub healthy_per_s: f64,
-    /// The same with the others beside them.
-    pub mixed_per_s: f64,
-    /// The second over the first.
-    pub ratio: f64,
-    /// Resident memory of the broker at the end of the last measurement with healthy ones only, bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthy_rss_bytes: Option<u64>,
-    /// The same with the others beside them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mixed_rss_bytes: Option<u64>,
-    /// Each round.
-    pub rounds: Vec<MixedRound>,
+    /// Publishers that raise half of what they could: those beside `mixed` over those beside
+    /// `five-healthy`.
+    pub ratio_paced: f64,
+    /// Publishers that raise all they can: those beside `mixed` over those beside `fifteen-healthy`.
+    pub ratio_of_equals: f64,
+    /// The same, over those beside `five-healthy`: ten subscribers less to be served.
+    pub ratio_of_fewer: f64,
+    /// What each company came to.
+    pub beside: Vec<Beside>,
 }
 
 /// What one subscription came to, in one delivery mode over one transport.
@@ -190,6 +194,28 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
+impl Mixed {
+    fn lines(&self) -> Vec<String> {
+        let beside = self.beside.iter().map(|beside| {
+            let Beside { subscribers, paced_per_s, events_per_s, latency, rss_bytes, .. } = beside;
+            let pace = paced_per_s.map(|pace| format!(" of {pace:.0}")).unwrap_or_default();
+            let memory = rss_bytes.map(|bytes| format!(", {} MiB", bytes >> 20));
+            format!(
+                "  {subscribers:<15} {events_per_s:>7.0} events/s{pace}, latency ms p50 {:.2}  p99 \
+                 {:.2}{}",
+                latency.p50_us as f64 / 1000.0,
+                latency.p99_us as f64 / 1000.0,
+                memory.unwrap_or_default()
+            )
+        });
+        let ratios = format!(
+            "  mixed over healthy: {:.3} at half the rate, {:.3} of as many, {:.3} of the five alone",
+            self.ratio_paced, self.ratio_of_equals, self.ratio_of_fewer
+        );
+        beside.chain([ratios]).collect()
+    }
+}
+
 impl Report {
     /// The report for a person.
     pub fn lines(&self) -> Vec<String> {
@@ -245,21 +271,8 @@ impl Report {
                 ms(latency.p99_us)
             ));
         }
-        if let Some(Mixed { healthy_per_s, mixed_per_s, ratio, .. }) = &self.mixed {
-            lines.push(format!(
-                "  beside such that break or stall {mixed_per_s:.0} events/s, without {healthy_per_s:.0}: \
-                 {ratio:.3}"
-            ));
-        }
-        if let Some(Mixed {
-            healthy_rss_bytes: Some(without), mixed_rss_bytes: Some(with), ..
-        }) = &self.mixed
-        {
-            lines.push(format!(
-                "  memory       {} MiB, without them {} MiB",
-                with >> 20,
-                without >> 20
-            ));
+        if let Some(mixed) = &self.mixed {
+            lines.extend(mixed.lines());
         }
         if let Some(Durability { nodes, syncs, events_per_sync, log_bytes }) = &self.durability {
             lines.push(format!(

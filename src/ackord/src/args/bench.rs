@@ -72,7 +72,7 @@ pub struct BenchOptions {
     /// Events per second of each publisher, 0 is as fast as it can (failover); of a site (quota)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate: u32,
-    /// How often the leader fails (failover), tokens are revoked (revocation), or both are measured (mixed)
+    /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured in turn (mixed)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
     /// What happens to the leader (failover)
