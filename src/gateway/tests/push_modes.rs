@@ -92,19 +92,19 @@ async fn i2_a_batch_waits_while_oneway_has_everything() {
 async fn i11_what_is_under_way_and_the_newest_are_delivered_the_others_dropped() {
     let (mut world, receiver) = (World::wide().await, Receiver::start().await);
     let bounded = json!({
-        "queue_max": 200, "on_overflow": "drop-oldest", "send_timeout_ms": 600_000,
+        "queue_max": 2000, "on_overflow": "drop-oldest", "send_timeout_ms": 600_000,
     });
     world.push("p", &receiver, bounded).await;
     receiver.will([Then::Until]);
     world.raise(1).await;
     receiver.wait_for(1).await;
-    world.raise(499).await;
-    world.until("p", |shown| shown["dropped"] == 299).await;
+    world.raise_many(4999).await;
+    world.until("p", |shown| shown["dropped"] == 2999).await;
     receiver.go_on();
-    world.until("p", |shown| shown["delivered"] == 201).await;
-    let expected: Vec<u64> = [1].into_iter().chain(301..=500).collect();
+    world.until("p", |shown| shown["delivered"] == 2001).await;
+    let expected: Vec<u64> = [1].into_iter().chain(3001..=5000).collect();
     assert_eq!(flat(&receiver.received()), expected);
-    assert_eq!(world.show("p").await["dropped"], 299);
+    assert_eq!(world.show("p").await["dropped"], 2999);
     world.running.stop().await;
 }
 

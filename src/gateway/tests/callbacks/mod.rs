@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_agents::{BrokerOptions, PushOptions};
-use ackord_gateway::GatewayLimits;
+use ackord_gateway::GatewayOptions;
+use ackord_replica::NodeOptions;
 use ackord_tls::tokio_rustls::TlsAcceptor;
 use parking_lot::Mutex;
 use reqwest::Method;
@@ -281,20 +282,27 @@ impl World {
     }
 
     pub async fn with(options: PushOptions) -> Self {
+        Self::tuned(options, |_| ()).await
+    }
+
+    async fn tuned(options: PushOptions, tune: impl FnOnce(&mut NodeOptions)) -> Self {
         let push = PushOptions { discard_interval_ms_min: 1, ..options };
         let options = BrokerOptions { push, ..BrokerOptions::default() };
-        let running = Running::start_with(GatewayLimits::default(), options).await;
+        let running = Running::start_tuned(GatewayOptions::default(), options, tune).await;
         let broker = running.broker.clone();
         tokio::spawn(async move { broker.serve_pushes().await });
         let demo = running.demo().await;
         Self { running, demo, raised: 0 }
     }
 
-    /// As [`World::start`]; its queue holds a thousand.
+    /// As [`World::start`]; its queue holds ten thousand.
     pub async fn wide() -> Self {
-        let world = Self::start().await;
+        let hosts = vec!["127.0.0.0/8".to_owned()];
+        let size = 10_000;
+        let wide = |node: &mut NodeOptions| node.limits.queue_size_max = size;
+        let world = Self::tuned(PushOptions { hosts, ..PushOptions::default() }, wide).await;
         let mut structure = support::structure();
-        structure["events"][0]["size"] = json!(1000);
+        structure["events"][0]["size"] = json!(size);
         let path = "/v1/sites/demo/structure";
         world.running.admin("PUT", path, Some(structure)).await.is(200);
         world
@@ -320,6 +328,23 @@ impl World {
         for _ in 0..count {
             self.raised += 1;
             self.raise_number(self.raised).await;
+        }
+    }
+
+    /// As [`World::raise`], hundreds in one request.
+    pub async fn raise_many(&mut self, count: u64) {
+        let last = self.raised + count;
+        while self.raised < last {
+            let many = self.raised + 1..=last.min(self.raised + 500);
+            self.raised = *many.end();
+            let line = |number| format!("{}\n", json!({"event": "reading", "args": number}));
+            let request = self.running.request(Method::POST, "/v1/sites/demo/events");
+            let request = request.header("Content-Type", "application/x-ndjson");
+            let request = request.bearer_auth(&self.demo.service);
+            let answer = request.body(many.map(line).collect::<String>()).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let lines = answer.text().await.unwrap();
+            assert!(!lines.contains("\"error\""), "{lines}");
         }
     }
 
