@@ -208,7 +208,11 @@ impl Cluster {
         let node = self.urls.len() + 1;
         anyhow::ensure!(node <= NODES_MAX, "a cluster has at most {NODES_MAX} nodes here");
         let ip = address(self.subnet, node);
-        let (peer, front) = (free(ip, &mut self.random)?, free(ip, &mut self.random)?);
+        let peer = free(ip, &mut self.random)?;
+        // Held meanwhile, so that the other one is not the same.
+        let held = TcpListener::bind(peer)?;
+        let front = free(ip, &mut self.random)?;
+        drop(held);
         let advertised = self.mesh.relay(node, peer)?.to_string();
         self.urls.push(format!("http://{}", self.mesh.relay(node, front)?));
         Ok(Place { node, peer, front, advertised })
