@@ -361,9 +361,9 @@ impl Cluster {
         Ok(status.code())
     }
 
-    /// Suspends a node's process.
+    /// Suspends a node's process; when this returns, it stands still.
     pub fn pause(&self, node: usize) -> anyhow::Result<()> {
-        self.signal(node, Signal::Stop)
+        Ok(process::suspend(self.process(node)?.id())?)
     }
 
     /// Lets a suspended process go on.
@@ -372,8 +372,11 @@ impl Cluster {
     }
 
     fn signal(&self, node: usize, signal: Signal) -> anyhow::Result<()> {
-        let process = self.members[node - 1].process.as_ref().context("the node does not run")?;
-        Ok(process::signal(process.id(), signal)?)
+        Ok(process::signal(self.process(node)?.id(), signal)?)
+    }
+
+    fn process(&self, node: usize) -> anyhow::Result<&Child> {
+        self.members[node - 1].process.as_ref().context("the node does not run")
     }
 
     /// Gives a node that does not run an empty disk.

@@ -4,7 +4,10 @@
 //! that "kill me when my parent dies" (which Linux ties to the forking *thread*) holds even when
 //! the test that started the child has ended, failed or been killed.
 
-#![expect(unsafe_code, reason = "prctl between fork and exec, and kill, have no safe wrapper here")]
+#![expect(
+    unsafe_code,
+    reason = "prctl between fork and exec, kill and waitid have no safe wrapper here"
+)]
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -46,6 +49,26 @@ pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     // harness started and has not yet waited for, so it names no other process.
     let result = unsafe { libc::kill(pid, signal.number()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Suspends a child; when this returns, every thread of it stands still.
+pub fn suspend(pid: u32) -> io::Result<()> {
+    signal(pid, Signal::Stop)?;
+    let pid = libc::id_t::from(pid);
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // Leaves what it finds for whoever waits for the child's end.
+        let what = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: waitid writes into `info` and nothing else, and `info` lives longer than the call.
+        let result = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), what) };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }
 
 /// Ends a child at once, and with it everything in the process group that it leads; waits until
