@@ -140,6 +140,7 @@ async fn dispatch(command: Command, format: Format) -> Outcome {
         Command::Check(command) => command::check::run(command, format).await,
         Command::Reload(connect) => command::reload::run(&connect, format).await,
         Command::Cluster(command) => command::cluster::run(command, format).await,
+        Command::Kubernetes(command) => command::kubernetes::run(command, format).await,
         Command::Demo(arguments) => command::demo::run(arguments, format).await,
         Command::Bench(command) => command::bench::run(command, format).await,
         Command::Dev(arguments) => command::dev::run(arguments, format).await,

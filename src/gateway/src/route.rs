@@ -27,6 +27,7 @@ pub enum NodeAct {
     Drain,
     Undrain,
     Remove,
+    Leave,
 }
 
 /// Whether a subscription's deliveries are held back.
@@ -169,6 +170,8 @@ addresses! {
         => NodeState { id } with { act: NodeAct::Undrain };
     "remove" "/v1/cluster/nodes/{id}/remove" ["POST"]
         => NodeState { id } with { act: NodeAct::Remove };
+    "leave" "/v1/cluster/nodes/{id}/leave" ["POST"]
+        => NodeState { id } with { act: NodeAct::Leave };
     "node" "/v1/node" ["GET" "HEAD"] => Node {};
     "reload" "/v1/node/reload" ["POST"] => Reload {};
     "sites" "/v1/sites" ["GET" "HEAD"] => Sites {};

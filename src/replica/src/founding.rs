@@ -4,11 +4,12 @@
 //! founding, first node:  all others answer and are empty ─▶ own disk ─▶ each other's disk ─▶ raft begins
 //! founding, other node:  an offer comes ─▶ own disk ─▶ raft waits for the first node
 //! joining:               a member is asked ─▶ the directory gives a number
+//! either:                a cluster is there already ─▶ joining, else founding
 //! ```
 //!
 //! Invariants: a cluster is founded by nodes that were all empty, once: whoever has agreed has the
 //! cluster's and its own number on disk before raft begins. A node that lost its disk finds members
-//! and stops: it can only join, under a new number.
+//! and stops, or joins where it was told that it may: under a new number.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -117,7 +118,9 @@ pub(crate) async fn begin(
     if dir.join("format").exists() {
         return Ok(Beginning::default());
     }
-    if !peers.join.is_empty() {
+    // A node that began to join never founds.
+    let began = dir.join(JOINING_FILE).exists();
+    if !peers.join.is_empty() && (peers.initial.is_empty() || began) {
         return join(dir, peers, listening).await;
     }
     if peers.initial.is_empty() {
@@ -126,8 +129,18 @@ pub(crate) async fn begin(
             detail: "a new node needs the nodes to found a cluster with, or `join`".into(),
         });
     }
-    let agreed = found(options, peers, listening).await?;
-    Ok(beginning(agreed))
+    let mine = advertised(peers, &listening.address);
+    if !peers.join.is_empty() && !peers.initial.contains(&mine) {
+        return join(dir, peers, listening).await;
+    }
+    match found(options, peers, listening).await {
+        Ok(agreed) => Ok(beginning(agreed)),
+        Err(StartError::Lost { node, address }) if !peers.join.is_empty() => {
+            tracing::info!(node, address, "the cluster is there already: joining it");
+            join(dir, peers, listening).await
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The founding is part of the directory: nothing more has to be remembered.

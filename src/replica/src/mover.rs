@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ackord_machine::site::{Directory, NodeState, Placement};
+use ackord_machine::site::{Command, Directory, DirectoryCommand, NodeState, Placement};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Membership, RaftMetrics};
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ use crate::types::{NodeId, Raft, TypeConfig};
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long one change may take before it is looked at anew.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the directory may take to remove a node before that is looked at anew.
+const TAKE_OUT_LIMIT: Duration = Duration::from_secs(1);
 /// Entries that a node may lack to be given a vote or the lead.
 const LAG_MAX: u64 = 1000;
 /// How long a leader has led before it gives the lead away for balance.
@@ -195,7 +197,34 @@ pub(crate) async fn run(shared: Arc<Shared>, groups: Vec<Arc<Partition>>) {
         for ((group, memory), wanted) in groups.iter().zip(&mut memories).zip(&known.placement) {
             look(&shared, group, memory, &known.directory, wanted);
         }
+        take_out(&groups, &known.directory).await;
     }
+}
+
+/// Removes the nodes that leave and that no group needs any more. The directory's leader does this,
+/// so that it is done although the node is gone meanwhile.
+async fn take_out(groups: &[Arc<Partition>], directory: &Directory) {
+    let leads = groups[0].raft.get().is_some_and(|raft| raft.is_leader());
+    let leaving = directory.nodes().filter(|row| row.state == NodeState::Leaving);
+    for row in leaving.filter(|_| leads) {
+        if groups.iter().any(|group| needs(group, row.id)) {
+            continue;
+        }
+        let command = DirectoryCommand::SetState { id: row.id, state: NodeState::Removed };
+        match groups[0].propose_until(Command::Directory(command), TAKE_OUT_LIMIT).await {
+            Ok(_) => tracing::info!(node = row.id, "a node has left the cluster"),
+            Err(error) => tracing::debug!(node = row.id, %error, "not removed yet"),
+        }
+    }
+}
+
+/// Whether a group may need a node: it votes there, or it is not known here that another one leads.
+fn needs(group: &Partition, node: NodeId) -> bool {
+    let Some(raft) = group.raft.get() else { return true };
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    voters.any(|voter| voter == node) || metrics.current_leader.is_none_or(|leader| leader == node)
 }
 
 fn look(

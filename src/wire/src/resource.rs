@@ -544,6 +544,8 @@ pub enum NodeState {
     Draining,
     /// It is no member any more.
     Removed,
+    /// It shall neither vote nor lead, and be no member once no group needs it.
+    Leaving,
 }
 
 /// A group of a cluster: the directory or a partition.

@@ -33,6 +33,8 @@ pub enum ClusterCommand {
     Undrain(NodeArgs),
     /// Take a drained node out of the cluster for good; its number never comes again
     Remove(RemoveArgs),
+    /// Drain a node and take it out once no group needs it; the others finish it without it
+    Leave(NodeArgs),
     /// Take a node out whose disk is lost, and wait for the empty one that joins in its place
     Replace(NodeArgs),
     /// Wait until votes and leads are spread as they shall be

@@ -10,6 +10,7 @@ mod cluster;
 mod context;
 mod dead_letter;
 mod govern;
+mod kubernetes;
 mod look;
 mod push;
 
@@ -34,6 +35,7 @@ pub use govern::{
     AuditCommand, AuditList, CanI, QuotaCommand, SessionCommand, SubscriptionArgs,
     SubscriptionCommand, TicketCommand,
 };
+pub use kubernetes::{KubernetesCommand, PreStop};
 pub use look::{Explain, Peek, Why};
 pub use push::{PushArgs, PushCommand, PushCreate, PushFormatArg, PushModeArg, PushOverflowArg};
 
@@ -146,6 +148,9 @@ pub enum Command {
     /// The nodes of a cluster: status, joining, draining, removing, comparing
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// What the pods of a StatefulSet call
+    #[command(subcommand)]
+    Kubernetes(KubernetesCommand),
     /// Check a node, the cluster, lags, certificates or disks, for monitoring: 0 ok, 1 warning,
     /// 2 critical, 3 unknown
     #[command(subcommand)]

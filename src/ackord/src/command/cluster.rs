@@ -61,6 +61,10 @@ pub async fn run(command: ClusterCommand, format: Format) -> Outcome {
             let act = if force { "remove?force=true" } else { "remove" };
             change(node, act, &wait, format, |view| view.settled).await
         }
+        ClusterCommand::Leave(arguments) => {
+            let NodeArgs { node, wait } = arguments;
+            change(node, "leave", &wait, format, |view| has_left(view, node)).await
+        }
         ClusterCommand::Replace(arguments) => replace(arguments, format).await,
         ClusterCommand::Rebalance(wait) => {
             let admin = client(&wait.connect)?;
@@ -128,6 +132,11 @@ pub(super) async fn everywhere(
 /// The nodes that are in the cluster.
 pub(super) fn members(view: &Cluster) -> impl Iterator<Item = &ClusterNode> {
     view.nodes.iter().filter(|node| node.state != NodeState::Removed)
+}
+
+/// Whether a node is in the cluster no more.
+pub(super) fn has_left(view: &Cluster, node: u64) -> bool {
+    !members(view).any(|known| known.id == node)
 }
 
 async fn status(connect: &Connect, format: Format) -> Outcome {

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod dev;
 pub mod dev_cluster;
 pub mod explain;
+pub mod kubernetes;
 pub mod peek;
 pub mod push;
 pub mod quota;

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use ackord_gateway::{Face, Listener, Reload};
+use ackord_replica::PeerOptions;
 use ackord_wire::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::kubernetes::{LEFT_FILE, Left};
 use crate::args::Serve;
 use crate::broker::{Parts, Running};
 use crate::config::{AdminToken, Config, Sources, document};
@@ -78,6 +80,7 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
         return Err(Failure::configuration("data: must be given"));
     };
     let data = DataDir::open(dir)?;
+    begin_anew(&data, config.cluster.as_ref())?;
     let (admin_hash, generated) = admin(&config.admin_token, &data)?;
     let listeners = listeners(&config)?;
     let node = data.node();
@@ -121,6 +124,28 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
     running.stop().await;
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// Clears what a node left behind that has left its cluster: nobody needs it any more, and under its
+/// old number nobody would talk to it.
+fn begin_anew(data: &DataDir, cluster: Option<&PeerOptions>) -> Result<(), Failure> {
+    let Some(Left { cluster: of, node }) = data.read(LEFT_FILE)? else { return Ok(()) };
+    if cluster.is_none_or(|cluster| cluster.join.is_empty()) {
+        return Err(Failure::configuration(format!(
+            "the data is that of node {node}, which has left cluster {of}"
+        ))
+        .hint("with cluster.join it begins anew; an empty data directory does without"));
+    }
+    say(format_args!("node {node} has left its cluster: its data is cleared, it joins anew"));
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Disk, format!("cannot clear {}: {error}", data.node().display()))
+    };
+    match std::fs::remove_dir_all(data.node()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    // Last: what is cleared half is cleared again.
+    std::fs::remove_file(data.path().join(LEFT_FILE)).map_err(failed)
 }
 
 /// A reload as HTTP answers it.

@@ -29,6 +29,9 @@ const OF_COMMANDS: &[&str] = &[
     "ACKORD_CONTEXTS",
     "ACKORD_CA",
     "ACKORD_CONFIG",
+    "ACKORD_POD_NAME",
+    "ACKORD_POD_NAMESPACE",
+    "ACKORD_STATEFULSET",
 ];
 /// Variables of the test suite begin with this.
 const OF_TESTS: &str = "ACKORD_TEST_";

@@ -428,7 +428,7 @@ static CLUSTER: &[Key] = &[
     Key::new(
         "cluster.join",
         Texts(|s| &mut s.cluster.join),
-        "A cluster that exists: some of its members. `initial` or `join`, and for an empty data directory only: what a node belongs to is on its disk.",
+        "A cluster that exists: some of its members. For an empty data directory only: what a node belongs to is on its disk. With `initial` beside it, a node founds a cluster only if there is none at `initial` and it is one of them; else it joins.",
     )
     .like("[\"ackord-1.example:4656\"]"),
     Key::new(

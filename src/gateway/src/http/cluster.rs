@@ -30,7 +30,7 @@ pub async fn compare(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     Ok(Answer::ok(&cluster(&broker.node().cluster())))
 }
 
-/// `POST /v1/cluster/nodes/{id}/drain`, `undrain`, `remove`.
+/// `POST /v1/cluster/nodes/{id}/drain`, `undrain`, `remove`, `leave`.
 pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result<Answer, Problem> {
     let allowed = exchange.authorize_node(&["force"])?;
     let force = allowed.query.flag("force")?;
@@ -45,6 +45,11 @@ pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result
     let state = match act {
         NodeAct::Drain => NodeState::Draining,
         NodeAct::Undrain => NodeState::Active,
+        // Asked again by a command that was cut off, it may be gone already.
+        NodeAct::Leave if node.state == resource::NodeState::Removed => {
+            return Ok(Answer::ok(&view));
+        }
+        NodeAct::Leave => NodeState::Leaving,
         NodeAct::Remove if force || node.safe_to_stop => NodeState::Removed,
         NodeAct::Remove => {
             let detail = format!(
@@ -60,6 +65,7 @@ pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result
     let act = match act {
         NodeAct::Drain => "node.drain",
         NodeAct::Undrain => "node.undrain",
+        NodeAct::Leave => "node.leave",
         NodeAct::Remove => "node.remove",
     };
     allowed.record(act, format!("nodes/{id}"));
@@ -106,6 +112,7 @@ pub fn state(state: NodeState) -> resource::NodeState {
         NodeState::Active => resource::NodeState::Active,
         NodeState::Draining => resource::NodeState::Draining,
         NodeState::Removed => resource::NodeState::Removed,
+        NodeState::Leaving => resource::NodeState::Leaving,
     }
 }
 

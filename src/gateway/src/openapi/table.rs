@@ -128,6 +128,7 @@ fn cluster() -> Vec<Operation> {
         act("drain", "The node shall neither vote nor lead."),
         act("undrain", "The node shall vote and lead again."),
         act("remove", "The node is no member any more."),
+        act("leave", "The node shall be no member once no group needs it."),
     ]
 }
 

@@ -65,6 +65,8 @@ pub enum NodeState {
     Draining,
     /// It is no member any more. The row stays: its number is never given out again.
     Removed,
+    /// As draining; once no group needs it, it is removed, whether it is still there or not.
+    Leaving,
 }
 
 /// A change of the directory.

@@ -43,7 +43,8 @@ pub struct PeerOptions {
     /// and in the same order on all. Only an empty data directory asks for it.
     pub initial: Vec<String>,
     /// Members of a cluster that this node shall join, by their advertised addresses. Only an empty
-    /// data directory asks for it.
+    /// data directory asks for it. With `initial` beside it, it joins where one of those belongs to
+    /// a cluster already, or this node is none of them, and else founds one.
     pub join: Vec<String>,
     /// Where endpoints and browsers reach this node.
     pub urls: Vec<String>,
@@ -93,10 +94,6 @@ impl PeerOptions {
         }
         if self.initial.len() > NODES_MAX {
             return bad("peers.initial", format!("0..={NODES_MAX}, was {}", self.initial.len()));
-        }
-        if !self.initial.is_empty() && !self.join.is_empty() {
-            let detail = "a node founds a cluster or joins one, not both".to_owned();
-            return bad("peers.join", detail);
         }
         if self.connections_max == 0 {
             return bad("peers.connections_max", "at least 1, was 0".into());

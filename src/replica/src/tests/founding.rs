@@ -167,3 +167,78 @@ async fn given_a_cluster_that_grows_and_shrinks_under_load_then_nothing_is_lost(
     })
     .await;
 }
+
+/// What every node of a set is started with, whichever it is.
+fn either(place: &Place, all: &[String]) -> NodeOptions {
+    let (initial, join) = (all.to_vec(), all.to_vec());
+    clustered(place.dir.path(), PeerOptions { initial, join, ..PeerOptions::new(place.at) })
+}
+
+fn state_of(node: &Node, id: u64) -> Option<NodeState> {
+    node.cluster().nodes.iter().find(|node| node.row.id == id).map(|node| node.row.state)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_one_configuration_for_all_then_the_first_found_and_those_that_come_later_join() {
+    let mut places = [Place::new(), Place::new(), Place::new(), Place::new()];
+    let all: Vec<String> = places[..3].iter().map(|place| place.at.to_string()).collect();
+    let starting = places[..3].iter().map(|place| start(either(place, &all)));
+    let mut nodes: Vec<Arc<Node>> =
+        join_all(starting).await.into_iter().map(|node| node.unwrap()).collect();
+    ready(&nodes).await;
+
+    // One that none of them knows.
+    let fourth = start(either(&places[3], &all)).await.unwrap();
+    assert_eq!(fourth.id(), 4);
+    nodes.push(fourth);
+    ready(&nodes).await;
+
+    // One whose disk is lost: taken in once its old number is out.
+    let lost = nodes.remove(0);
+    let old = lost.id();
+    lost.shutdown();
+    drop(lost);
+    set_state(&nodes[0], old, NodeState::Removed).await;
+    places[0].dir = tempfile::tempdir().unwrap();
+    let again = start(either(&places[0], &all)).await.unwrap();
+    assert_eq!(again.id(), 5);
+    nodes.push(again);
+    ready(&nodes).await;
+    settled(&nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_nodes_that_leave_then_the_others_take_them_out_also_when_they_are_gone() {
+    let places = [Place::new(), Place::new(), Place::new()];
+    let (initial, mut nodes) = found(&places).await;
+    let mut publisher = Publisher::create(&nodes[0], "plant", 1000).await;
+    let more = [Place::new(), Place::new()];
+    for place in &more {
+        let peers = PeerOptions { join: initial.clone(), ..PeerOptions::new(place.at) };
+        nodes.push(start(clustered(place.dir.path(), peers)).await.unwrap());
+    }
+    ready(&nodes).await;
+    settled(&nodes).await;
+
+    for id in [4, 5] {
+        set_state(&nodes[1], id, NodeState::Leaving).await;
+    }
+    // One of them does not see the end of it.
+    nodes.remove(3).shutdown();
+    publisher.send(10).unwrap().await.unwrap();
+    eventually("both are members no more", || {
+        [4, 5].iter().all(|id| state_of(&nodes[1], *id) == Some(NodeState::Removed))
+    })
+    .await;
+    nodes.truncate(3);
+    settled(&nodes).await;
+    let stays =
+        |group: &GroupView| group.voters.len() == 3 && group.voters.iter().all(|id| *id < 4);
+    assert!(nodes[1].cluster().groups.iter().all(stays));
+    publisher.send(10).unwrap().await.unwrap();
+
+    let leave = DirectoryCommand::SetState { id: 3, state: NodeState::Leaving };
+    let refused = persist(&nodes[0].directory(), Command::Directory(leave)).await;
+    assert!(matches!(refused, Outcome::Refused(_)), "two would be fewer than three voters");
+    assert_eq!(state_of(&nodes[0], 3), Some(NodeState::Active));
+}

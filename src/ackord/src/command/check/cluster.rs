@@ -52,7 +52,7 @@ fn judge(
     for node in members(view) {
         if !here.contains(&node.id) {
             report.find(Health::Warning, format!("node {} is down", node.id));
-        } else if node.state == NodeState::Draining {
+        } else if matches!(node.state, NodeState::Draining | NodeState::Leaving) {
             report.find(Health::Warning, format!("node {} is draining", node.id));
         }
     }

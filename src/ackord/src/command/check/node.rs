@@ -52,7 +52,9 @@ async fn one(url: &str, admin: &Admin, token: bool, report: &mut Report) -> bool
         let about = "By how much the node's clock is ahead of that of most nodes.";
         measure("clock_ahead_ms", about, node.clock_ahead_ms, "ms");
         match node.state {
-            Some(NodeState::Draining) => report.find(Health::Warning, format!("{url} is draining")),
+            Some(NodeState::Draining | NodeState::Leaving) => {
+                report.find(Health::Warning, format!("{url} is draining"));
+            }
             Some(NodeState::Removed) => {
                 report.find(Health::Critical, format!("{url} was removed from its cluster"));
             }

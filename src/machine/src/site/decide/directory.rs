@@ -88,6 +88,13 @@ fn set_state(directory: &Directory, id: u64, state: NodeState) -> Result<Verdict
     if state != NodeState::Active && others == 0 {
         return Err(conflict("another active node must remain"));
     }
+    let replication = directory.cluster().map_or(0, |cluster| cluster.replication);
+    if state == NodeState::Leaving && others < usize::try_from(replication).unwrap_or(usize::MAX) {
+        return Err(conflict(format!(
+            "{others} active nodes would remain, and every partition shall have {replication} \
+             voters: add a node first"
+        )));
+    }
     verdict.put(Row::Node(NodeRow { state, ..node.clone() }));
     Ok(verdict)
 }
