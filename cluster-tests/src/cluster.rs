@@ -268,6 +268,11 @@ impl Cluster {
         Admin::new(&format!("http://{}", self.members[node - 1].front), ADMIN_TOKEN)
     }
 
+    /// The data directory of a node.
+    pub fn data(&self, node: usize) -> &Path {
+        &self.members[node - 1].dir
+    }
+
     /// A command of the tool to a node as its administrator, over the node's link.
     pub fn command(&self, node: usize, words: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(node::binary()?);

@@ -17,6 +17,7 @@ mod links;
 mod load;
 mod lone_power;
 mod operators;
+mod pods;
 mod power;
 mod push;
 mod replace;

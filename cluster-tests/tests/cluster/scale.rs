@@ -32,7 +32,7 @@ pub async fn operate(cluster: &Cluster, node: usize, words: &[&str]) -> Value {
     tool.lines().pop().expect("the tool writes what it did")
 }
 
-async fn view(cluster: &Cluster, node: usize) -> resource::Cluster {
+pub async fn view(cluster: &Cluster, node: usize) -> resource::Cluster {
     let view = cluster.view(node).await.expect("the node answers");
     serde_json::from_value(view).expect("a cluster")
 }
