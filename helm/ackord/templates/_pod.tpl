@@ -33,7 +33,8 @@
 - name: ACKORD_CLUSTER__ADVERTISE
   value: $(POD_NAME).{{ $domain }}:4656
 - name: ACKORD_CLUSTER__URLS
-  value: {{ default (printf "%s://$(POD_NAME).%s:4655" $scheme $domain) .Values.nodeUrl | quote }}
+  {{- /* The inner address stays the first: the commands of the cluster ask the nodes there. */}}
+  value: {{ prepend (compact (list .Values.nodeUrl)) (printf "%s://$(POD_NAME).%s:4655" $scheme $domain) | join "," | quote }}
 - name: ACKORD_CLUSTER__REPLICATION
   value: {{ .Values.replicationFactor | quote }}
 {{- if .Values.zone.enabled }}
