@@ -48,11 +48,11 @@
 {{- end }}
 {{- end }}
 
-{{- /* The file of one pod. Takes a list: the root, the pod's ordinal. */}}
+{{- /* The file of one pod. Takes a list: the root, the pod's ordinal, how many found the cluster. */}}
 {{- define "ackord.podConfig" -}}
 {{- $root := first . }}
-{{- $ordinal := last . | int }}
-{{- $founders := include "ackord.foundingReplicas" $root | int }}
+{{- $ordinal := index . 1 | int }}
+{{- $founders := last . | int }}
 {{- $addresses := list }}
 {{- range $index := until $founders }}
 {{- $addresses = append $addresses (printf "%s-%d.%s:4656" (include "ackord.fullname" $root) $index (include "ackord.podDomain" $root)) }}
