@@ -121,6 +121,14 @@ def restricted(release):
             yield f"{name}: gets variables of services"
 
 
+def decoded(text):
+    """What a text is in the clear, where it is base64; else nothing."""
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        return ""
+
+
 def secrets(release):
     """No secret is in a ConfigMap, a variable or an argument."""
     hidden = []
@@ -133,7 +141,7 @@ def secrets(release):
     for one in release.all():
         if one["kind"] == "Secret":
             continue
-        text = json.dumps(one)
+        text = json.dumps(one) + "".join(decoded(value) for value in one.get("data", {}).values())
         if "PRIVATE KEY" in text or any(len(secret) > 8 and secret in text for secret in hidden):
             yield f"{title(one)}: holds a secret"
         if one["kind"] == "ConfigMap" and re.search(r"(?m)^\s*\w*(password|secret|token)\s*[=:]", "\n".join(one["data"].values())):

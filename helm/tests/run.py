@@ -53,6 +53,9 @@ class Suite:
                 found = list(findings())
             except render.Refused as error:
                 found = [f"refused: {' '.join(str(error).split())[:400]}"]
+            # What is not even of the shape that a check reads is a finding, and the others go on.
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                found = [f"{type(error).__name__}: {error}"]
             self.results.append({"test": test, "case": case, "findings": found,
                                  "seconds": round(time.monotonic() - started, 2)})
 
@@ -101,8 +104,8 @@ class Suite:
             self.render({**values, "allowUnsafe": True})
 
     def places(self, node, path):
-        """Every object of the values whose keys are fixed."""
-        if node.get("additionalProperties") is False:
+        """Every object of the values that has keys of its own."""
+        if "properties" in node:
             yield path
         for name, below in node.get("properties", {}).items():
             yield from self.places(below, [*path, name])
