@@ -281,8 +281,8 @@ def configuration(release, outer, config_schema):
             lists.add(tuple(initial))
             if advertised not in initial:
                 yield f"{pod} is {advertised}, which the founders {initial} are not"
-        elif advertised == join[0] and len(join) == 1:
-            yield f"{pod} would join itself"
+        elif not join or advertised in join:
+            yield f"{pod} is {advertised} and would join {join}"
     if len(lists) > 1:
         yield f"founders do not agree: {lists}"
     if lists and len(next(iter(lists))) != len(founders):

@@ -59,7 +59,8 @@ MUTATIONS = [
     ("configuration: configuration", "templates/_config.tpl", "{{ toJson . }}", "{{ . }}"),
     ("configuration: default", "templates/_config.tpl", "%s-%d.%s:4656", "%s-%d.%s:4655"),
     ("configuration: default", "templates/_config.tpl", "(ge $ordinal $founders)", "(gt $ordinal $founders)"),
-    ("configuration: default", "templates/_config.tpl", "set $cluster \"initial\" $addresses", "set $cluster \"initially\" $addresses"),
+    ("configuration: default", "templates/_config.tpl", "set $cluster \"initial\" $initial", "set $cluster \"initially\" $initial"),
+    ("configuration: founded", "templates/_config.tpl", "ne $index $ordinal", "true"),
     ("configuration: default", "templates/_pod.tpl", "ACKORD_CLUSTER__TLS__NAME", "ACKORD_CLUSTERS__TLS__NAME"),
     ("configuration: everything", "templates/configmap.yaml", "max (int .Values.replicas) (int .Values.preparedReplicas) | int", "int .Values.preparedReplicas"),
     ("long_answers: ingress", "templates/ingress.yaml", "proxy-read-timeout\" \"3600\"", "proxy-read-timeout\" \"60\""),
@@ -73,6 +74,7 @@ MUTATIONS = [
     ("refused: short-grace-for-config", "templates/_validate.tpl", "get $sessions \"shutdown_deadline_ms\" | default 10000", "10000"),
     ("refused: short-grace-for-pre-stop", "templates/_validate.tpl", "ternary (int .Values.preStop.seconds) 0 .Values.preStop.enabled", "0"),
     ("refused: disks-deleted-under-voters", "templates/_validate.tpl", "(not .Values.preStop.enabled)", "false"),
+    ("refused: one-founder-of-many", "templates/_validate.tpl", "(eq $founders 1)", "(eq $founders 11)"),
     ("refused: no-disks", "templates/_validate.tpl", "{{- if not .Values.allowUnsafe }}", "{{- if true }}"),
     ("refused: tls-of-two-sources", "templates/_validate.tpl", "tls has existingSecret and certManager", "tls is given twice"),
     ("refused: floating-tag", "values.schema.json", "\"const\": \"latest\"", "\"const\": \"newest\""),
@@ -91,6 +93,7 @@ MUTATIONS = [
     ("whole: versions", "Chart.yaml", "kubeVersion: \">=1.27.0-0\"", "kubeVersion: \">=1.26.0-0\""),
     ("whole: files_there", "templates/monitoring.yaml", "files/dashboards/*.json", "files/dashboard/*.json"),
     ("whole: files_there", "templates/monitoring.yaml", "files/rules/*.yaml", "files/rules/a.yaml"),
+    ("whole: same_versions", "Chart.yaml", "appVersion: 0.1.0", "appVersion: 0.0.1"),
     ("whole: files_absent", "templates/monitoring.yaml", "{{- with $groups }}\n---", "{{- with append $groups dict }}\n---"),
 ]
 

@@ -14,6 +14,7 @@ code is 0 when everything holds. mutations.py shows that the tests notice what i
 import argparse
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -84,7 +85,7 @@ class Suite:
         for path in self.places(self.values_schema, []):
             self.record("unknown key", ".".join(path) or "the top", lambda path=path: self.unknown(path))
         for test in (self.up_to_date, self.described, self.defaults, self.secrets_stay, self.scaling, self.founding,
-                     self.changed_configuration, self.versions, self.files_there, self.files_absent, self.names):
+                     self.changed_configuration, self.versions, self.files_there, self.files_absent, self.names, self.same_versions):
             self.record("whole", test.__name__, test)
         return self.results
 
@@ -183,6 +184,7 @@ class Suite:
         kept = [render.owned(one) for one in first.of("StatefulSet")]
         key = "ackord/founding-replicas"
         cases = [({"replicas": 7}, kept, "5"), ({"replicas": 3}, kept, "5"), ({"replicas": 7, "foundingReplicas": 3}, kept, "3"),
+                 ({"replicas": 7, "foundingReplicas": 1, "founded": True}, kept, "1"),
                  ({"replicas": 7}, [], "7")]
         for values, existing, wanted in cases:
             found = self.render(values, existing=existing).of("StatefulSet")[0]["metadata"]["annotations"][key]
@@ -232,6 +234,18 @@ class Suite:
             yield f"the dashboards are {[one['data'] for one in shown]}"
         for check in checks.OF_A_RELEASE:
             yield from check(release)
+
+    def same_versions(self):
+        """The chart, the image and the broker are of one version, and the image is built by the compiler of the rest."""
+        root = HERE.parent.parent
+        docker = (HERE.parent / "Dockerfile").read_text()
+        broker = re.search(r'(?m)^version = "(.*)"', (root / "Cargo.toml").read_text())[1]
+        compiler = re.search(r'channel = "(.*)"', (root / "rust-toolchain.toml").read_text())[1]
+        if yaml.safe_load((self.chart / "Chart.yaml").read_text())["appVersion"] != broker:
+            yield f"Chart.yaml: appVersion is not {broker}"
+        for part in (f"ARG VERSION={broker}\n", f"FROM rust:{compiler}-", f"RUSTUP_TOOLCHAIN={compiler} "):
+            if part not in docker:
+                yield f"Dockerfile lacks {part.strip()}"
 
     def files_absent(self):
         release = self.with_files({})

@@ -5,8 +5,9 @@
 
 Each pod is a process with the user, command, variables and mounted files of its container, and
 with an address of its own in a network namespace that ends with this script. All pods start at the
-same time on empty disks. Then: everybody is ready; the steps of the test pod succeed; one pod more
-finds its way into the cluster; one is restarted; the steps succeed again.
+same time on empty disks. Then: everybody is ready; the steps of the test pod succeed, and so do the commands of
+the notes; one loses its disk and finds back; one pod more finds its way into the cluster; one is
+restarted; the steps succeed again.
 
 It needs root, Linux, `ip` and a binary. What it does otherwise than a kubelet: `0.0.0.0` becomes
 the address of the pod, and nothing limits memory or processors. Kubernetes itself, its
@@ -170,15 +171,52 @@ class Cluster:
             if process.returncode != 0:
                 raise SystemExit(f"the step ended with {process.returncode}:\n{said}")
 
-    def inside(self, release, pod, words):
-        """`kubectl exec POD -- WORDS`."""
+    def inside(self, release, pod, words, typed="", within=60):
+        """`kubectl exec -i POD -- WORDS`."""
         container = release.of("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0]
         variables = self.command(container, pod)[1]
-        process = self.spawn(self.directory / pod, words, variables, stdout=subprocess.PIPE)
-        out = process.communicate(timeout=60)[0].decode()
+        standard_input, typing = os.pipe()
+        # As a container runtime does for the user of the container.
+        os.fchown(standard_input, 65532, 65532)
+        process = self.spawn(self.directory / pod, words, variables, stdin=standard_input, stdout=subprocess.PIPE)
+        os.close(standard_input)
+        with os.fdopen(typing, "w") as pipe:
+            pipe.write(typed)
+        try:
+            out = process.communicate(timeout=within)[0].decode()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise SystemExit(f"{words} did not end within {within} s") from None
         if process.returncode != 0:
             raise SystemExit(f"{words} ended with {process.returncode}")
         return out
+
+
+def lose_disk(cluster, pod, release, founded, given):
+    """A founder comes back with an empty disk: it waits for a person, and joins when told to."""
+    first = next(one for one in cluster.running if one != pod)
+    members = [json.loads(line) for line in cluster.inside(release, first, ["ackord", "cluster", "nodes", "--json"]).splitlines()]
+    number = next(one["id"] for one in members if one["address"].startswith(pod + "."))
+    cluster.stop(pod)
+    shutil.rmtree(cluster.directory / pod / "var/lib/ackord/data")
+    cluster.start(release, pod)
+    code = cluster.running[pod].wait(60)
+    if code != 78:
+        raise SystemExit(f"{pod} ended with {code}, not with 78: it might have founded another cluster")
+    print(f"   ok  {pod} does not start by itself (78)")
+    founded.objects = [one for one in founded.objects if one["kind"] != "Secret"] + release.of("Secret")
+    # Its name stays, and no two members have the same address: the old one goes first.
+    cluster.inside(release, first, ["ackord", "cluster", "remove", str(number), "--force", "--no-wait"])
+    cluster.start(founded, pod)
+    cluster.wait_ready(founded, given.old_probes)
+    cluster.inside(release, first, ["ackord", "cluster", "rebalance"], within=STEP_WITHIN_S)
+    print(f"   ok  with founded: true, and without node {number}, it joins")
+
+
+def commands_of(notes):
+    """What the notes say to do in a pod: the pod, the words, and what is typed."""
+    for found in re.finditer(r"kubectl -n \S+ exec (?:-i )?(\S+) -- ([^<\n]+)(?:<<'END'\n(.*?)^END$)?", notes, re.M | re.S):
+        yield found[1], found[2].split(), found[3] or ""
 
 
 def scenario(given):
@@ -199,26 +237,40 @@ def scenario(given):
             cluster.wait_ready(release, given.old_probes)
             print("2. helm test")
             cluster.test(release)
-            print("3. one pod more")
+            print("3. what the notes say")
+            for pod, words, typed in commands_of(release.notes):
+                cluster.inside(release, pod, words, typed)
+                print(f"   ok  {' '.join(words)}")
             existing = [render.owned(one) for one in release.of("Secret") + [stateful]]
-            more = render.render({**values, "replicas": replicas + (2 if replicas == 1 else 1)}, existing=existing)
+            if replicas > 1:
+                print("4. one disk is lost")
+                founded = render.render({**values, "founded": True}, existing=existing)
+                lose_disk(cluster, f"{name}-{replicas - 1}", release, founded, given)
+            print("5. one pod more")
+            wider = {**values, "replicas": 3, "founded": True} if replicas == 1 else {**values, "replicas": replicas + 1}
+            more = render.render(wider, existing=existing)
+            # What the release does not make is there before it and stays.
+            mine = {one["metadata"]["name"] for one in release.of("Secret") if "helm.sh/chart" in one["metadata"].get("labels", {})}
+            more.objects = [one for one in more.objects if one["kind"] != "Secret" or one["metadata"]["name"] in mine]
+            more.objects += [one for one in release.of("Secret") if one["metadata"]["name"] not in mine]
             if more.of("StatefulSet")[0]["spec"]["template"] != stateful["spec"]["template"]:
                 raise SystemExit("another number of replicas changed the pods")
             for ordinal in range(replicas, more.of("StatefulSet")[0]["spec"]["replicas"]):
                 cluster.start(more, f"{name}-{ordinal}")
             cluster.wait_ready(more, given.old_probes)
-            members = cluster.inside(more, f"{name}-0", ["ackord", "cluster", "nodes", "--json"]).splitlines()
+            lines = cluster.inside(more, f"{name}-0", ["ackord", "cluster", "nodes", "--json"]).splitlines()
+            members = [one for one in map(json.loads, lines) if one["state"] == "active"]
             if len(members) != more.of("StatefulSet")[0]["spec"]["replicas"]:
                 raise SystemExit(f"{len(members)} members: {members}")
-            print(f"   ok  {len(members)} members: " + ", ".join(json.loads(line)["address"] for line in members))
-            print("4. one pod is stopped and started again")
+            print(f"   ok  {len(members)} members: " + ", ".join(one["address"].split(".")[0] for one in members))
+            print("6. one pod is stopped and started again")
             again = f"{name}-{replicas - 1}"
             code = cluster.stop(again)
             if code != 0:
                 raise SystemExit(f"{again} ended with {code}")
             cluster.start(more, again)
             cluster.wait_ready(more, given.old_probes)
-            print("5. helm test")
+            print("7. helm test")
             cluster.test(more)
             print("all of it works")
         finally:

@@ -53,16 +53,19 @@
 {{- $root := first . }}
 {{- $ordinal := index . 1 | int }}
 {{- $founders := last . | int }}
-{{- $addresses := list }}
-{{- range $index := until $founders }}
-{{- $addresses = append $addresses (printf "%s-%d.%s:4656" (include "ackord.fullname" $root) $index (include "ackord.podDomain" $root)) }}
+{{- $initial := list }}
+{{- $join := list }}
+{{- range $index := until (max $founders 3 | int) }}
+{{- $address := printf "%s-%d.%s:4656" (include "ackord.fullname" $root) $index (include "ackord.podDomain" $root) }}
+{{- if lt $index $founders }}{{ $initial = append $initial $address }}{{ end }}
+{{- if ne $index $ordinal }}{{ $join = append $join $address }}{{ end }}
 {{- end }}
 {{- $config := deepCopy $root.Values.config }}
 {{- $cluster := default dict (get $config "cluster") }}
 {{- if or $root.Values.founded (ge $ordinal $founders) }}
-{{- $_ := set $cluster "join" (append $addresses (printf "%s:4656" (include "ackord.podDomain" $root))) }}
+{{- $_ := set $cluster "join" $join }}
 {{- else }}
-{{- $_ := set $cluster "initial" $addresses }}
+{{- $_ := set $cluster "initial" $initial }}
 {{- end }}
 {{- $_ := set $config "cluster" $cluster }}
 {{- include "ackord.toml" $config | trim }}

@@ -32,6 +32,9 @@
 {{- if and (gt $founders $replicas) (not .Values.founded) (not (lookup "apps/v1" "StatefulSet" .Release.Namespace (include "ackord.fullname" .))) }}
 - foundingReplicas ({{ $founders }}) is above replicas ({{ $replicas }}): the cluster would wait for pods that are never started. Set it to {{ $replicas }} at most.
 {{- end }}
+{{- if and (eq $founders 1) (gt $replicas 1) (not .Values.founded) }}
+- foundingReplicas is 1 with {{ $replicas }} replicas: the first pod would found a second cluster, should it lose its disk. Set founded to true once it has founded the first; for a new cluster set foundingReplicas to null.
+{{- end }}
 {{- if eq $founders 2 }}
 - foundingReplicas is 2: two nodes cannot outvote each other. Set it to 1 or 3.
 {{- end }}
