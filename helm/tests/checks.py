@@ -307,7 +307,7 @@ def long_answers(release):
 def notes(release):
     """The notes name what is there."""
     name = stateful(release)["metadata"]["name"]
-    for part in (f"statefulset/{name}", f"exec {name}-0 -- ackord cluster status", "helm -n default test r"):
+    for part in (f"statefulset/{name}", f"exec {name}-0 -- ackord c", "helm -n default test r"):
         if part not in release.notes:
             yield f"the notes lack {part!r}"
     for secret in release.of("Secret"):

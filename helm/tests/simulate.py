@@ -7,7 +7,7 @@ Each pod is a process with the user, command, variables and mounted files of its
 with an address of its own in a network namespace that ends with this script. All pods start at the
 same time on empty disks. Then: everybody is ready; the steps of the test pod succeed, and so do the commands of
 the notes; one loses its disk and finds back; one pod more finds its way into the cluster; one is
-restarted; the steps succeed again.
+restarted; one is taken out; and after each the steps succeed again.
 
 It needs root, Linux, `ip` and a binary. What it does otherwise than a kubelet: `0.0.0.0` becomes
 the address of the pod, and nothing limits memory or processors. Kubernetes itself, its
@@ -171,6 +171,16 @@ class Cluster:
             if process.returncode != 0:
                 raise SystemExit(f"the step ended with {process.returncode}:\n{said}")
 
+    def members(self, release, pod):
+        """The nodes that a pod takes for members."""
+        lines = self.inside(release, pod, ["ackord", "cluster", "nodes", "--json"]).splitlines()
+        return [one for one in map(json.loads, lines) if one["state"] == "active"]
+
+    def number(self, release, pod):
+        """The number of the node that is at the address of a pod."""
+        members = self.members(release, next(one for one in self.running if one != pod))
+        return next(one["id"] for one in members if one["address"].startswith(pod + "."))
+
     def inside(self, release, pod, words, typed="", within=60):
         """`kubectl exec -i POD -- WORDS`."""
         container = release.of("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0]
@@ -195,8 +205,7 @@ class Cluster:
 def lose_disk(cluster, pod, release, founded, given):
     """A founder comes back with an empty disk: it waits for a person, and joins when told to."""
     first = next(one for one in cluster.running if one != pod)
-    members = [json.loads(line) for line in cluster.inside(release, first, ["ackord", "cluster", "nodes", "--json"]).splitlines()]
-    number = next(one["id"] for one in members if one["address"].startswith(pod + "."))
+    number = cluster.number(release, pod)
     cluster.stop(pod)
     shutil.rmtree(cluster.directory / pod / "var/lib/ackord/data")
     cluster.start(release, pod)
@@ -258,8 +267,7 @@ def scenario(given):
             for ordinal in range(replicas, more.of("StatefulSet")[0]["spec"]["replicas"]):
                 cluster.start(more, f"{name}-{ordinal}")
             cluster.wait_ready(more, given.old_probes)
-            lines = cluster.inside(more, f"{name}-0", ["ackord", "cluster", "nodes", "--json"]).splitlines()
-            members = [one for one in map(json.loads, lines) if one["state"] == "active"]
+            members = cluster.members(more, f"{name}-0")
             if len(members) != more.of("StatefulSet")[0]["spec"]["replicas"]:
                 raise SystemExit(f"{len(members)} members: {members}")
             print(f"   ok  {len(members)} members: " + ", ".join(one["address"].split(".")[0] for one in members))
@@ -272,6 +280,16 @@ def scenario(given):
             cluster.wait_ready(more, given.old_probes)
             print("7. helm test")
             cluster.test(more)
+            if replicas > 1:
+                print("8. one pod less")
+                last = f"{name}-{replicas}"
+                number = str(cluster.number(more, last))
+                cluster.inside(more, f"{name}-0", ["ackord", "cluster", "drain", number], within=STEP_WITHIN_S)
+                cluster.stop(last)
+                cluster.inside(more, f"{name}-0", ["ackord", "cluster", "remove", number], within=STEP_WITHIN_S)
+                print(f"   ok  node {number} was drained and removed")
+                print("9. helm test")
+                cluster.test(release)
             print("all of it works")
         finally:
             for process in cluster.running.values():
