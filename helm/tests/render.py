@@ -5,16 +5,19 @@ the kinds below, has the objects that it was told of, and takes whatever is writ
 that Helm then reports is what `helm install` would have installed, hooks and notes included.
 """
 import asyncio
+import atexit
 import http.server
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import threading
 
 import yaml
 
 _SCRATCH = tempfile.mkdtemp(prefix="ackord-chart-")
+atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
 for _name in ("CACHE", "CONFIG", "DATA"):
     os.environ.setdefault(f"HELM_{_name}_HOME", os.path.join(_SCRATCH, _name.lower()))
 

@@ -250,6 +250,8 @@ def scenario(given):
             for pod, words, typed in commands_of(release.notes):
                 cluster.inside(release, pod, words, typed)
                 print(f"   ok  {' '.join(words)}")
+            cluster.inside(release, f"{name}-0", ["ackord", "cluster", "backup", "--out", "/tmp/backup"])
+            print("   ok  a backup, asked of one pod")
             existing = [render.owned(one) for one in release.of("Secret") + [stateful]]
             if replicas > 1:
                 print("4. one disk is lost")
