@@ -16,10 +16,10 @@ import threading
 
 import yaml
 
-_SCRATCH = tempfile.mkdtemp(prefix="ackord-chart-")
-atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
+SCRATCH = tempfile.mkdtemp(prefix="ackord-chart-")
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 for _name in ("CACHE", "CONFIG", "DATA"):
-    os.environ.setdefault(f"HELM_{_name}_HOME", os.path.join(_SCRATCH, _name.lower()))
+    os.environ.setdefault(f"HELM_{_name}_HOME", os.path.join(SCRATCH, _name.lower()))
 
 import helm_sdkpy  # noqa: E402  (Helm reads the variables above when it is loaded)
 

@@ -310,6 +310,7 @@ def main():
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if not given.inside:
+        shutil.rmtree(render.SCRATCH)
         # A network and mounts of its own, which are gone with it.
         os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, *sys.argv, "--inside"])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
