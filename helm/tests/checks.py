@@ -223,7 +223,7 @@ def pod_life(release):
         yield "nothing says what becomes of the disks"
     hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
     names = {one["name"] for one in container["env"]}
-    if hook not in (None, ["ackord", "kubernetes", "pre-stop"]):
+    if (hook and hook[:-1]) not in (None, ["ackord", "kubernetes", "pre-stop", "--max-time"]):
         yield f"before a stop: {hook}"
     if (hook is not None) != (OF_PRE_STOP <= names) or (hook is not None) != bool(release.of("Role")):
         yield "the hook before a stop lacks variables or rights, or has them without being there"
@@ -274,15 +274,13 @@ def configuration(release, outer, config_schema):
             yield f"{pod} reads {container['args'][2]}"
         initial, join = parsed["cluster"].get("initial"), parsed["cluster"].get("join")
         advertised = seen["ACKORD_CLUSTER__ADVERTISE"]
-        if (initial is None) == (join is None):
-            yield f"{file}: a node founds a cluster or joins one"
+        if not join or advertised in join:
+            yield f"{pod} is {advertised} and would join {join}"
         if initial is not None:
             founders.append(pod)
             lists.add(tuple(initial))
             if advertised not in initial:
                 yield f"{pod} is {advertised}, which the founders {initial} are not"
-        elif not join or advertised in join:
-            yield f"{pod} is {advertised} and would join {join}"
     if len(lists) > 1:
         yield f"founders do not agree: {lists}"
     if lists and len(next(iter(lists))) != len(founders):

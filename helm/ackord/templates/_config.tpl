@@ -62,9 +62,9 @@
 {{- end }}
 {{- $config := deepCopy $root.Values.config }}
 {{- $cluster := default dict (get $config "cluster") }}
-{{- if or $root.Values.founded (ge $ordinal $founders) }}
 {{- $_ := set $cluster "join" $join }}
-{{- else }}
+{{- if not (or $root.Values.founded (ge $ordinal $founders)) }}
+{{- /* With both it founds a cluster where there is none, and joins the one that is there. */}}
 {{- $_ := set $cluster "initial" $initial }}
 {{- end }}
 {{- $_ := set $config "cluster" $cluster }}
