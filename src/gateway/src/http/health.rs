@@ -46,7 +46,7 @@ pub fn metrics(exchange: Exchange<'_>) -> Result<Answer, Problem> {
             context.metrics.certificate_expiry.with_label_values(&[certificate]).set(end);
         }
     }
-    let mut text = context.broker.metrics_text();
+    let mut text = context.broker.metrics_text(false);
     text.push_str(&context.metrics.text());
     Ok(Answer::metrics(text))
 }
