@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use ackord_machine::session::{CloseReason, Failed, Named, Output, Token, View, Wake};
-use ackord_machine::site::{Command, EventKey, Outcome};
+use ackord_machine::site::{Command, Decision, EventKey, Outcome};
 use ackord_replica::PartitionHandle;
 use ackord_wire::frame::Closing;
 use ackord_wire::{CloseCode, DecodeError};
@@ -360,6 +360,7 @@ impl<S: Serve> StreamHandler<Answer> for Agent<S> {
     fn handle(&mut self, answer: Answer, context: &mut Self::Context) {
         if let Ok(Outcome::Raised(raised)) = &answer.result
             && !raised.duplicate
+            && matches!(raised.decision, Decision::Stored(_))
         {
             let took = answer.since.elapsed();
             self.shell.metrics().publish.observe(took.as_secs_f64());
