@@ -96,7 +96,10 @@ fn pairs(row: &Metric, values: &[&str]) -> Vec<LabelPair> {
         pair.set_value((*value).to_owned());
         pair
     };
-    row.labels.iter().zip(values).map(pair).collect()
+    let mut pairs: Vec<LabelPair> = row.labels.iter().zip(values).map(pair).collect();
+    // As those of other metrics are.
+    pairs.sort_by(|a, b| a.name().cmp(b.name()));
+    pairs
 }
 
 fn family(row: &Metric, samples: Vec<Sample>) -> MetricFamily {
