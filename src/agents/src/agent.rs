@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use ackord_machine::session::{CloseReason, Failed, Named, Output, Token, View, Wake};
-use ackord_machine::site::{Command, EventKey, Outcome};
+use ackord_machine::site::{Command, Decision, EventKey, Outcome};
 use ackord_replica::PartitionHandle;
 use ackord_wire::frame::Closing;
 use ackord_wire::{CloseCode, DecodeError};
@@ -66,6 +66,8 @@ pub(crate) trait Serve: Unpin + 'static {
     fn on_alive(&mut self, out: &mut Vec<Output<Self::Message>>);
     /// When it wants to be told.
     fn next_deadline(&self) -> Option<u64>;
+    /// Looks at something that it decided to say, before it is sent.
+    fn watch(&self, message: &Self::Message, shell: &Shell);
     /// Ends it.
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Vec<Output<Self::Message>>);
     /// Tells it that the transport has taken something.
@@ -173,7 +175,9 @@ impl<S: Serve> Agent<S> {
                 match output {
                     Output::Propose { token, command } => {
                         match self.shell.partition.try_propose(command) {
-                            Ok(pending) => self.shell.outcomes.push(token, pending),
+                            Ok(pending) => {
+                                self.shell.outcomes.push(token, pending, self.shell.heard);
+                            }
                             Err(error) => failed.push((token, error)),
                         }
                     }
@@ -184,7 +188,10 @@ impl<S: Serve> Agent<S> {
                         // A full outbox is a peer that does not read: it gives no sign of life.
                         let _full = self.shell.outbox.say(Outbound::Ping);
                     }
-                    Output::Send(message) => self.say(message),
+                    Output::Send(message) => {
+                        self.session().watch(&message, &self.shell);
+                        self.say(message);
+                    }
                     Output::Close { reason, detail } => self.begin_close(reason, &detail),
                 }
             }
@@ -351,6 +358,13 @@ impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
 
 impl<S: Serve> StreamHandler<Answer> for Agent<S> {
     fn handle(&mut self, answer: Answer, context: &mut Self::Context) {
+        if let Ok(Outcome::Raised(raised)) = &answer.result
+            && !raised.duplicate
+            && matches!(raised.decision, Decision::Stored(_))
+        {
+            let took = answer.since.elapsed();
+            self.shell.metrics().publish.observe(took.as_secs_f64());
+        }
         let mut out = Vec::new();
         self.session().on_outcome(answer.token, answer.result, &self.shell, &mut out);
         self.carry_out(out, context);

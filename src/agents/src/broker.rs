@@ -16,7 +16,6 @@ use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
 use futures_util::Stream;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use prometheus::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -66,7 +65,7 @@ pub(crate) struct Inner {
     /// Where its sessions are.
     pub place: Place,
     pub options: BrokerOptions,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub origin: Instant,
     pub sessions: AtomicUsize,
     /// Where each arbiter of this broker takes questions.
@@ -112,7 +111,12 @@ impl Inner {
 
     /// Milliseconds of a monotonic clock.
     pub fn now_ms(&self) -> u64 {
-        self.origin.elapsed().as_millis() as u64
+        self.ms_at(Instant::now())
+    }
+
+    /// A moment of that clock.
+    pub fn ms_at(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.origin).as_millis() as u64
     }
 
     /// Where else endpoints may go: configured, and the other nodes of the cluster.
@@ -132,10 +136,8 @@ static LAST_BROKER: AtomicU64 = AtomicU64::new(0);
 impl Broker {
     /// A broker on top of a running node.
     pub fn new(node: Arc<Node>, options: BrokerOptions) -> Self {
-        // The names and labels are constants of this crate, each registered once.
-        let metrics = Metrics::new(&node).expect("the metrics are well-formed");
-        let pushes = Pushes::new(options.push.clone(), &node, metrics.registry());
-        let pushes = Arc::new(pushes.expect("the metrics are well-formed"));
+        let metrics = Arc::new(Metrics::new(&node));
+        let pushes = Arc::new(Pushes::new(options.push.clone(), metrics.clone()));
         let place = Place { node: node.id(), run: u64::from_le_bytes(token::random()) };
         let inner = Inner {
             place,
@@ -158,8 +160,26 @@ impl Broker {
             options,
         };
         let broker = Self { inner: Arc::new(inner) };
+        broker.measure_mailboxes();
         broker.answer_others();
         broker
+    }
+
+    /// Shows what waits in the queues between the parts of the node.
+    fn measure_mailboxes(&self) {
+        const NAME: &str = "ackord_mailbox_depth";
+        let inner = Arc::downgrade(&self.inner);
+        self.inner.metrics.registry().read([NAME], move |sheet| {
+            let Some(inner) = inner.upgrade() else { return };
+            let figures = inner.node.figures();
+            let proposals: u64 = figures.groups.iter().map(|group| group.queued_commands).sum();
+            let waits =
+                |arbiter: &mpsc::Sender<Gather>| arbiter.max_capacity() - arbiter.capacity();
+            let questions: usize = inner.arbiters.lock().iter().map(waits).sum();
+            sheet.put(NAME, &["proposals"], proposals as f64);
+            sheet.put(NAME, &["log"], figures.log_requests as f64);
+            sheet.put(NAME, &["questions"], questions as f64);
+        });
     }
 
     /// The node below.
@@ -356,13 +376,13 @@ impl Broker {
     ) -> Result<Accepted, Refused> {
         let (site_name, service) = (site.clone(), service.clone());
         let command = Command::RaiseKeyed(RaiseKeyed { site: site_name, service, key, event });
-        let patience = self.inner.options.admin_deadline;
+        let (patience, begun) = (self.inner.options.admin_deadline, Instant::now());
         let outcome = proposals::propose_until(&self.partition(site), command, patience).await;
         let result = outcome.and_then(|outcome| match outcome {
             Outcome::Raised(raised) => proposals::raised(&raised),
             other => Err((Code::Internal, format!("unexpected answer to raise: {other:?}"))),
         });
-        self.count_keyed(result.as_ref());
+        self.count_keyed(result.as_ref(), begun);
         result
     }
 
@@ -375,18 +395,23 @@ impl Broker {
         events: &[KeyedEvent],
     ) -> Vec<Fate> {
         let (partition, patience) = (self.partition(site), self.inner.options.admin_deadline);
+        let begun = Instant::now();
         let fates = batch::raise_in_order(&partition, site, service, events, patience).await;
         for fate in &fates {
             match fate {
-                Fate::Accepted(accepted) => self.count_keyed(Ok(accepted)),
-                Fate::Refused(refused) => self.count_keyed(Err(refused)),
+                Fate::Accepted(accepted) => self.count_keyed(Ok(accepted), begun),
+                Fate::Refused(refused) => self.count_keyed(Err(refused), begun),
                 Fate::NotAttempted { .. } => {}
             }
         }
         fates
     }
 
-    fn count_keyed(&self, result: Result<&Accepted, &Refused>) {
+    /// Events of a batch are answered together: each took as long as all of them.
+    fn count_keyed(&self, result: Result<&Accepted, &Refused>, begun: Instant) {
+        if result.is_ok_and(|accepted| !accepted.duplicate) {
+            self.inner.metrics.publish.observe(begun.elapsed().as_secs_f64());
+        }
         let label = match result {
             Ok(accepted) if accepted.duplicate => "duplicate",
             Ok(_) => "accepted",
@@ -471,7 +496,7 @@ impl Broker {
         let encode = |closing| connection.codec.encode(&ServiceMessage::Closing(closing));
         let Some(Principal::Service(service)) = connection.principal.clone() else {
             let detail = "the token is not a service's";
-            return refuse(&connection.outbox, Code::AccessDenied, detail, encode);
+            return self.refuse(&connection.outbox, Code::AccessDenied, detail, encode);
         };
         let Some(counted) = self.place(&connection, "service", encode) else { return };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
@@ -509,7 +534,7 @@ impl Broker {
                 | Principal::Service(_),
             ) => {
                 let detail = "the token is not a client's";
-                return refuse(&connection.outbox, Code::AccessDenied, detail, encode);
+                return self.refuse(&connection.outbox, Code::AccessDenied, detail, encode);
             }
         };
         let Some(counted) = self.place(&connection, kind, encode) else { return };
@@ -576,14 +601,10 @@ impl Broker {
         self.inner.pushes.ended().await;
     }
 
-    /// The node's metrics in Prometheus text format.
-    pub fn metrics_text(&self) -> String {
-        self.inner.metrics.text()
-    }
-
-    /// Where the metrics are registered, for a front to add its own.
-    pub fn registry(&self) -> &Registry {
-        self.inner.metrics.registry()
+    /// The node's metrics in Prometheus text format; with the names of sites where somebody may see
+    /// them. Looks at the disk and at every subscription: not for a thread that must not wait.
+    pub fn metrics_text(&self, with_names: bool) -> String {
+        self.inner.metrics.registry().text(with_names)
     }
 
     pub(crate) fn partition(&self, site: &SiteName) -> PartitionHandle {
@@ -598,7 +619,7 @@ impl Broker {
     ) -> Option<Counted> {
         let outbox = &connection.outbox;
         if *self.inner.shutdown.borrow() {
-            refuse(outbox, Code::ShuttingDown, "the node is shutting down", encode);
+            self.refuse(outbox, Code::ShuttingDown, "the node is shutting down", encode);
             return None;
         }
         let (site, owner) = (&connection.site, connection.principal.clone());
@@ -606,15 +627,31 @@ impl Broker {
             Ok(seat) => seat,
             Err(full) => {
                 let detail = format!("quota {}: at most {}", full.quota, full.most);
-                refuse(outbox, Code::QuotaExceeded, &detail, encode);
+                self.refuse(outbox, Code::QuotaExceeded, &detail, encode);
                 return None;
             }
         };
-        let counted = Counted::take(&self.inner, kind, seat);
+        let counted = Counted::take(&self.inner, (kind, connection.transport), seat);
         if counted.is_none() {
-            refuse(outbox, Code::LimitReached, "the node has all its sessions", encode);
+            self.refuse(outbox, Code::LimitReached, "the node has all its sessions", encode);
         }
         counted
+    }
+
+    /// Says why there is no session.
+    fn refuse(
+        &self,
+        outbox: &Outbox,
+        code: Code,
+        detail: &str,
+        encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
+    ) {
+        self.inner.metrics.refused(code);
+        let (closing, close) = translate::closing_with(code, detail);
+        // A fresh outbox has room for it; when it has not, dropping it says the same.
+        let _said = outbox.say(Outbound::Frame(encode(closing).into()));
+        let reason = close.code.as_str().to_owned();
+        outbox.say_last(Outbound::Close { number: close.number, reason });
     }
 
     /// What the sessions of this thread share.
@@ -643,18 +680,4 @@ impl Broker {
 /// The identity of a new session, which no other has.
 pub(crate) fn session_id() -> SessionId {
     SessionId(u64::from_le_bytes(token::random()))
-}
-
-/// Says why there is no session.
-fn refuse(
-    outbox: &Outbox,
-    code: Code,
-    detail: &str,
-    encode: impl FnOnce(ackord_wire::frame::Closing) -> Vec<u8>,
-) {
-    let (closing, close) = translate::closing_with(code, detail);
-    // A fresh outbox has room for it; when it has not, dropping it says the same.
-    let _said = outbox.say(Outbound::Frame(encode(closing).into()));
-    let reason = close.code.as_str().to_owned();
-    outbox.say_last(Outbound::Close { number: close.number, reason });
 }

@@ -37,7 +37,7 @@ impl EncodeCache {
     pub fn frame(&mut self, delivery: &Delivery, codec: Codec) -> Bytes {
         self.encoded(delivery, codec, |encoded| {
             let (event, generation) = (delivery.event.0, delivery.generation.0);
-            encoded.frame(event, delivery.attempt, delivery.age_s, generation)
+            encoded.frame(event, delivery.attempt, delivery.age_ms / 1000, generation)
         })
     }
 
@@ -47,7 +47,7 @@ impl EncodeCache {
         for delivery in deliveries {
             self.encoded(delivery, codec, |encoded| {
                 let (event, generation) = (delivery.event.0, delivery.generation.0);
-                events.push(encoded, event, delivery.attempt, delivery.age_s, generation);
+                events.push(encoded, event, delivery.attempt, delivery.age_ms / 1000, generation);
             });
         }
         events.frame()

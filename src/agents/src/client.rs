@@ -1,10 +1,10 @@
 //! The agent of one connected client.
 
 use ackord_machine::session::{
-    ClientSession, CloseReason, Counts, Delivery, Failed, Lane, LaneState, Named, Output, ToClient,
-    Token, View, Wake,
+    AcceptedSubscription, ClientSession, CloseReason, Counts, Delivery, Failed, Lane, LaneState,
+    Named, Output, ToClient, Token, View, Wake,
 };
-use ackord_machine::site::{Command, EventKey, InstanceId, Outcome};
+use ackord_machine::site::{Command, EventKey, Generation, Incarnation, InstanceId, Outcome};
 use ackord_wire::DecodeError;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing};
 use bytes::Bytes;
@@ -45,7 +45,26 @@ impl Serve for ClientSession {
             | ClientFrame::Working(_)
             | ClientFrame::Goodbye {} => {}
         }
+        let named = match &frame {
+            ClientFrame::Ack(ack) => {
+                Some((EventKey(ack.subscription), InstanceId(ack.instance_id)))
+            }
+            ClientFrame::Hello(_)
+            | ClientFrame::Nack(_)
+            | ClientFrame::Subscriptions(_)
+            | ClientFrame::Subscribe(_)
+            | ClientFrame::Unsubscribe { .. }
+            | ClientFrame::Working(_)
+            | ClientFrame::Goodbye {} => None,
+        };
+        let before = named.and_then(|(event, _)| handled(self, event));
         shell.look(|view| translate::client_frame(self, frame, view, out));
+        if let Some((event, instance)) = named
+            && let Some((life, after)) = handled(self, event)
+            && before.is_some_and(|(_, before)| before < after)
+        {
+            shell.deliveries.acknowledged(event, life, instance);
+        }
         Ok(())
     }
 
@@ -94,6 +113,39 @@ impl Serve for ClientSession {
             instance: last.instance.id,
             generation: Some(last.generation),
         })
+    }
+
+    fn watch(&self, message: &ToClient, shell: &Shell) {
+        let metrics = shell.metrics();
+        let delivers = |delivery: &Delivery| {
+            if let Some(violation) = shell.deliveries.delivers(delivery) {
+                metrics.violated(violation, &format!("{}: {delivery:?}", shell.site));
+            }
+        };
+        match message {
+            ToClient::Event(delivery) => delivers(delivery),
+            ToClient::Events(deliveries) => deliveries.iter().for_each(delivers),
+            ToClient::Committed { event, instance } => {
+                let Some(lane) = lane_of(self, *event) else { return };
+                let life = (self.incarnation(), lane.generation());
+                let cursor = lane.cursor();
+                if let Some(violation) = shell.deliveries.commits(*event, life, *instance, cursor) {
+                    let detail = format!("{}: {event} at {instance}", shell.site);
+                    metrics.violated(violation, &detail);
+                }
+            }
+            ToClient::Subscribed { accepted, .. } => {
+                shell.deliveries.retain(|event| lane_of(self, event).is_some());
+                for AcceptedSubscription { event, position, resumed, .. } in accepted {
+                    let life = (position.incarnation, position.generation);
+                    shell.deliveries.begins(*event, life, position.instance);
+                    let Some(resumed) = *resumed else { continue };
+                    let counter = if resumed { &metrics.resumed } else { &metrics.restarted };
+                    counter.inc();
+                }
+            }
+            ToClient::Welcome { .. } | ToClient::Authority { .. } | ToClient::Presence { .. } => {}
+        }
     }
 
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {
@@ -155,12 +207,19 @@ impl Serve for ClientSession {
     }
 }
 
+fn lane_of(session: &ClientSession, event: EventKey) -> Option<&Lane> {
+    let at = session.lanes().binary_search_by_key(&event, Lane::event).ok()?;
+    session.lanes().get(at)
+}
+
+/// The life of a subscription, and how many instances it took as handled.
+fn handled(session: &ClientSession, event: EventKey) -> Option<((Incarnation, Generation), u64)> {
+    let lane = lane_of(session, event)?;
+    Some(((session.incarnation(), lane.generation()), lane.counts().delivered))
+}
+
 fn note_sent(session: &ClientSession, delivery: &Delivery, shell: &Shell) {
-    if delivery.attempt == 1 {
-        shell.metrics().deliveries.inc();
-    } else {
-        shell.metrics().redeliveries.inc();
-    }
+    shell.metrics().delivered(delivery.attempt, delivery.age_ms);
     shell.note_sent(delivery, session.lanes().len());
 }
 

@@ -13,6 +13,7 @@ use ackord_machine::session::{Failed, Token};
 use ackord_machine::site::Outcome;
 use ackord_replica::{PartitionHandle, Pending, ProposeError};
 use futures_util::Stream;
+use tokio::time::Instant;
 
 use crate::translate;
 
@@ -33,7 +34,7 @@ impl Waiting {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Token, Waiting)>,
+    waiting: VecDeque<(Token, Instant, Waiting)>,
     waker: Option<Waker>,
 }
 
@@ -44,24 +45,26 @@ pub(crate) struct Outcomes(Rc<RefCell<Queue>>);
 /// One answer.
 pub(crate) struct Answer {
     pub token: Token,
+    /// When it was asked for.
+    pub since: Instant,
     pub result: Result<Outcome, Failed>,
 }
 
 impl Outcomes {
-    /// Waits for a proposal.
-    pub fn push(&self, token: Token, pending: Pending) {
-        self.add(token, Waiting::Proposal(pending));
+    /// Waits for a proposal that was asked for then.
+    pub fn push(&self, token: Token, pending: Pending, since: Instant) {
+        self.add(token, since, Waiting::Proposal(pending));
     }
 
     /// Waits until reads of the partition are linearizable.
     pub fn linearize(&self, token: Token, partition: PartitionHandle) {
         let read = async move { partition.linearize().await };
-        self.add(token, Waiting::Linearize(Box::pin(read)));
+        self.add(token, Instant::now(), Waiting::Linearize(Box::pin(read)));
     }
 
-    fn add(&self, token: Token, waiting: Waiting) {
+    fn add(&self, token: Token, since: Instant, waiting: Waiting) {
         let mut queue = self.0.borrow_mut();
-        queue.waiting.push_back((token, waiting));
+        queue.waiting.push_back((token, since, waiting));
         if queue.waiting.len() == 1
             && let Some(waker) = queue.waker.take()
         {
@@ -83,14 +86,14 @@ impl Stream for Answers {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
         let mut queue = self.0.borrow_mut();
-        let Some((token, waiting)) = queue.waiting.front_mut() else {
+        let Some((token, since, waiting)) = queue.waiting.front_mut() else {
             queue.waker = Some(context.waker().clone());
             return Poll::Pending;
         };
-        let token = *token;
+        let (token, since) = (*token, *since);
         waiting.poll(context).map(|result| {
             queue.waiting.pop_front();
-            Some(Answer { token, result })
+            Some(Answer { token, since, result })
         })
     }
 }

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::arbiter::Arbiter;
 use crate::broker::{Broker, Inner, Refused, session_id};
+use crate::connection::Transport;
 use crate::hub::{SessionId as Place, SharedIndex, Who};
 use crate::notice::{Bell, Notice};
 use crate::proposals::propose_until;
@@ -317,7 +318,8 @@ impl Broker {
         let seat = seat.map_err(|full| {
             (Code::QuotaExceeded, format!("quota {}: at most {}", full.quota, full.most))
         })?;
-        let _counted = Counted::take(inner, "poll", seat).ok_or_else(full)?;
+        let _counted =
+            Counted::take(inner, ("poll", Transport::LongPoll), seat).ok_or_else(full)?;
         let partition = self.partition(&site);
         let hub_name = match &who {
             Asker::Client { client, .. } => Who::Client(client.clone()),
@@ -457,11 +459,7 @@ impl Broker {
         if let Some(client) = &waiting.client {
             delivery.attempt = self.inner().polls.attempt(client, &delivery);
         }
-        if delivery.attempt == 1 {
-            metrics.deliveries.inc();
-        } else {
-            metrics.redeliveries.inc();
-        }
+        metrics.delivered(delivery.attempt, delivery.age_ms);
         let client = waiting.client.as_ref();
         let of = client.map(|(_, client)| client);
         let ticket = self.inner().trace.sent(&waiting.site, of, wakes.id, &delivery);
@@ -575,7 +573,7 @@ impl Terms {
                 incarnation: site.incarnation(),
                 generation,
                 attempt: 1,
-                age_s: now.0.saturating_sub(instance.created.0) / 1000,
+                age_ms: now.0.saturating_sub(instance.created.0),
                 mode: Mode::Ordered,
                 instance: instance.clone(),
             })

@@ -99,6 +99,13 @@ impl Serve for ServiceSession {
         Self::next_deadline(self)
     }
 
+    fn watch(&self, message: &ToService, shell: &Shell) {
+        if let Some(violation) = shell.raises.says(message) {
+            let detail = format!("{} {:?}: {message:?}", shell.site, shell.who);
+            shell.metrics().violated(violation, &detail);
+        }
+    }
+
     fn close(&mut self, reason: CloseReason, detail: &str, out: &mut Out) {
         Self::close(self, reason, detail, out);
     }

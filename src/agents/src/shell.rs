@@ -12,10 +12,12 @@ use ackord_machine::site::{EventKey, InstanceId, Mode, SiteName};
 use ackord_replica::PartitionHandle;
 use ackord_wire::Codec;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::arbiter::Arbiter;
 use crate::broker::Inner;
-use crate::connection::{Outbound, Receipt};
+use crate::connection::{Outbound, Receipt, Transport};
+use crate::exactly_once::{Deliveries, Raises};
 use crate::hub::{SessionId, SharedIndex, Who};
 use crate::metrics::Metrics;
 use crate::notice::Notice;
@@ -35,12 +37,17 @@ const TICKETS_MAX: usize = 64;
 pub(crate) struct Counted {
     broker: Arc<Inner>,
     kind: &'static str,
+    transport: Transport,
     _seat: Seat,
 }
 
 impl Counted {
     /// Takes a place for a session that has its seat; `None` when there is none left for its site.
-    pub fn take(broker: &Arc<Inner>, kind: &'static str, seat: Seat) -> Option<Self> {
+    pub fn take(
+        broker: &Arc<Inner>,
+        (kind, transport): (&'static str, Transport),
+        seat: Seat,
+    ) -> Option<Self> {
         let max = broker.options.sessions_max;
         // Its own seat is one of them.
         let others = (seat.of_site() as usize).saturating_sub(1);
@@ -48,13 +55,15 @@ impl Counted {
         broker.sessions.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         broker.metrics.sessions.with_label_values(&[kind]).inc();
         broker.metrics.opened.with_label_values(&[kind]).inc();
-        Some(Self { broker: broker.clone(), kind, _seat: seat })
+        broker.metrics.transport(transport).inc();
+        Some(Self { broker: broker.clone(), kind, transport, _seat: seat })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.broker.metrics.sessions.with_label_values(&[self.kind]).dec();
+        self.broker.metrics.transport(self.transport).dec();
         self.broker.sessions.fetch_sub(1, Ordering::AcqRel);
         self.broker.session_ended.notify_waiters();
     }
@@ -90,6 +99,11 @@ pub(crate) struct Shell {
     seat: Rc<dyn Look>,
     /// What was sent and is not committed, by subscription.
     sent: RefCell<Vec<(EventKey, InstanceId, Ticket)>>,
+    /// Watch over what the session says.
+    pub deliveries: Deliveries,
+    pub raises: Raises,
+    /// When the peer was last heard: when what it asked for began.
+    pub heard: Instant,
     keepalive_s: u32,
     patience: Patience,
     /// When the credentials end, milliseconds of Unix time.
@@ -135,6 +149,9 @@ impl Shell {
             who,
             codec,
             sent: RefCell::default(),
+            deliveries: Deliveries::default(),
+            raises: Raises::default(),
+            heard: Instant::now(),
             seat,
             outbox,
             _counted: counted,
@@ -171,8 +188,9 @@ impl Shell {
 
     /// The peer gave a sign of life.
     pub fn on_heard(&mut self) {
+        self.heard = Instant::now();
         match &mut self.patience {
-            Patience::Alive(keepalive) => keepalive.on_heard(self.broker.now_ms()),
+            Patience::Alive(keepalive) => keepalive.on_heard(self.broker.ms_at(self.heard)),
             Patience::Hello(_) => {}
         }
     }
@@ -235,7 +253,12 @@ impl Shell {
 
     /// Whether the session waits for room in its outbox.
     pub fn set_stalled(&self, stalled: bool) {
-        self.seat.facts().stalled.set(stalled);
+        let before = self.seat.facts().stalled.replace(stalled);
+        match (before, stalled) {
+            (false, true) => self.metrics().stalled.inc(),
+            (true, false) => self.metrics().stalled.dec(),
+            (false, false) | (true, true) => {}
+        }
     }
 
     /// An instance is handed to the front. `subscriptions` bounds what is remembered of it.
@@ -293,6 +316,7 @@ impl Shell {
 
     /// The session ends: nobody wakes it any more.
     pub fn leave(&self, events: &[EventKey]) {
+        self.set_stalled(false);
         let mut index = self.index.borrow_mut();
         for event in events {
             index.unsubscribe(&self.site, self.id, *event);

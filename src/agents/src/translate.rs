@@ -284,7 +284,7 @@ pub fn event_message(delivery: &Delivery, codec: Codec) -> EventMessage {
     EventMessage {
         subscription: delivery.event.0,
         attempt: delivery.attempt,
-        age: delivery.age_s,
+        age: delivery.age_ms / 1000,
         generation: delivery.generation.0,
         event: delivery.name.as_str().to_owned(),
         category: category_to_wire(delivery.category),

@@ -1,11 +1,10 @@
-//! The counters of the front. Labels are bounded: route names, statuses and codes, never names of
+//! The metrics of the front. Labels are bounded: route names, statuses and codes, never names of
 //! sites or accounts. Counters count events; nothing is derived from live objects.
 
-use ackord_wire::Code;
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+use ackord_agents::metrics::{
+    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
+use ackord_wire::Code;
 
 use crate::tls::Tls;
 
@@ -26,104 +25,45 @@ pub struct Metrics {
     pub sent_bytes: IntCounter,
     pub received_messages: IntCounter,
     pub sent_messages: IntCounter,
+    handshakes: IntCounterVec,
     pub certificate_expiry: IntGaugeVec,
     pub file_reloads: IntCounterVec,
 }
 
 impl Metrics {
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| {
-            register(&registry, IntCounter::with_opts(Opts::new(name, help)))
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let seconds =
-            HistogramOpts::new("ackord_http_request_seconds", "Time to answer a request.")
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
-        Self {
-            connections: register(
-                &registry,
-                IntGauge::new("ackord_connections", "Open connections of the front."),
-            ),
-            requests: counters(
-                "ackord_http_requests_total",
-                "Requests answered, upgrades included.",
-                &["route", "status"],
-            ),
-            request_seconds: register(&registry, Histogram::with_opts(seconds)),
-            sockets: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("ackord_websockets", "Open WebSockets."), &["endpoint"]),
-            ),
-            sockets_opened: counters(
-                "ackord_websockets_opened_total",
-                "WebSockets opened.",
-                &["endpoint", "codec"],
-            ),
-            sockets_closed: counters(
-                "ackord_websockets_closed_total",
-                "WebSockets closed, by the code of the close; peer is a close or loss by the peer.",
-                &["endpoint", "code"],
-            ),
-            streams: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("ackord_event_streams", "Open streams of Server-Sent Events."),
-                    &["kind"],
-                ),
-            ),
-            streams_opened: counters(
-                "ackord_event_streams_opened_total",
-                "Streams of Server-Sent Events opened.",
-                &["kind"],
-            ),
-            streams_closed: counters(
-                "ackord_event_streams_closed_total",
-                "Streams closed, by the code of the close; peer is a close or loss by the peer.",
-                &["kind", "code"],
-            ),
-            received_bytes: counter(
-                "ackord_websocket_received_bytes_total",
-                "Bytes read from WebSockets.",
-            ),
-            sent_bytes: counter(
-                "ackord_websocket_sent_bytes_total",
-                "Bytes written to WebSockets.",
-            ),
-            received_messages: counter(
-                "ackord_websocket_received_messages_total",
-                "Frames read from WebSockets.",
-            ),
-            sent_messages: counter(
-                "ackord_websocket_sent_messages_total",
-                "Frames written to WebSockets.",
-            ),
-            certificate_expiry: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "ackord_certificate_expiry_seconds",
-                        "The end of the certificate in use, Unix time.",
-                    ),
-                    &["certificate"],
-                ),
-            ),
-            file_reloads: counters(
-                "ackord_file_reloads_total",
-                "Files that had changed and were read again.",
-                &["file", "result"],
-            ),
+        let registry = Registry::default();
+        let metrics = Self {
+            connections: registry.gauge("ackord_connections"),
+            requests: registry.counters("ackord_http_requests_total"),
+            request_seconds: registry.histogram("ackord_http_request_seconds"),
+            sockets: registry.gauges("ackord_websockets"),
+            sockets_opened: registry.counters("ackord_websockets_opened_total"),
+            sockets_closed: registry.counters("ackord_websockets_closed_total"),
+            streams: registry.gauges("ackord_event_streams"),
+            streams_opened: registry.counters("ackord_event_streams_opened_total"),
+            streams_closed: registry.counters("ackord_event_streams_closed_total"),
+            received_bytes: registry.counter("ackord_websocket_received_bytes_total"),
+            sent_bytes: registry.counter("ackord_websocket_sent_bytes_total"),
+            received_messages: registry.counter("ackord_websocket_received_messages_total"),
+            sent_messages: registry.counter("ackord_websocket_sent_messages_total"),
+            handshakes: registry.counters("ackord_tls_handshakes_total"),
+            certificate_expiry: registry.gauges("ackord_certificate_expiry_seconds"),
+            file_reloads: registry.counters("ackord_file_reloads_total"),
             registry,
+        };
+        for result in ["done", "failed", "late", "pushed-out"] {
+            metrics.handshakes.with_label_values(&[result]);
         }
+        for endpoint in ["service", "client"] {
+            metrics.sockets.with_label_values(&[endpoint]);
+        }
+        metrics
     }
 
-    /// Shows what a TLS counts as well. One registry has one of them, as a front has one
-    /// certificate.
+    /// Lets a TLS count here.
     pub fn follow(&self, tls: &Tls) {
-        // A second one of the same name is not shown.
-        let _ = self.registry.register(Box::new(tls.handshakes.clone()));
+        tls.count_in(&self.handshakes);
     }
 
     /// Counts an answered request.
@@ -133,12 +73,7 @@ impl Metrics {
 
     /// Prometheus text of these metrics.
     pub fn text(&self) -> String {
-        let mut out = Vec::with_capacity(8192);
-        // The text encoder fails only when the writer does, and a Vec takes every write.
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut out)
-            .expect("metrics are encodable");
-        String::from_utf8(out).unwrap_or_default()
+        self.registry.text(false)
     }
 }
 
@@ -172,27 +107,32 @@ fn status_text(status: u16) -> &'static str {
     }
 }
 
-fn register<M: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<M>,
-) -> M {
-    // Names, help and labels are constants of this file, each used once: neither making nor
-    // registering one can fail, as the test of this file shows.
-    let metric = metric.expect("a metric of constants is valid");
-    registry.register(Box::new(metric.clone())).expect("a metric is registered once");
-    metric
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ackord_agents::metrics::find;
+
     use super::*;
+    use crate::route::ADDRESSES;
 
     #[test]
-    fn every_metric_registers_and_has_a_text() {
+    fn requests_are_counted_by_route_and_status() {
         let metrics = Metrics::new();
         metrics.answered("live", 200);
         assert!(
             metrics.text().contains("ackord_http_requests_total{route=\"live\",status=\"200\"} 1")
         );
+    }
+
+    #[test]
+    fn routes_statuses_and_codes_are_within_the_bounds_of_their_labels() {
+        let labels = find("ackord_http_requests_total").unwrap().labels;
+        // And `none`.
+        assert!(ADDRESSES.len() < labels[0].values_max);
+        let statuses: BTreeSet<_> = (0..=999).map(status_text).collect();
+        assert!(statuses.len() <= labels[1].values_max);
+        let closes = find("ackord_websockets_closed_total").unwrap().labels;
+        assert!(Code::ALL.len() < closes[1].values_max);
     }
 }

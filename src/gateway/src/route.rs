@@ -58,8 +58,10 @@ impl Endpoint {
 pub enum Route {
     OpenApi,
     Live,
+    Startup,
     Ready,
     Metrics,
+    MetricsDetailed,
     Cluster,
     Compare,
     Backup { partition: String },
@@ -158,8 +160,10 @@ macro_rules! addresses {
 addresses! {
     "openapi" "/openapi.json" ["GET" "HEAD"] => OpenApi {};
     "live" "/healthz/live" ["GET" "HEAD"] => Live {};
+    "startup" "/healthz/startup" ["GET" "HEAD"] => Startup {};
     "ready" "/healthz/ready" ["GET" "HEAD"] => Ready {};
     "metrics" "/metrics" ["GET" "HEAD"] => Metrics {};
+    "metrics-detailed" "/metrics/detailed" ["GET" "HEAD"] => MetricsDetailed {};
     "cluster" "/v1/cluster" ["GET" "HEAD"] => Cluster {};
     "compare" "/v1/cluster/compare" ["POST"] => Compare {};
     "backup" "/v1/cluster/backup/{partition}" ["GET" "HEAD"] => Backup { partition };
@@ -266,8 +270,10 @@ impl Route {
         match self {
             Self::OpenApi
             | Self::Live
+            | Self::Startup
             | Self::Ready
             | Self::Metrics
+            | Self::MetricsDetailed
             | Self::Cluster
             | Self::Compare
             | Self::Backup { .. }
@@ -320,6 +326,7 @@ impl Route {
             | (
                 Face::Endpoints,
                 Self::Live
+                | Self::Startup
                 | Self::Ready
                 | Self::Raise { .. }
                 | Self::Events { .. }
@@ -334,6 +341,7 @@ impl Route {
             (
                 Face::Endpoints,
                 Self::Metrics
+                | Self::MetricsDetailed
                 | Self::Cluster
                 | Self::Compare
                 | Self::Backup { .. }

@@ -6,9 +6,10 @@
 mod places;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ackord_agents::metrics::IntCounterVec;
 use ackord_tls::rustls::ServerConfig;
 use ackord_tls::tokio_rustls::TlsAcceptor;
 use ackord_tls::{Refreshed, Reloading, chain, not_after, private_key, server_config};
@@ -17,7 +18,6 @@ use actix_http::error::DispatchError;
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, fn_service};
 use arc_swap::ArcSwap;
-use prometheus::{IntCounterVec, Opts};
 use tokio::time::timeout;
 
 use crate::options::Error;
@@ -61,8 +61,8 @@ struct Certificate {
 pub struct Tls {
     certificate: ArcSwap<Reloading<Certificate>>,
     limits: TlsLimits,
-    /// Handshakes by how they ended.
-    pub(crate) handshakes: IntCounterVec,
+    /// Where handshakes are counted by how they ended; nowhere before a front has it.
+    handshakes: OnceLock<IntCounterVec>,
 }
 
 impl Tls {
@@ -71,13 +71,13 @@ impl Tls {
     /// # Errors
     /// When they cannot be read or do not belong together.
     pub fn load(files: TlsFiles, limits: TlsLimits) -> Result<Self, Error> {
-        let options = Opts::new("ackord_tls_handshakes_total", "TLS handshakes of the front.");
-        // The name and the label are constants.
-        let handshakes = IntCounterVec::new(options, &["result"]).expect("a metric of constants");
-        for result in ["done", "failed", "late", "pushed-out"] {
-            handshakes.with_label_values(&[result]);
-        }
-        Ok(Self { certificate: ArcSwap::from_pointee(read(files)?), limits, handshakes })
+        let certificate = ArcSwap::from_pointee(read(files)?);
+        Ok(Self { certificate, limits, handshakes: OnceLock::new() })
+    }
+
+    /// Handshakes count here from now on; the first front that has it counts.
+    pub(crate) fn count_in(&self, handshakes: &IntCounterVec) {
+        self.handshakes.get_or_init(|| handshakes.clone());
     }
 
     /// Takes the certificate from other files.
@@ -111,7 +111,9 @@ impl Tls {
             Some(Err(_elapsed)) => ("late", Err(std::io::ErrorKind::TimedOut.into())),
             None => ("pushed-out", Err(std::io::ErrorKind::ConnectionAborted.into())),
         };
-        self.handshakes.with_label_values(&[result]).inc();
+        if let Some(handshakes) = self.handshakes.get() {
+            handshakes.with_label_values(&[result]).inc();
+        }
         ended
     }
 }

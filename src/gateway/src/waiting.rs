@@ -113,7 +113,8 @@ mod tests {
         let listener = listener.socket;
         let live = reqwest::get(format!("{url}/healthz/live")).await.unwrap();
         assert_eq!(live.status(), 200);
-        for path in ["/healthz/ready", "/v1/sites/plant/service", "/v1/cluster"] {
+        for path in ["/healthz/startup", "/healthz/ready", "/v1/sites/plant/service", "/v1/cluster"]
+        {
             let told = reqwest::get(format!("{url}{path}")).await.unwrap();
             assert_eq!(told.status(), 503, "{path}");
             assert_eq!(told.headers()["retry-after"], "1", "{path}");

@@ -95,7 +95,7 @@ async fn failures_beyond_the_tolerated_cancel_and_a_resume_starts_again() {
         let shown = world.until(id, |shown| shown["state"] == "cancelled").await;
         assert_eq!(shown["failed"], 1, "{shown}");
     }
-    let metrics = world.running.broker.metrics_text();
+    let metrics = world.running.broker.metrics_text(false);
     assert!(metrics.contains("ackord_push_cancelled_total{kind=\"status\"} 3"), "{metrics}");
     world.running.stop().await;
 }

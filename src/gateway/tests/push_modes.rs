@@ -167,13 +167,13 @@ async fn the_metrics_have_no_line_for_each_subscription() {
     world.put("p0", udp.clone()).await.is(201);
     world.raise(1).await;
     world.until("p0", |shown| shown["position"]["instance_id"] == 1).await;
-    let before = lines(&world.running.broker.metrics_text());
+    let before = lines(&world.running.broker.metrics_text(false));
     for number in 1..100 {
         world.put(&format!("p{number}"), udp.clone()).await.is(201);
     }
     world.raise(1).await;
     world.until("p99", |shown| shown["position"]["instance_id"] == 2).await;
-    let text = world.running.broker.metrics_text();
+    let text = world.running.broker.metrics_text(false);
     assert!(text.contains("ackord_push_subscriptions{state=\"active\"} 100"), "{text}");
     let after = lines(&text);
     let more: Vec<_> = after.difference(&before).collect();

@@ -1,8 +1,10 @@
 //! What a node did since it started, for metrics and benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use ackord_store::StoreCounters;
+use ackord_machine::site::{Decision, Departures, Outcome};
+use ackord_store::{Durations, StoreCounters};
 
 /// A total that only grows.
 #[derive(Default)]
@@ -15,6 +17,31 @@ impl Total {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// An entry was applied.
+    pub(crate) fn applied(&self, took: Duration, outcomes: &[Outcome], departures: Departures) {
+        self.apply_times.note(took);
+        self.entries_applied.add(1);
+        self.commands_applied.add(outcomes.len() as u64);
+        let (mut stored, mut duplicates) = (0, 0);
+        for outcome in outcomes {
+            if let Outcome::Raised(raised) = outcome {
+                duplicates += u64::from(raised.duplicate);
+                let is_stored = matches!(raised.decision, Decision::Stored(_));
+                stored += u64::from(is_stored && !raised.duplicate);
+            }
+        }
+        self.events_applied.add(stored);
+        self.duplicates_suppressed.add(duplicates);
+        let Departures { superseded, evicted, expired, acknowledged, removed } = departures;
+        self.superseded.add(superseded);
+        self.evicted.add(evicted);
+        self.expired.add(expired);
+        self.acknowledged.add(acknowledged);
+        self.removed.add(removed);
     }
 }
 
@@ -39,6 +66,10 @@ macro_rules! counters {
         /// The counters as they are counted, shared by a node's partitions.
         #[derive(Default)]
         pub(crate) struct Counters {
+            /// From proposing an entry here until it was applied here.
+            pub(crate) commit_times: Durations,
+            /// Applying an entry.
+            pub(crate) apply_times: Durations,
             $(pub(crate) $name: Total,)*
         }
 
@@ -91,4 +122,28 @@ counters!(
     snapshot_bytes_received,
     /// Times a purge of a log was asked for.
     purges,
+    /// Instances stored by applied commands.
+    events_applied,
+    /// Raises that applied commands found to have been decided before.
+    duplicates_suppressed,
+    /// Instances that newer ones of their Replacing event took the place of.
+    superseded,
+    /// Instances that went because their queue was full.
+    evicted,
+    /// Instances whose lifetime was over.
+    expired,
+    /// Private instances that their addressees acknowledged.
+    acknowledged,
+    /// Instances that went with their service, addressee, event or queue.
+    removed,
+    /// Times a group came to have another leader than before, as this node saw it.
+    leader_changes,
+    /// Terms that groups went on to, as this node saw it.
+    term_changes,
+    /// Changes of groups begun here: nodes that follow were added, moved or removed.
+    moves_of_nodes,
+    /// Changes of groups begun here: votes were given or taken.
+    moves_of_votes,
+    /// Changes of groups begun here: the lead was handed to another node.
+    moves_of_lead,
 );

@@ -13,12 +13,14 @@ mod clock;
 mod counters;
 mod error;
 mod fatal;
+mod figures;
 mod founding;
 #[doc(hidden)]
 pub mod fuzz;
 mod handle;
 mod handover;
 mod keeper;
+mod leadership;
 mod log;
 mod mover;
 mod node;
@@ -41,9 +43,10 @@ mod types;
 mod view;
 mod watch;
 
-pub use ackord_store::DiskUsage;
+pub use ackord_store::{DURATION_BOUNDS_US, DiskUsage, DurationCounts};
 pub use counters::NodeCounters;
 pub use error::{ProposeError, StartError};
+pub use figures::{Condition, Figures, GroupFigures, Role};
 pub use handle::{PartitionHandle, Pending};
 pub use node::Node;
 pub use options::{NodeOptions, OnFatal};

@@ -258,6 +258,11 @@ fn look(
         }
         memory.no_transfer_before = Some(now + TRANSFER_PAUSE);
     }
+    match &step {
+        Step::Nodes(_) => shared.counters.moves_of_nodes.add(1),
+        Step::Voters(_) => shared.counters.moves_of_votes.add(1),
+        Step::Transfer(_) => shared.counters.moves_of_lead.add(1),
+    }
     memory.busy.store(true, Ordering::Release);
     let (raft, number, busy) = (raft.clone(), partition.number, memory.busy.clone());
     tokio::spawn(async move {

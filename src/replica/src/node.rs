@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
@@ -29,6 +29,7 @@ use crate::founding::{self, Agreed, Beginning};
 use crate::handle::PartitionHandle;
 use crate::handover::hand_over;
 use crate::keeper;
+use crate::leadership::follow_leadership;
 use crate::log::{LogStorage, SyncHook};
 use crate::mover;
 use crate::options::NodeOptions;
@@ -68,8 +69,8 @@ pub(crate) struct Hooks {
 /// acknowledged is lost, the next start takes longer. The data directory is closed when the node
 /// and every [`PartitionHandle`] of it are gone.
 pub struct Node {
-    shared: Arc<Shared>,
-    partitions: Vec<Arc<Partition>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) partitions: Vec<Arc<Partition>>,
     running: Mutex<Option<Running>>,
 }
 
@@ -133,6 +134,7 @@ impl Node {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
+            started: AtomicBool::new(false),
             state_bytes: AtomicU64::new(0),
             time,
             snapshotting: Mutex::default(),
@@ -628,33 +630,6 @@ fn node_info(shared: &Shared) -> NodeInfo {
             version,
         },
         _ => NodeInfo { version, ..NodeInfo::default() },
-    }
-}
-
-/// Tells the partition whether this node leads it; ends with raft.
-async fn follow_leadership(partition: Arc<Partition>, raft: Raft) {
-    let mut metrics = raft.server_metrics();
-    let mut leading = None;
-    // Connections to all members are kept up, so that an election finds them ready.
-    let mut links = Vec::new();
-    loop {
-        let now = {
-            let now = metrics.borrow_watched();
-            if let Some(peers) = &partition.shared.peers {
-                let others =
-                    now.membership_config.membership().nodes().filter(|(id, _)| **id != now.id);
-                links = others.map(|(id, node)| peers.links(*id, node)).collect();
-            }
-            now.state == ServerState::Leader
-        };
-        if leading != Some(now) {
-            leading = Some(now);
-            partition.leads(now);
-        }
-        if metrics.changed().await.is_err() {
-            drop(links);
-            return;
-        }
     }
 }
 

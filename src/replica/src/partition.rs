@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) fatal: Fatal,
     pub(crate) counters: Counters,
+    /// Whether the start is over, see [`crate::Node::started`].
+    pub(crate) started: AtomicBool,
     /// [`State::bytes`] of all partitions.
     pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,
@@ -328,7 +330,8 @@ impl Partition {
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
         let rows_max = self.shared.options.changed_rows_max();
-        let (outcomes, effects) = {
+        let begun = Instant::now();
+        let (outcomes, effects, departures) = {
             let mut applied = self.applied.write();
             self.assert_next(&applied, entry)?;
             let (outcomes, effects) = match &batch {
@@ -357,10 +360,9 @@ impl Partition {
             applied.last = Some(entry.log_id);
             applied.log_bytes += entry_bytes(entry);
             self.observe(&applied);
-            (outcomes, effects)
+            (outcomes, effects, applied.state.take_departures())
         };
-        self.shared.counters.entries_applied.add(1);
-        self.shared.counters.commands_applied.add(outcomes.len() as u64);
+        self.shared.counters.applied(begun.elapsed(), &outcomes, departures);
         self.announce(Some(entry.log_id));
         self.publish(&effects);
         Ok(Outcomes(outcomes))

@@ -66,8 +66,8 @@ impl InFlight {
         self.entries.load(Ordering::Acquire)
     }
 
-    fn sent(&self, waiters: &Waiters) {
-        let unanswered = Unanswered { since: Instant::now(), waiters: waiters.clone() };
+    fn sent(&self, waiters: &Waiters, since: Instant) {
+        let unanswered = Unanswered { since, waiters: waiters.clone() };
         self.unanswered.lock().push_back(unanswered);
     }
 
@@ -294,10 +294,14 @@ async fn propose(partition: &Arc<Partition>, raft: &Raft, entry: Entry) {
     let proposal = Proposal(encode_batch(&batch));
     let flight = Flight::new(partition.clone());
     let waiters = Arc::new(Mutex::new(waiters));
+    let begun = Instant::now();
     if partition.shared.peers.is_some() {
-        partition.in_flight.sent(&waiters);
+        partition.in_flight.sent(&waiters, begun);
     }
-    let answer = Answer::new(move |result| {
+    let answer = Answer::new(move |result: ClientWriteResult<TypeConfig>| {
+        if result.is_ok() {
+            flight.partition.shared.counters.commit_times.note(begun.elapsed());
+        }
         let waiters = flight.partition.in_flight.answered(&waiters);
         settle(&flight.partition, own, &survivors, waiters, result);
         drop(flight);

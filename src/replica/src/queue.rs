@@ -108,6 +108,11 @@ impl Queue {
         taken
     }
 
+    /// Commands that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.inner.lock().queued.len()
+    }
+
     /// Takes no further command; what is queued stays.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;

@@ -90,6 +90,11 @@ impl Queue {
         self.has_room(&self.inner.lock(), bytes)
     }
 
+    /// Requests for which room is taken.
+    pub fn waiting(&self) -> usize {
+        self.inner.lock().count
+    }
+
     /// Waits for room and takes it.
     pub fn reserve(&self, bytes: u64) -> Result<(), StoreError> {
         let mut inner = self.inner.lock();

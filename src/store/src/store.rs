@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::checkpoint::{Checkpoint, CheckpointStore};
+use crate::durations::DurationCounts;
 use crate::error::{OpenError, StoreError};
 use crate::group::{Group, cost};
 use crate::high_water::GROUPS_MAX;
@@ -458,6 +459,16 @@ impl Store {
     /// What the store has done so far.
     pub fn counters(&self) -> StoreCounters {
         self.shared.snapshot_counters()
+    }
+
+    /// How long the syncs of the log took so far.
+    pub fn sync_times(&self) -> DurationCounts {
+        self.shared.health().sync_times.counts()
+    }
+
+    /// Requests to the log that are not durable yet.
+    pub fn waiting(&self) -> usize {
+        self.shared.queue.waiting()
     }
 
     /// For how long the disk has not answered what is being written to the log now; zero when

@@ -71,6 +71,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("actix-rt", &["ackord-agents", "ackord-gateway", "ackord", "ackord-bench"]),
     ("actix-web", &["ackord-gateway"]),
     ("tokio-rustls", &["ackord-tls"]),
+    // Metrics are made from one table.
+    ("prometheus", &["ackord-agents"]),
     ("clap", &["ackord"]),
     ("indicatif", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),

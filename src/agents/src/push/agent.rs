@@ -150,7 +150,7 @@ impl PushAgent {
     fn note_end(&self, before: bool) -> bool {
         let ended = self.ended();
         if let Some(because) = ended.filter(|_| !before) {
-            self.pushes.metrics.cancelled(because);
+            self.pushes.metrics.push_cancelled(because);
             tracing::warn!(site = %self.site, push = %self.id, %because, "subscription-cancelled");
         }
         ended.is_some()
@@ -177,9 +177,12 @@ impl PushAgent {
         let is_oneway = mode == Mode::Oneway;
         let told = is_oneway.then_some(written);
         let metrics = pushes.clone();
+        for parcel in request.parcels.iter().filter(|parcel| parcel.attempt == 1) {
+            pushes.metrics.delivery.observe(parcel.age_ms as f64 / 1000.0);
+        }
         let counted = move |answer: PushAnswer| {
             if answer == PushAnswer::Delivered {
-                metrics.metrics.delivered(mode, count);
+                metrics.metrics.push_delivered(mode, count);
             }
             Told::Answer(token, answer)
         };
@@ -272,7 +275,7 @@ async fn call(
         };
         let (site, push) = (&look.site, &request.push);
         tracing::debug!(%site, %push, %trouble, "a push delivery failed");
-        pushes.metrics.failed(trouble);
+        pushes.metrics.push_failed(trouble);
         return PushAnswer::Failed(trouble);
     }
 }
@@ -290,8 +293,8 @@ async fn datagrams(
     let answer = super::socket::send(pushes, site, request, packet).await;
     if let PushAnswer::Sent { sent, dropped } = answer {
         let mode = request.spec.quality.mode;
-        pushes.metrics.delivered(mode, u64::from(sent));
-        pushes.metrics.dropped(mode, u64::from(dropped));
+        pushes.metrics.push_delivered(mode, u64::from(sent));
+        pushes.metrics.push_dropped(mode, u64::from(dropped));
     }
     answer
 }

@@ -55,14 +55,14 @@ pub(crate) fn event(site: &SiteName, request: &PushRequest, parcel: &Parcel) -> 
         incarnation: request.incarnation,
         generation: request.generation,
         attempt: parcel.attempt,
-        age_s: parcel.age_s,
+        age_ms: parcel.age_ms,
         instance: parcel.instance.clone(),
     };
     match request.spec.format {
         PushFormat::Ackord => {
             let shared = translate::shared_event(&delivery, Codec::Json);
             let (event, generation) = (delivery.event.0, delivery.generation.0);
-            shared.frame(event, delivery.attempt, delivery.age_s, generation)
+            shared.frame(event, delivery.attempt, delivery.age_ms / 1000, generation)
         }
         PushFormat::CloudEvents => cloud_event(site, request, &delivery),
     }

@@ -30,20 +30,18 @@ mod socket;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ackord_machine::site::{Mode, PushId, PushState, Site, SiteName, Trouble};
-use ackord_replica::Node;
+use ackord_machine::site::{PushId, SiteName};
 use ackord_wire::limits::PUSH_PACKET_BYTES_DEFAULT;
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::Notify;
 
 pub use allow::{AllowList, Malformed};
+
+use crate::metrics::Metrics;
 use callback::Callbacks;
 use gate::Gate;
 use lookup::Lookups;
@@ -105,7 +103,7 @@ pub(crate) struct Pushes {
     pub callbacks: Callbacks,
     pub lookups: Lookups,
     pub gate: Gate,
-    pub metrics: PushMetrics,
+    pub metrics: Arc<Metrics>,
     /// Instances under way, of the subscriptions that are served here.
     flights: Mutex<Flights>,
     /// An agent has ended.
@@ -134,15 +132,10 @@ impl Drop for Berth {
 
 impl Pushes {
     /// What is malformed in the list of hosts is left out: the configuration was judged before.
-    pub fn new(
-        options: PushOptions,
-        node: &Arc<Node>,
-        registry: &Registry,
-    ) -> Result<Self, prometheus::Error> {
-        registry.register(Box::new(States::new(node)?))?;
+    pub fn new(options: PushOptions, metrics: Arc<Metrics>) -> Self {
         let allow = Arc::new(AllowList::lenient(&options.hosts));
         let lookups = Lookups::default();
-        Ok(Self {
+        Self {
             callbacks: Callbacks::new(allow.clone(), &lookups, options.ca_file.as_deref()),
             lookups,
             gate: Gate::new(
@@ -150,13 +143,13 @@ impl Pushes {
                 options.site_requests_max,
                 options.host_requests_max,
             ),
-            metrics: PushMetrics::new(registry)?,
+            metrics,
             flights: Mutex::default(),
             left: Notify::new(),
             cut_off: AtomicBool::new(false),
             allow,
             options,
-        })
+        }
     }
 
     /// Where an agent says how many instances it has under way, for as long as it lives.
@@ -193,114 +186,5 @@ impl Pushes {
     pub fn in_flight(&self, site: &str, id: &str) -> Option<usize> {
         let key = (SiteName::from(site), PushId::from(id));
         self.flights.lock().get(&key).map(|count| count.load(Ordering::Relaxed))
-    }
-}
-
-/// Counts the push subscriptions and dead letters of the partitions that this node leads when it is
-/// asked.
-struct States {
-    node: Weak<Node>,
-    states: IntGaugeVec,
-    letters: IntGauge,
-}
-
-impl States {
-    fn new(node: &Arc<Node>) -> Result<Self, prometheus::Error> {
-        let help = "Push subscriptions that this node serves, by state.";
-        let states = IntGaugeVec::new(Opts::new("ackord_push_subscriptions", help), &["state"])?;
-        let help = "Dead letters of the sites that this node leads.";
-        let letters = IntGauge::new("ackord_dead_letters", help)?;
-        Ok(Self { node: Arc::downgrade(node), states, letters })
-    }
-}
-
-impl Collector for States {
-    fn desc(&self) -> Vec<&Desc> {
-        [self.states.desc(), self.letters.desc()].concat()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let Some(node) = self.node.upgrade() else { return Vec::new() };
-        let mut counts = PushState::NAMES.map(|name| (name, 0));
-        let mut letters = 0;
-        for partition in node.partitions().iter().filter(|partition| partition.leads()) {
-            partition.read(|state| {
-                letters += state.sites().map(Site::dead_letter_count).sum::<usize>();
-                for row in state.sites().flat_map(|site| site.pushes()) {
-                    let name = row.state.as_str();
-                    counts.iter_mut().filter(|(of, _)| *of == name).for_each(|(_, n)| *n += 1);
-                }
-            });
-        }
-        for (name, count) in counts {
-            self.states.with_label_values(&[name]).set(count);
-        }
-        self.letters.set(i64::try_from(letters).unwrap_or(i64::MAX));
-        [self.states.collect(), self.letters.collect()].concat()
-    }
-}
-
-/// What push subscriptions came to on this node.
-pub(crate) struct PushMetrics {
-    delivered: IntCounterVec,
-    failed: IntCounterVec,
-    dropped: IntCounterVec,
-    cancelled: IntCounterVec,
-}
-
-impl PushMetrics {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, label: &str| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let metrics = Self {
-            delivered: counters(
-                "ackord_push_delivered_total",
-                "Instances that receivers of push subscriptions took, by mode.",
-                "mode",
-            )?,
-            failed: counters(
-                "ackord_push_failed_total",
-                "Requests of push subscriptions that failed, by kind.",
-                "kind",
-            )?,
-            dropped: counters(
-                "ackord_push_dropped_total",
-                "Datagrams of push subscriptions that were not sent, by mode.",
-                "mode",
-            )?,
-            cancelled: counters(
-                "ackord_push_cancelled_total",
-                "Push subscriptions that ended by themselves, by kind of failure.",
-                "kind",
-            )?,
-        };
-        // What operators watch is there before it first happens.
-        for mode in Mode::ALL {
-            metrics.delivered.with_label_values(&[mode.as_str()]);
-        }
-        for trouble in Trouble::KINDS {
-            metrics.failed.with_label_values(&[trouble.kind()]);
-            metrics.cancelled.with_label_values(&[trouble.kind()]);
-        }
-        Ok(metrics)
-    }
-
-    fn delivered(&self, mode: Mode, count: u64) {
-        self.delivered.with_label_values(&[mode.as_str()]).inc_by(count);
-    }
-
-    fn failed(&self, trouble: Trouble) {
-        self.failed.with_label_values(&[trouble.kind()]).inc();
-    }
-
-    fn dropped(&self, mode: Mode, count: u64) {
-        self.dropped.with_label_values(&[mode.as_str()]).inc_by(count);
-    }
-
-    fn cancelled(&self, trouble: Trouble) {
-        self.cancelled.with_label_values(&[trouble.kind()]).inc();
     }
 }

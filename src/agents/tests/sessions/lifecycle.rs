@@ -14,7 +14,7 @@ fn number(code: Code) -> u16 {
 }
 
 fn metric(broker: &Broker, line: &str) -> u64 {
-    let text = broker.metrics_text();
+    let text = broker.metrics_text(false);
     let found = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
     found.unwrap_or_else(|| panic!("no {line} in\n{text}"))
 }

@@ -70,7 +70,7 @@ fn given_a_delivery_then_its_shared_encoding_is_that_of_the_whole_frame() {
             incarnation: Incarnation(7),
             generation: Generation(1),
             attempt: 2,
-            age_s: 300,
+            age_ms: 300_000,
             mode: Mode::Ordered,
             instance: Arc::new(Instance {
                 original: Some(InstanceId(3)),

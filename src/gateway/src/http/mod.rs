@@ -15,6 +15,7 @@ pub mod cloudevents;
 mod cluster;
 pub mod cors;
 mod dead_letters;
+pub mod detailed;
 pub mod exchange;
 mod govern;
 mod health;
@@ -153,7 +154,9 @@ async fn answer(
         Route::OpenApi => Ok(crate::openapi::answer()),
         Route::Live => health::live(exchange),
         Route::Ready => health::ready(exchange),
-        Route::Metrics => health::metrics(exchange),
+        Route::Startup => health::startup(exchange),
+        Route::Metrics => health::metrics(exchange).await,
+        Route::MetricsDetailed => detailed::detailed(exchange).await,
         Route::Cluster => cluster::show(exchange),
         Route::Compare => cluster::compare(exchange).await,
         Route::Backup { partition } => backup::backup(exchange, partition).await,

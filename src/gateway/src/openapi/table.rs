@@ -10,6 +10,7 @@ use ackord_wire::structure::Structure;
 
 use super::operation::{Body, Kind, Needs, Operation, Param, delete, get, post, put};
 use super::{govern, letter, push};
+use crate::http::detailed::LIMIT_MAX;
 
 pub const LIMIT: Param = Param::new(
     "limit",
@@ -66,14 +67,37 @@ pub fn operations() -> Vec<Operation> {
 }
 
 fn node() -> Vec<Operation> {
+    const SITE: Param = Param::required("site", Kind::Text, "The name of the site.");
+    const CURSOR: Param = Param::new(
+        "cursor",
+        Kind::Text,
+        "From the `Link` of the page before; absent for the first.",
+    );
+    const FIGURES: Param = Param::new(
+        "limit",
+        Kind::Whole { min: 1, max: LIMIT_MAX as u64 },
+        "Objects of the page at most; 500 when absent.",
+    );
     vec![
         get("openapi", "This document.").answers_media("application/json", "OpenAPI 3.1."),
         get("live", "Whether the process answers.").answers::<Health>(200, "It does."),
+        get("startup", "Whether the node has started; once it has, it stays so.")
+            .answers::<Health>(200, "It has.")
+            .problems(&[Code::Unavailable]),
         get("ready", "Whether the node takes sessions.")
             .answers::<Health>(200, "It does.")
             .problems(&[Code::Unavailable, Code::ShuttingDown]),
         get("metrics", "Metrics in the text format of Prometheus.")
-            .answers_media("text/plain; version=0.0.4; charset=utf-8", "The metrics."),
+            .answers_media("text/plain; version=0.0.4; charset=utf-8", "The metrics.")
+            .problems(&[Code::Internal]),
+        get("metrics-detailed", "Figures of single objects of a site, in the same format.")
+            .needs(Needs::Read)
+            .query(&[SITE, CURSOR, FIGURES, CONSISTENCY])
+            .answers_media(
+                "text/plain; version=0.0.4; charset=utf-8",
+                "A page; the header `Link` names the next one, if there is one.",
+            )
+            .problems(&[Code::NotFound, Code::Unavailable]),
         get("node", "The node that answers: whether it is ready, its memory and its disk.")
             .needs(Needs::Node)
             .answers::<Node>(200, "The node."),

@@ -169,6 +169,8 @@ fn right_value(chance: &mut Chance, parameter: &Value) -> String {
             let few = min.as_u64().unwrap() + chance.below(3) as u64;
             if chance.once_in(4) { max.to_string() } else { few.to_string() }
         }
+        (_, "site") => "demo".to_owned(),
+        (_, "cursor") => (*chance.pick(&["queue/", "subscription/c/0", "push/"])).to_owned(),
         (_, "attempt") => format!("{:032x}", chance.next()),
         (_, "principal") => (*chance.pick(&["admin", "client:c", "service:"])).to_owned(),
         _ => (*chance.pick(&["c", "s", "u", "reading", "operator", "", "demo"])).to_owned(),

@@ -188,7 +188,12 @@ impl Running {
         connect(request).await
     }
 
+    /// Stops it. Whatever a test did: the broker must have seen nothing that exactly-once forbids.
     pub async fn stop(mut self) {
+        let text = self.broker.metrics_text(false);
+        let mut counts =
+            text.lines().filter(|line| line.starts_with("ackord_exactly_once_violations_total{"));
+        assert!(counts.all(|line| line.ends_with(" 0")), "{text}");
         if let Some(gateway) = self.gateway.take() {
             gateway.stop().await;
         }

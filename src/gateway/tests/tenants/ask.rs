@@ -19,6 +19,8 @@ pub enum Scope {
     Node,
     /// It is open to everyone and the same for everyone.
     Open,
+    /// It is of one site, which the query names, and tells of moments.
+    Figures,
     /// It is open to everyone and counts what all sites do together: it names none of them.
     Totals,
 }
@@ -27,7 +29,8 @@ impl Scope {
     /// Judged by the address. A new one above the sites has to be added here.
     pub fn of(operation: &Operation) -> Self {
         match &*operation.template {
-            "/openapi.json" | "/healthz/live" | "/healthz/ready" => Self::Open,
+            "/openapi.json" | "/healthz/live" | "/healthz/startup" | "/healthz/ready" => Self::Open,
+            "/metrics/detailed" => Self::Figures,
             "/metrics" => Self::Totals,
             "/v1/sites" | "/v1/audit" | "/v1/node" | "/v1/node/reload" => Self::Node,
             template if template.starts_with("/v1/cluster") => Self::Node,
@@ -113,6 +116,16 @@ pub fn wear(
 
 /// The same address of another site.
 fn elsewhere(target: &str, site: &str) -> String {
+    if let Some((address, query)) =
+        target.split_once("?").filter(|(at, _)| *at == "/metrics/detailed")
+    {
+        let part = |part: &str| match part.starts_with("site=") {
+            true => format!("site={site}"),
+            false => part.to_owned(),
+        };
+        let query: Vec<String> = query.split('&').map(part).collect();
+        return format!("{address}?{}", query.join("&"));
+    }
     let Some(rest) = target.strip_prefix("/v1/sites/") else { return target.to_owned() };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     format!("/v1/sites/{site}{}", &rest[end..])

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::raw::Reply;
 
 /// Fields that hold a duration, the port of a peer, or something that was drawn at random.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "age",
     "ackordage",
     "time",
@@ -18,6 +18,7 @@ const OWN: [&str; 13] = [
     "token",
     "ticket",
     "ack",
+    "ackordack",
     "after",
     "resumed_from",
     "requested",
@@ -71,9 +72,11 @@ fn plain(body: &[u8]) -> String {
 fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            // The id of a CloudEvent begins with the life of its site.
+            let is_event = map.contains_key("specversion");
             for (name, value) in map {
                 let moment = name.ends_with("_ms") && value.as_u64() >= Some(MOMENT_MS_MIN);
-                let own = moment || OWN.contains(&name.as_str());
+                let own = moment || OWN.contains(&name.as_str()) || (is_event && name == "id");
                 // That it is there counts.
                 if own && (value.is_number() || value.is_string()) {
                     *value = Value::from("own");

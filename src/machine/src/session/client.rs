@@ -162,6 +162,11 @@ impl ClientSession {
         self.epoch
     }
 
+    /// The life of the site that it delivers in.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The lanes, by event.
     pub fn lanes(&self) -> &[Lane] {
         &self.lanes
@@ -505,7 +510,7 @@ impl ClientSession {
             incarnation: self.incarnation,
             generation: lane.generation(),
             attempt,
-            age_s: age_ms / 1000,
+            age_ms,
             mode: lane.mode(),
             instance,
         }

@@ -61,8 +61,8 @@ pub struct Delivery {
     pub generation: Generation,
     /// 1 for the first transmission in this session.
     pub attempt: u32,
-    /// Whole seconds since it was raised.
-    pub age_s: u64,
+    /// Milliseconds since it was raised.
+    pub age_ms: u64,
     /// How it is delivered: whether the client is to answer, or the transport.
     pub mode: Mode,
     /// The instance.

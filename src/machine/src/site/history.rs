@@ -62,9 +62,54 @@ pub struct Missed {
     pub complete: bool,
 }
 
+/// How many instances are retained no more, by why. Counted by each replica for itself, so all are
+/// equal: no decision depends on them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Departures {
+    /// See [`Gone::Superseded`].
+    pub superseded: u64,
+    /// See [`Gone::Evicted`].
+    pub evicted: u64,
+    /// See [`Gone::Expired`].
+    pub expired: u64,
+    /// See [`Gone::Acknowledged`].
+    pub acknowledged: u64,
+    /// See [`Gone::Removed`].
+    pub removed: u64,
+}
+
+impl PartialEq for Departures {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Departures {
+    fn note(&mut self, gone: Gone) {
+        match gone {
+            Gone::Superseded { .. } => self.superseded += 1,
+            Gone::Evicted { .. } => self.evicted += 1,
+            Gone::Expired => self.expired += 1,
+            Gone::Acknowledged => self.acknowledged += 1,
+            Gone::Removed => self.removed += 1,
+        }
+    }
+
+    /// Those of another one as well.
+    pub(super) fn add(&mut self, other: Self) {
+        self.superseded += other.superseded;
+        self.evicted += other.evicted;
+        self.expired += other.expired;
+        self.acknowledged += other.acknowledged;
+        self.removed += other.removed;
+    }
+}
+
 /// See the module. All are equal: replicas need not remember the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
+    /// Those that nobody has taken yet.
+    departures: Departures,
     departed: VecDeque<Departed>,
     /// Ids up to this one may have gone without being remembered.
     floor: InstanceId,
@@ -82,7 +127,13 @@ impl History {
         self.floor = self.floor.max(newest);
     }
 
+    /// What departed since this was last asked.
+    pub fn take_departures(&mut self) -> Departures {
+        std::mem::take(&mut self.departures)
+    }
+
     pub fn push(&mut self, departed: Departed) {
+        self.departures.note(departed.gone);
         if self.departed.len() >= DEPARTED_MAX
             && let Some(forgotten) = self.departed.pop_front()
         {

@@ -41,6 +41,11 @@ impl Site {
         lag
     }
 
+    /// Instances that are retained, of all events.
+    pub fn retained_total(&self) -> usize {
+        self.instances.len()
+    }
+
     /// The ids of what waits for a receiver of an event above an id, ascending.
     pub fn waiting(
         &self,

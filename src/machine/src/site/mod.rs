@@ -42,7 +42,7 @@ pub use decide::{Applied, Verdict, apply, decide};
 pub use directory::{
     ClusterRow, Directory, DirectoryCommand, NodeInfo, NodeRow, NodeState, Placement,
 };
-pub use history::{Departed, Gone, Missed};
+pub use history::{Departed, Departures, Gone, Missed};
 pub use ids::*;
 pub use lag::Lag;
 pub use limits::{Limit, Limits};

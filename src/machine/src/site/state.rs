@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::audit::Told;
 use super::codec::encode_row;
 use super::directory::Directory;
+use super::history::Departures;
 use super::ids::{Digest, RequestId, SiteName, Stamp};
 use super::limits::Limits;
 use super::row::{AttemptRow, RequestRow, Row, RowKey, Write};
@@ -27,6 +28,7 @@ pub struct State {
     sites: BTreeMap<SiteName, Site>,
     due: BTreeSet<(Stamp, SiteName)>,
     bytes: u64,
+    departures: Departures,
 }
 
 impl State {
@@ -89,6 +91,11 @@ impl State {
     /// The numbers of the entries of one kind that are kept under a name, ascending.
     pub(super) fn audit_numbers(&self, site: &str, told: Told) -> Option<&BTreeSet<u64>> {
         self.sites.get(site)?.told.get(&told)
+    }
+
+    /// What departed since this was last asked, as far as this replica saw it.
+    pub fn take_departures(&mut self) -> Departures {
+        std::mem::take(&mut self.departures)
     }
 
     /// The earliest expiry of anything: when the next tick has something to do.
@@ -162,8 +169,10 @@ impl State {
         let site = self.sites.entry(name.clone()).or_insert_with(|| Site::empty(name.clone()));
         let (bytes, due) = (site.bytes(), site.next_due());
         change(site);
+        let departed = site.history.take_departures();
         let (bytes_now, due_now, gone) = (site.bytes(), site.next_due(), site.is_empty());
         self.bytes = self.bytes.saturating_sub(bytes).saturating_add(bytes_now);
+        self.departures.add(departed);
         if due != due_now {
             if let Some(stamp) = due {
                 self.due.remove(&(stamp, name.clone()));

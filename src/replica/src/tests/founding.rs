@@ -242,3 +242,20 @@ async fn given_nodes_that_leave_then_the_others_take_them_out_also_when_they_are
     assert!(matches!(refused, Outcome::Refused(_)), "two would be fewer than three voters");
     assert_eq!(state_of(&nodes[0], 3), Some(NodeState::Active));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_node_that_has_started_when_the_others_go_then_its_start_stays_over() {
+    let places = [Place::new(), Place::new(), Place::new()];
+    let (initial, mut nodes) = found(&places).await;
+    eventually("all have started", || nodes.iter().all(|node| node.started())).await;
+    nodes.truncate(1);
+    eventually("it is not ready", || !nodes[0].ready()).await;
+    assert!(nodes[0].started());
+    nodes.clear();
+
+    // Alone it cannot know what was acknowledged before it came back.
+    let alone = start(founding(&places[0], &initial)).await.unwrap();
+    assert!(!alone.started());
+    let other = start(founding(&places[1], &initial)).await.unwrap();
+    eventually("two are a majority", || alone.started() && other.started()).await;
+}

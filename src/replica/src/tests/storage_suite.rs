@@ -31,6 +31,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
         let shared = Arc::new(Shared {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
+            started: std::sync::atomic::AtomicBool::new(false),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
             time: Arc::new(Time::new()),

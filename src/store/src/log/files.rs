@@ -18,11 +18,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 
 use crate::durable;
+use crate::durations::Durations;
 use crate::high_water::HighWater;
 
 /// Zeroed files kept for the next rotation.
@@ -59,6 +61,8 @@ pub(crate) struct Health {
     failed: AtomicBool,
     pub syncs: AtomicU64,
     pub bytes: AtomicU64,
+    /// How long the syncs took.
+    pub sync_times: Durations,
     /// Makes the next sync fail, for tests of what happens then.
     pub fail_next_sync: AtomicBool,
 }
@@ -124,8 +128,10 @@ impl Handle for LogHandle {
             let injected = Err(io::Error::other("injected"));
             return self.health.failed("sync a log file", injected);
         }
+        let begun = Instant::now();
         let result = self.file.sync_data();
         if self.queue == Queue::Append {
+            self.health.sync_times.note(begun.elapsed());
             self.health.syncs.fetch_add(1, Ordering::Relaxed);
         }
         self.health.failed("sync a log file", result)

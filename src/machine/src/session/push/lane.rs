@@ -612,7 +612,7 @@ impl PushLane {
                 instance: instance.clone(),
                 category: event.definition.kind.category(),
                 attempt: before(&instance.id).saturating_add(1),
-                age_s: view.stamp.0.saturating_sub(instance.created.0) / 1000,
+                age_ms: view.stamp.0.saturating_sub(instance.created.0),
             })
             .collect();
         let request = Box::new(PushRequest {

@@ -53,8 +53,8 @@ pub struct Parcel {
     pub category: crate::site::Category,
     /// Which transmission it is, from 1 on.
     pub attempt: u32,
-    /// Seconds since it was committed.
-    pub age_s: u64,
+    /// Milliseconds since it was committed.
+    pub age_ms: u64,
 }
 
 /// One request, or one handful of datagrams.

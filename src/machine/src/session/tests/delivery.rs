@@ -239,7 +239,7 @@ fn given_a_delivery_after_a_while_then_its_age_is_the_time_since_it_was_raised()
     world.pass_ms(30_999);
     let client = Client::with(&mut world, &["reading"]);
     let age = client.said.iter().find_map(|message| match message {
-        ToClient::Event(delivery) => Some(delivery.age_s),
+        ToClient::Event(delivery) => Some(delivery.age_ms / 1000),
         ToClient::Welcome { .. }
         | ToClient::Subscribed { .. }
         | ToClient::Committed { .. }
