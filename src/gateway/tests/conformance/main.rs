@@ -25,7 +25,7 @@ use world::World;
 /// Rounds over all operations that the gate can afford.
 const ROUNDS: u64 = 50;
 /// What cannot succeed here: a node that is alone cannot leave.
-const NEVER: [&str; 2] = ["post-drain", "post-remove"];
+const NEVER: [&str; 3] = ["post-drain", "post-remove", "post-leave"];
 /// Any will do; it is printed with a failure.
 const SEED: u64 = 20_251_121;
 
