@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use ackord_machine::session::{Delivery, ToService};
-use ackord_machine::site::{EventKey, Generation, Incarnation, InstanceId, Sequence};
+use ackord_machine::site::{EventKey, Generation, Incarnation, InstanceId, Mode, Sequence};
 
 use crate::metrics::Violation;
 
@@ -27,6 +27,8 @@ struct Track {
     committed: InstanceId,
     /// Acknowledged above that one.
     ahead: Vec<InstanceId>,
+    /// The mode in which they were: another one begins behind what has no gap before it.
+    mode: Option<Mode>,
 }
 
 /// The deliveries of a client's session.
@@ -49,6 +51,9 @@ impl Deliveries {
     pub fn delivers(&self, delivery: &Delivery) -> Option<Violation> {
         let instance = delivery.instance.id;
         self.of(delivery.event, (delivery.incarnation, delivery.generation), |track| {
+            if track.mode.replace(delivery.mode).is_some_and(|before| before != delivery.mode) {
+                track.ahead.clear();
+            }
             let again = instance <= track.committed || track.ahead.contains(&instance);
             again.then_some(Violation::AcknowledgedAgain)
         })
@@ -102,7 +107,7 @@ impl Deliveries {
 
 impl Track {
     fn new(life: Life) -> Self {
-        Self { life, committed: InstanceId(0), ahead: Vec::new() }
+        Self { life, committed: InstanceId(0), ahead: Vec::new(), mode: None }
     }
 }
 
@@ -183,6 +188,10 @@ mod tests {
         assert_eq!(deliveries.commits(EVENT, LIFE, at, at), None);
         assert_eq!(deliveries.delivers(&delivery(5, LIFE)), again, "below the cursor");
         assert_eq!(deliveries.delivers(&delivery(7, LIFE)), again, "still ahead of it");
+        let ordered = Delivery { mode: Mode::Ordered, ..delivery(7, LIFE) };
+        assert_eq!(deliveries.delivers(&ordered), None, "in another mode it may");
+        let ordered = Delivery { mode: Mode::Ordered, ..delivery(6, LIFE) };
+        assert_eq!(deliveries.delivers(&ordered), again, "below the cursor in any mode");
         let moved = (LIFE.0, Generation(2));
         assert_eq!(deliveries.delivers(&delivery(5, moved)), None, "in another life it may");
     }

@@ -247,6 +247,11 @@ impl Lane {
         }
     }
 
+    /// Up to here everything is delivered, whether or not that is committed yet.
+    fn done(&self) -> InstanceId {
+        each!(self, lane => lane.done())
+    }
+
     fn head(&self) -> &Head {
         each!(self, lane => &lane.head)
     }
@@ -348,7 +353,7 @@ impl Lane {
 
     /// Takes note of the subscription as the state has it. Answers the instance that was in
     /// flight when the state says that it is delivered. In another mode the lane begins anew behind
-    /// its cursor; without a quality it keeps its own. What is given up is kept apart
+    /// the last instance before which nothing is open, and commits that; without a quality it keeps its own. What is given up is kept apart
     /// from now on, or not.
     pub(super) fn sync(
         &mut self,
@@ -361,7 +366,9 @@ impl Lane {
         let delivered = each!(self, lane => lane.sync(row, ack_timeout_ms));
         let Some(quality) = quality else { return delivered };
         if self.mode() != quality.mode {
+            let done = self.done();
             *self = Self::of(self.head().clone(), quality);
+            each!(self, lane => lane.begin_behind(done));
         }
         match self {
             Self::Ordered(_) => {}

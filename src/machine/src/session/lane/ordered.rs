@@ -60,6 +60,26 @@ impl Ordered {
         Self { head, phase: Phase::Idle, since_ms: 0, counts: Counts::default() }
     }
 
+    /// See [`super::Lane::done`].
+    pub(super) fn done(&self) -> InstanceId {
+        match self.phase {
+            Phase::Committing { instance, given_up: None, .. }
+            | Phase::CommitDelayed { instance, given_up: None, .. } => instance,
+            Phase::Idle
+            | Phase::InFlight { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Committing { .. }
+            | Phase::CommitDelayed { .. } => self.head.cursor,
+        }
+    }
+
+    /// A new lane, of a subscription that is delivered up to here.
+    pub(super) fn begin_behind(&mut self, done: InstanceId) {
+        if done > self.head.cursor {
+            self.phase = Phase::CommitDelayed { instance: done, until_ms: 0, given_up: None };
+        }
+    }
+
     /// What the lane is doing.
     pub(super) fn state(&self) -> LaneState {
         match self.phase {

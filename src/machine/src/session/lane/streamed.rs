@@ -71,6 +71,16 @@ impl Streamed {
         }
     }
 
+    /// See [`super::Lane::done`].
+    pub(super) fn done(&self) -> InstanceId {
+        self.written
+    }
+
+    /// A new lane, of a subscription that is delivered up to here.
+    pub(super) fn begin_behind(&mut self, done: InstanceId) {
+        (self.written, self.sent) = (done, done);
+    }
+
     pub(super) fn mode(&self) -> Mode {
         self.mode
     }

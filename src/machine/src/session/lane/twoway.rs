@@ -110,6 +110,16 @@ impl Twoway {
         lane
     }
 
+    /// See [`super::Lane::done`].
+    pub(super) fn done(&self) -> InstanceId {
+        self.contiguous
+    }
+
+    /// A new lane, of a subscription that is delivered up to here.
+    pub(super) fn begin_behind(&mut self, done: InstanceId) {
+        (self.contiguous, self.sent) = (done, done);
+    }
+
     pub(super) fn set_window(&mut self, quality: Quality) {
         self.window = usize::try_from(quality.window()).unwrap_or(AHEAD_MAX).clamp(1, AHEAD_MAX);
     }

@@ -185,6 +185,32 @@ fn given_another_quality_then_the_subscription_keeps_its_cursor() {
 }
 
 #[test]
+fn given_another_mode_while_a_commit_is_under_way_then_what_was_acknowledged_does_not_come_again() {
+    let modes = [Mode::Ordered, Mode::Twoway, Mode::Oneway];
+    let of = |modes: [Mode; 3]| modes.into_iter().flat_map(move |a| modes.map(|b| (a, b)));
+    for (from, to) in of(modes).filter(|(from, to)| from != to) {
+        let mut world = World::new();
+        let ids = raise(&mut world, 4);
+        let mut client = subscribed(&mut world, "reading", quality(from));
+        client.delivered();
+        let named = Named::from((world.event("reading"), InstanceId(ids[0])));
+        client.tell(&world, |session, view, out| match from {
+            Mode::Oneway => session.on_written(&named, view, out),
+            _ => session.on_ack((named.event, named.instance), view, out),
+        });
+        let (_, lost) = client.asked.pop_front().expect("a commit");
+        assert!(matches!(lost, Ask::Propose(Command::Advance(_))), "{lost:?}");
+        ask(&mut client, &mut world, vec![with("reading", quality(to))]);
+        let again = client.delivered().into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        assert!(again.starts_with(&ids[1..2]), "{from:?} to {to:?}: {again:?}");
+        if world.cursor("c", "reading") == 0 {
+            client.time_out(&mut world);
+        }
+        assert_eq!(world.cursor("c", "reading"), ids[0], "{from:?} to {to:?}: it is committed");
+    }
+}
+
+#[test]
 fn given_an_ordered_one_then_it_counts_what_came_of_its_deliveries() {
     let mut world = World::new();
     let ids = raise(&mut world, 4);
