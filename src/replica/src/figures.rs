@@ -163,6 +163,14 @@ impl Node {
         started
     }
 
+    /// Whether this node is to keep its place: it is neither drained nor leaves its cluster, as far as is
+    /// known here. One that is not serves whoever is there, and nobody else should come.
+    pub fn stays(&self) -> bool {
+        let applied = self.partitions[0].applied.read();
+        let row = applied.state.directory().node(self.shared.node);
+        row.is_none_or(|row| row.state == NodeState::Active)
+    }
+
     /// Whether the directory has this node as a member; one that is alone has no directory to be in.
     fn joined(&self) -> bool {
         let applied = self.partitions[0].applied.read();

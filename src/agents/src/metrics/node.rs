@@ -121,7 +121,7 @@ fn read(node: &Node, sheet: &mut Sheet) {
     }
     let flag = u64::from;
     sheet.put("ackord_build_info", &[env!("CARGO_PKG_VERSION")], 1.0);
-    sheet.count("ackord_ready", flag(node.ready()));
+    sheet.count("ackord_ready", flag(node.ready() && node.stays()));
     sheet.count("ackord_started", flag(node.started()));
     sheet.put("ackord_clock_ahead_seconds", &[], node.clock_ahead_ms() as f64 / 1000.0);
     let (state_bytes, state_bytes_max) = node.state_bytes();

@@ -25,12 +25,12 @@ pub fn startup(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S))
 }
 
-/// The node takes sessions.
+/// The node takes sessions, and will for a while.
 pub fn ready(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     is_ready(exchange.context).map(|()| ok())
 }
 
-/// Whether the node takes sessions, and why not.
+/// Whether sessions should come to this node, and why not.
 pub fn is_ready(context: &Context) -> Result<(), Problem> {
     if context.stopping.is_cancelled() {
         let problem = Problem::new(Code::ShuttingDown, "the node is shutting down");
@@ -38,6 +38,10 @@ pub fn is_ready(context: &Context) -> Result<(), Problem> {
     }
     if !context.broker.node().ready() {
         let detail = "a partition has no leader, or this node has not caught up or is cut off";
+        return Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S));
+    }
+    if !context.broker.node().stays() {
+        let detail = "this node is drained or leaves its cluster";
         return Err(Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_S));
     }
     match context.broker.accepts() {
