@@ -6,6 +6,7 @@
 mod damage;
 mod failing;
 mod full;
+mod golden;
 mod load;
 mod power_cut;
 

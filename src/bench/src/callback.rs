@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// One in so many requests is broken off by a receiver that breaks.
+/// One in so many requests is broken off by a receiver that is restless.
 const BREAKS: u64 = 10;
 /// Bytes of a request after which it is none of the broker's: a batch has about 1 MiB.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
@@ -21,8 +21,10 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Answers,
+    /// It resets the connection of every delivery instead of answering.
+    Aborts,
     /// It breaks one in [`BREAKS`] connections instead of answering.
-    Breaks,
+    Restless,
     /// It reads and never answers.
     Stalls,
 }
@@ -96,14 +98,19 @@ async fn serve(
             }
         };
         match manner {
-            Manner::Breaks if number % BREAKS == 1 => return None,
+            Manner::Aborts if number > 0 => {
+                // A reset, not an end. Where there is none to be had the connection ends.
+                let _ = stream.set_zero_linger();
+                return None;
+            }
+            Manner::Restless if number % BREAKS == 1 => return None,
             Manner::Stalls if number > 0 => loop {
                 buffer.clear();
                 if stream.read_buf(&mut buffer).await.ok()? == 0 {
                     return None;
                 }
             },
-            Manner::Answers | Manner::Breaks | Manner::Stalls => {}
+            Manner::Answers | Manner::Aborts | Manner::Restless | Manner::Stalls => {}
         }
         let body = challenge.unwrap_or_default();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! round: as fast as they can beside [five healthy] [fifteen healthy] [five healthy, five that
-//!        break, five that stall], then at half of the first rate beside the first and the last
+//!        abort, five that stall] [five healthy, five that are restless, five that stall],
+//!        then at half of the first rate beside the first and the third
 //! ```
 //!
-//! They are measured in turn, round after round, so that a machine that gets slower meanwhile slows
-//! all. Where publishers take all that the machine has, whatever is delivered to anybody is taken from
-//! them: what the bad ones cost by being bad shows beside as many good ones, and where the machine is
-//! not exhausted. The ratios are figures, not guarantees: they fail no run.
+//! Who aborts resets the connection in the middle of the first delivery of each, and comes again. Who
+//! is restless takes what it can get in between, as a healthy one would: nine requests of ten, or
+//! whatever arrives in a fifth of a second. They are measured in turn, round after round, so that a
+//! machine that gets slower meanwhile slows all. Where publishers take all that the machine has,
+//! whatever is delivered to anybody is taken from them, also what the restless take. The ratios are
+//! figures, not guarantees: they fail no run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +23,7 @@ use ackord_endpoint::{
     Subscription,
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::callback::{Callback, Manner};
@@ -36,7 +40,7 @@ use crate::verify::Checks;
 const QUEUE_SIZE: u32 = 1000;
 /// From a change of who is there to the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// How long a connection of a client lasts that breaks its connections.
+/// From one connection to the next of a client that breaks them.
 const BREAK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long an endpoint may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -116,14 +120,19 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let seconds = phase(options).as_secs_f64() * f64::from(options.rounds);
     let all: u64 = measured.iter().flat_map(|measured| &measured.rounds).sum();
     let beside: Vec<Beside> = measured.iter().map(|measured| measured.report(seconds)).collect();
-    let [five, fifteen, mixed, five_paced, mixed_paced] = &beside[..] else {
+    let [five, fifteen, mixed, restless, five_paced, mixed_paced] = &beside[..] else {
         return Err(Error::Stuck("the companies were not all measured".to_owned()));
     };
     let over = |some: &Beside, other: &Beside| some.events_per_s / other.events_per_s.max(1.0);
     let (events, events_per_s) = (mixed.rounds.iter().sum(), mixed.events_per_s);
     let latency = mixed.latency.clone();
-    let ratios = (over(mixed_paced, five_paced), over(mixed, fifteen), over(mixed, five));
-    let (ratio_paced, ratio_of_equals, ratio_of_fewer) = ratios;
+    let found = Mixed {
+        ratio_of_fewer: over(mixed, five),
+        ratio_of_equals: over(mixed, fifteen),
+        ratio_restless: over(restless, five),
+        ratio_paced: over(mixed_paced, five_paced),
+        beside: beside.clone(),
+    };
     Ok(Report {
         bench: Workload::Mixed.name(),
         sizes: json!({
@@ -137,7 +146,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         failover: None,
         quotas: Vec::new(),
         revocation: None,
-        mixed: Some(Mixed { ratio_paced, ratio_of_equals, ratio_of_fewer, beside }),
+        mixed: Some(found),
         modes: Vec::new(),
         durability: None,
         server: end.server(&start, all),
@@ -153,8 +162,10 @@ enum Company {
     Five,
     /// Ten more like them.
     Fifteen,
-    /// Five that break and five that stall.
+    /// Five that abort and five that stall.
     Mixed,
+    /// Five that are restless and five that stall.
+    Restless,
 }
 
 impl Company {
@@ -163,6 +174,7 @@ impl Company {
             Self::Five => "five-healthy",
             Self::Fifteen => "fifteen-healthy",
             Self::Mixed => "mixed",
+            Self::Restless => "restless",
         }
     }
 }
@@ -178,18 +190,18 @@ struct Measured {
 }
 
 impl Measured {
-    fn all() -> [Self; 5] {
-        let full = [Company::Five, Company::Fifteen, Company::Mixed].map(|company| (company, None));
+    fn all() -> Vec<Self> {
+        let full = [Company::Five, Company::Fifteen, Company::Mixed, Company::Restless];
+        let full = full.map(|company| (company, None));
         let paced = [Company::Five, Company::Mixed].map(|company| (company, Some(0.0)));
-        let [first, second, third] = full;
-        let [fourth, fifth] = paced;
-        [first, second, third, fourth, fifth].map(|(company, paced_per_s)| Self {
+        let all = full.into_iter().chain(paced).map(|(company, paced_per_s)| Self {
             company,
             paced_per_s,
             rounds: Vec::new(),
             latency: Recorder::new(),
             rss_bytes: None,
-        })
+        });
+        all.collect()
     }
 
     fn note(&mut self, events: u64, latency: &Recorder, pace: Option<f64>, rss_bytes: Option<u64>) {
@@ -296,17 +308,34 @@ async fn come_and_go(
     roots_pem: Option<Vec<u8>>,
     account: Account,
     mode: Mode,
+    company: Company,
     ending: Arc<AtomicBool>,
 ) {
     while !ending.load(Ordering::Relaxed) {
-        let handler = |_: Delivery| async { Ok::<(), HandlerError>(()) };
+        let first = Arc::new(Notify::new());
+        let told = first.clone();
+        let handler = move |_: Delivery| {
+            told.notify_one();
+            async move {
+                match company {
+                    Company::Restless => Ok(()),
+                    _ => std::future::pending::<Result<(), HandlerError>>().await,
+                }
+            }
+        };
         let subscription = Subscription::new(EVENT).mode(mode);
         let builder = client(&urls, roots_pem.as_deref(), &account);
         let started = builder.subscribe(subscription, handler).start().await;
-        tokio::time::sleep(BREAK_INTERVAL).await;
+        let before = Instant::now();
+        if company != Company::Restless {
+            let _ = tokio::time::timeout(BREAK_INTERVAL, first.notified()).await;
+        } else {
+            tokio::time::sleep(BREAK_INTERVAL).await;
+        }
         if let Ok(client) = started {
             client.close_within(Duration::ZERO).await;
         }
+        tokio::time::sleep(BREAK_INTERVAL.saturating_sub(before.elapsed())).await;
     }
 }
 
@@ -331,7 +360,7 @@ async fn push<G: Ground>(
 }
 
 /// Ten more subscribers, while they are there: five clients and callbacks that are called in each
-/// mode, and break or stall unless they are healthy.
+/// mode, and abort, are restless or stall unless they are healthy.
 struct Others {
     pushes: Vec<(String, Callback)>,
     breaking: JoinSet<()>,
@@ -351,7 +380,11 @@ impl Others {
         let of = |manner, modes: &'static [&'static str]| {
             modes.iter().map(move |mode| (if is_healthy { Manner::Answers } else { manner }, *mode))
         };
-        let breaking = of(Manner::Breaks, &["ordered", "twoway", "batch"]);
+        let manner = match company {
+            Company::Restless => Manner::Restless,
+            Company::Five | Company::Fifteen | Company::Mixed => Manner::Aborts,
+        };
+        let breaking = of(manner, &["ordered", "twoway", "batch"]);
         let stalling = of(Manner::Stalls, &["ordered", "twoway", "oneway", "batch"]);
         for (at, (manner, mode)) in breaking.chain(stalling).enumerate() {
             let id = format!("other-{at}-{mode}");
@@ -366,7 +399,7 @@ impl Others {
             }
             let (urls, roots) = (ground.urls().to_vec(), ground.roots_pem().map(<[u8]>::to_vec));
             let (account, ending) = (account.clone(), ending.clone());
-            breaking.spawn(come_and_go(urls, roots, account, mode, ending));
+            breaking.spawn(come_and_go(urls, roots, account, mode, company, ending));
         }
         clients.push(match is_healthy {
             true => subscriber(ground, &accounts[2], Mode::Oneway, |_| {}).await?,

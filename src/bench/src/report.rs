@@ -104,7 +104,9 @@ pub struct Quota {
 /// Publishers beside a company of subscribers, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Beside {
-    /// `five-healthy`, `fifteen-healthy`, or `mixed`: five healthy, five that break, five that stall.
+    /// `five-healthy`, `fifteen-healthy`, `mixed`: five healthy, five that abort their connections, five
+    /// that stall, or `restless`: as mixed, with five that take much between one break and the next
+    /// instead of those that abort.
     pub subscribers: &'static str,
     /// What the publishers raised per second together; none where they raised all they could.
     pub paced_per_s: Option<f64>,
@@ -122,13 +124,15 @@ pub struct Beside {
 /// What subscribers that break or stall cost the publishers of their site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Mixed {
+    /// Publishers that raise all they can: those beside `mixed` over those beside `five-healthy`.
+    pub ratio_of_fewer: f64,
+    /// The same, over those beside `fifteen-healthy`.
+    pub ratio_of_equals: f64,
+    /// Those beside `restless` over those beside `five-healthy`.
+    pub ratio_restless: f64,
     /// Publishers that raise half of what they could: those beside `mixed` over those beside
     /// `five-healthy`.
     pub ratio_paced: f64,
-    /// Publishers that raise all they can: those beside `mixed` over those beside `fifteen-healthy`.
-    pub ratio_of_equals: f64,
-    /// The same, over those beside `five-healthy`: ten subscribers less to be served.
-    pub ratio_of_fewer: f64,
     /// What each company came to.
     pub beside: Vec<Beside>,
 }
@@ -209,8 +213,9 @@ impl Mixed {
             )
         });
         let ratios = format!(
-            "  mixed over healthy: {:.3} at half the rate, {:.3} of as many, {:.3} of the five alone",
-            self.ratio_paced, self.ratio_of_equals, self.ratio_of_fewer
+            "  mixed over the five alone: {:.3} ({:.3} at half the rate), over fifteen: {:.3}; restless \
+             over the five: {:.3}",
+            self.ratio_of_fewer, self.ratio_paced, self.ratio_of_equals, self.ratio_restless
         );
         beside.chain([ratios]).collect()
     }

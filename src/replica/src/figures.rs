@@ -3,6 +3,7 @@
 //! Everything is read from what is kept anyway: nothing is counted for it on the way of a command.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::NodeState;
@@ -13,6 +14,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use crate::node::Node;
 use crate::partition::Partition;
 use crate::types::RaftLogId;
+
+/// How long what was asked of this node counts before the directory says it, too.
+const TOLD_COUNTS: Duration = Duration::from_secs(10);
 
 /// What this node is in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,9 +170,18 @@ impl Node {
     /// Whether this node is to keep its place: it is neither drained nor leaves its cluster, as far as is
     /// known here. One that is not serves whoever is there, and nobody else should come.
     pub fn stays(&self) -> bool {
+        if self.shared.told_to_go.lock().is_some_and(|at| at.elapsed() < TOLD_COUNTS) {
+            return false;
+        }
         let applied = self.partitions[0].applied.read();
         let row = applied.state.directory().node(self.shared.node);
         row.is_none_or(|row| row.state == NodeState::Active)
+    }
+
+    /// Takes note of what was asked of this node here, before the directory says so: it is to stay, or
+    /// not. A node that is out at once is told nothing any more, and is soon taken for cut off.
+    pub fn shall_stay(&self, stay: bool) {
+        *self.shared.told_to_go.lock() = (!stay).then(Instant::now);
     }
 
     /// Whether the directory has this node as a member; one that is alone has no directory to be in.

@@ -135,6 +135,7 @@ impl Node {
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             counters: Counters::default(),
             started: AtomicBool::new(false),
+            told_to_go: Mutex::new(None),
             state_bytes: AtomicU64::new(0),
             time,
             snapshotting: Mutex::default(),

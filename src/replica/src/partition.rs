@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Whether the start is over, see [`crate::Node::started`].
     pub(crate) started: AtomicBool,
+    /// When it was asked here that this node be drained or leave.
+    pub(crate) told_to_go: Mutex<Option<Instant>>,
     /// [`State::bytes`] of all partitions.
     pub(crate) state_bytes: AtomicU64,
     pub(crate) checkpoints: CheckpointSignal,

@@ -62,6 +62,9 @@ pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result
     };
     let command = Command::Directory(DirectoryCommand::SetState { id, state });
     broker.change_group(0, command).await.map_err(refused)?;
+    if id == view.node {
+        broker.node().shall_stay(state == NodeState::Active);
+    }
     let act = match act {
         NodeAct::Drain => "node.drain",
         NodeAct::Undrain => "node.undrain",
