@@ -131,6 +131,10 @@ impl Shell {
             setup;
         let facts = seat.facts();
         let (who, codec, id) = (facts.who.clone(), facts.codec, facts.id);
+        tracing::debug!(
+            %site, service = who.service(), client = who.client(), peer = &*facts.peer,
+            "session opens"
+        );
         let index = arbiter.index(&partition);
         index.borrow_mut().enter(&site, id, &who, &notice);
         let hello_ms = broker.options.hello_timeout.as_millis() as u64;

@@ -41,6 +41,7 @@ pub use push::{PushArgs, PushCommand, PushCreate, PushFormatArg, PushModeArg, Pu
 
 use crate::config::settings::LOG_DEFAULT;
 use crate::duration;
+use crate::logging::Lines;
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]
@@ -84,6 +85,18 @@ pub struct Cli {
         display_order = 901
     )]
     pub log: String,
+
+    /// How lines of standard error are written; for `serve` the configuration's `log_format` is the
+    /// default
+    #[arg(
+        long,
+        global = true,
+        env = "ACKORD_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        display_order = 901
+    )]
+    pub log_format: Lines,
 }
 
 /// Every command.

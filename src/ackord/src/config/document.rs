@@ -168,6 +168,7 @@ fn value_words(key: &Key) -> String {
         (Type::Number, None, Some(bounds)) => bounds,
         (Type::Number, _, None) => "number".to_owned(),
         (Type::Truth, ..) => "`true`, `false`".to_owned(),
+        (Type::Text, ..) if !key.choices.is_empty() => key.choice_words().unwrap_or_default(),
         (Type::Text, ..) if key.secret => "text, secret".to_owned(),
         (Type::Text, ..) => "text".to_owned(),
         (Type::Texts, ..) => "list of texts".to_owned(),
@@ -238,7 +239,12 @@ fn key_schema(key: &Key) -> Json {
             put("maximum", json!(key.max));
         }
         Type::Truth => drop(put("type", json!("boolean"))),
-        Type::Text => drop(put("type", json!("string"))),
+        Type::Text => {
+            put("type", json!("string"));
+            if !key.choices.is_empty() {
+                put("enum", json!(key.choices));
+            }
+        }
         Type::Texts => {
             put("type", json!(["array", "string"]));
             put("items", json!({"type": "string"}));

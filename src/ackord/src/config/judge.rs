@@ -14,7 +14,7 @@ use ackord_replica::{PeerOptions, PeerTls};
 
 use super::settings::Settings;
 use super::sources::{Gathered, Origin, Sources};
-use crate::exit::{Exit, Failure, say};
+use crate::exit::{Exit, Failure, warn};
 use crate::logging;
 
 /// The shortest token of an administrator, characters.
@@ -51,11 +51,15 @@ pub struct Config {
 impl Config {
     /// Gathers and judges; what is merely unwise is said on standard error.
     pub fn load(sources: &Sources) -> Result<Self, Failure> {
-        let gathered = sources.gather();
+        Self::judged(sources.gather())
+    }
+
+    /// Judges what was gathered; what is merely unwise is said on standard error.
+    pub fn judged(gathered: Gathered) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
         let judged = Self::judge(gathered, &mut warnings);
         for warning in warnings {
-            say(format_args!("warning: {warning}"));
+            warn(warning);
         }
         judged
     }

@@ -9,6 +9,7 @@ use super::key::Slot::{
     U64Bound, U64Maybe, Usize,
 };
 use super::serving::{FRONT, PUSH, SESSIONS};
+use crate::logging::Lines;
 
 /// A kibibyte.
 pub const KIB: u64 = 1 << 10;
@@ -154,6 +155,12 @@ static NODE: &[Key] = &[
         "What to log on standard error; `--log` wins.",
     )
     .live(),
+    Key::new(
+        "log_format",
+        Text(|s| &mut s.log_format),
+        "How a line of standard error is written: for people, or as one JSON object; `--log-format` wins.",
+    )
+    .one_of(Lines::NAMES),
 ];
 
 static ADMIN: &[Key] = &[

@@ -16,6 +16,7 @@ mod demos;
 mod every;
 mod help;
 mod keeping;
+mod logs;
 mod looking;
 mod raising;
 mod secured;
