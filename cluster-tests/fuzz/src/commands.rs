@@ -23,6 +23,7 @@ pub fn history() -> Vec<Command> {
         }),
         client: client.map(Into::into),
         lifetime_s: None,
+        trace: None,
     };
     let keyed = |key: &str, event| RaiseKeyed {
         site: site(),

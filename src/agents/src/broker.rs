@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ackord_machine::session::{ClientSession, Modes, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Administer, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place,
-    Principal, Quotas, RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site,
-    SiteName, SiteSettings, Stamp, TokenId,
+    Principal, Quotas, RaiseKeyed, Raising, Receiver, RequestId, Restore, Row, ServiceId,
+    SessionId, Site, SiteName, SiteSettings, Stamp, TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -375,7 +375,8 @@ impl Broker {
         event: NewEvent,
     ) -> Result<Accepted, Refused> {
         let (site_name, service) = (site.clone(), service.clone());
-        let command = Command::RaiseKeyed(RaiseKeyed { site: site_name, service, key, event });
+        let raise = RaiseKeyed { site: site_name, service, key, event };
+        let command = Command::from(Raising::Keyed(raise));
         let (patience, begun) = (self.inner.options.admin_deadline, Instant::now());
         let outcome = proposals::propose_until(&self.partition(site), command, patience).await;
         let result = outcome.and_then(|outcome| match outcome {

@@ -165,6 +165,7 @@ mod tests {
                 expires: None,
                 arguments: None,
                 original: None,
+                trace: None,
             }),
         }
     }

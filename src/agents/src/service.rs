@@ -57,8 +57,10 @@ impl Serve for ServiceSession {
         let pushed = out.len();
         translate::service_frame(self, frame, grant, out);
         for output in &out[pushed..] {
-            if let Output::Propose { command: Command::Raise(raise), .. } = output {
-                let bytes = raise.event.arguments.as_ref().map_or(0, |given| given.data.len());
+            if let Output::Propose { command, .. } = output
+                && let Some(event) = command.raised()
+            {
+                let bytes = event.arguments.as_ref().map_or(0, |given| given.data.len());
                 shell.metrics().raise_bytes.observe(bytes as f64);
             }
         }
