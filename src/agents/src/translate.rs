@@ -162,8 +162,13 @@ pub fn new_event(raise: frame::Raise) -> (Sequence, NewEvent) {
 
 /// The trace context of these texts, if they are one.
 pub fn trace(parent: &str, state: Option<&str>) -> Option<Box<site::TraceContext>> {
-    let TraceContext { trace_id, parent_id, flags, state } = TraceContext::parse(parent, state)?;
-    Some(Box::new(site::TraceContext { trace_id, parent_id, flags, state }))
+    TraceContext::parse(parent, state).map(trace_from_wire)
+}
+
+/// The trace context as the state has it.
+pub fn trace_from_wire(trace: TraceContext) -> Box<site::TraceContext> {
+    let TraceContext { trace_id, parent_id, flags, state } = trace;
+    Box::new(site::TraceContext { trace_id, parent_id, flags, state })
 }
 
 /// The trace context as frames and resources have it.

@@ -304,7 +304,7 @@ pub fn shown(config: &Config) -> Vec<Json> {
 
 #[cfg(test)]
 mod tests {
-    use ackord_agents::{BrokerOptions, PushOptions};
+    use ackord_agents::{BrokerOptions, PushOptions, SpanOptions};
     use ackord_gateway::GatewayLimits;
 
     use super::super::sources::{Gathered, gather_file};
@@ -404,6 +404,7 @@ mod tests {
             trace_entries: _,
             shutdown_deadline: _,
             push,
+            spans: SpanOptions { endpoint: _, sample_per_million: _, queue_max: _, timeout: _ },
         } = BrokerOptions::default();
         let PushOptions {
             hosts: _,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ackord_agents::AllowList;
+use ackord_agents::{AllowList, Spans};
 use ackord_gateway::{Issuer, KeyFile, Tls, TlsFiles};
 use ackord_replica::{PeerOptions, PeerTls};
 
@@ -117,6 +117,10 @@ fn fail(exit: Exit, problems: Vec<String>) -> Result<(), Failure> {
 fn together(settings: &Settings, problems: &mut Vec<String>) {
     if let Err(malformed) = AllowList::parse(&settings.sessions.push.hosts) {
         problems.push(format!("push.hosts: {malformed}"));
+    }
+    let collector = settings.sessions.spans.endpoint.as_deref();
+    if let Some(Err(problem)) = collector.map(Spans::check_endpoint) {
+        problems.push(format!("otel.endpoint: {problem}"));
     }
     let ca_file = settings.sessions.push.ca_file.as_deref();
     if let Some(Err(problem)) = ca_file.map(ackord_agents::check_authorities) {

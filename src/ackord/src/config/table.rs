@@ -8,7 +8,7 @@ use super::key::Slot::{
     Address, Addresses, Issuers, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64,
     U64Bound, U64Maybe, Usize,
 };
-use super::serving::{FRONT, PUSH, SESSIONS};
+use super::serving::{FRONT, OTEL, PUSH, SESSIONS};
 use crate::logging::Lines;
 
 /// A kibibyte.
@@ -78,6 +78,11 @@ pub static SECTIONS: &[Section] = &[
         doc: "Push subscriptions: where deliveries may go, and how many at a time. Give all nodes of a \
               cluster the same.",
         keys: PUSH,
+    },
+    Section {
+        name: "otel",
+        doc: "Spans of events and of requests of the administration, for a collector of OpenTelemetry; see docs/tracing.md. Off without an endpoint.",
+        keys: OTEL,
     },
     Section {
         name: "node",

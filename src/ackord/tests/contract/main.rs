@@ -20,6 +20,7 @@ mod logs;
 mod looking;
 mod raising;
 mod secured;
+mod spans;
 mod subscribing;
 mod support;
 mod tour;

@@ -160,12 +160,17 @@ async fn raise_as(
 /// The trace that a request is part of. Of what is given twice nobody knows which is meant; several headers
 /// with what vendors add are one list.
 fn trace(headers: &HeaderMap) -> Option<Box<TraceContext>> {
+    wire_trace(headers).map(translate::trace_from_wire)
+}
+
+/// The same as frames have it.
+pub fn wire_trace(headers: &HeaderMap) -> Option<ackord_wire::TraceContext> {
     let mut parents = headers.get_all("traceparent");
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
     let states: Result<Vec<&str>, _> =
         headers.get_all("tracestate").map(HeaderValue::to_str).collect();
     let state = states.ok().filter(|states| !states.is_empty()).map(|states| states.join(","));
-    translate::trace(parent, state.as_deref())
+    ackord_wire::TraceContext::parse(parent, state.as_deref())
 }
 
 /// The parts of an event whose name or key may stand elsewhere.
