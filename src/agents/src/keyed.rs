@@ -2,9 +2,7 @@
 //!
 //! `event ─▶ command under its key ─▶ proposed until its fate is known ─▶ figures, span ─▶ answer`
 
-use ackord_machine::site::{
-    Command, NewEvent, Outcome, RaiseKeyed, Raising, ServiceId, SiteName,
-};
+use ackord_machine::site::{Command, NewEvent, Outcome, RaiseKeyed, Raising, ServiceId, SiteName};
 use ackord_wire::Code;
 use ackord_wire::frame::Accepted;
 use tokio::time::Instant;

@@ -100,10 +100,10 @@ fn every_line_from_start_to_stop_is_an_object_and_none_has_a_secret() {
     let admin = |arguments: &[&str]| run(&[arguments, &by, &["--json"]].concat());
     admin(&["site", "apply", "--file", site.to_str().unwrap()]).expect(0);
     let made = |principal: &[&str]| {
-        let line = admin(&[&["token", "create"], principal].concat()).expect(0).lines().remove(0);
+        let line = admin(principal).expect(0).lines().remove(0);
         line["token"].as_str().unwrap().to_owned()
     };
-    let (service, client) = (made(&["--service", "s"]), made(&["--client", "c"]));
+    let (service, client) = (made(&["service", "token", "s"]), made(&["client", "token", "c"]));
     let to = ["--url", url, "--site", "plant"];
     run(&[&["raise", "e", "{\"n\":1}", "--token", &service, "--timeout", "20s"], &to[..]].concat())
         .expect(0);
