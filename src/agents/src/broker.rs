@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ackord_machine::session::{ClientSession, Modes, ServiceSession, SessionOptions};
 use ackord_machine::site::{
     AdminAction, Administer, Advance, Command, Digest, InstanceId, Outcome, Place, Principal,
-    Quotas, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site, SiteName, SiteSettings,
-    Stamp, TokenId,
+    Quotas, Receiver, RequestId, Restore, Row, SessionId, Site, SiteName, SiteSettings, Stamp,
+    TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;

@@ -112,11 +112,10 @@ impl From<Raising> for Command {
 impl Command {
     /// The event of a session's raise.
     pub fn raised(&self) -> Option<&NewEvent> {
-        match self {
-            Self::Raise(raise) => Some(&raise.event),
-            Self::Traced(traced) => Some(traced.raise.event()),
-            _ => None,
+        if let Self::Traced(traced) = self {
+            return Some(traced.raise.event());
         }
+        if let Self::Raise(raise) = self { Some(&raise.event) } else { None }
     }
 
     /// The same without the context that an older release does not know.
