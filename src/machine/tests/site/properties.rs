@@ -84,15 +84,14 @@ fn structures() -> impl Strategy<Value = Structure> {
 fn new_event() -> impl Strategy<Value = NewEvent> {
     let value = option::weighted(0.8, 0u8..3);
     let lifetime = option::weighted(0.2, 0u32..70);
-    let trace = option::weighted(0.3, 0u8..3);
+    // One in three is not sound.
+    let trace = option::weighted(0.3, (0u8..3).prop_map(|id| Box::new(context(id, ""))));
     let addressed = any::<bool>();
     (name::<String>(&["r", "q", "p", "x"]), value, addressed, client(), lifetime, trace).prop_map(
         |(name, value, addressed, client, lifetime_s, trace)| {
             let client = (addressed == (name == "p")).then_some(client).filter(|_| name == "p");
             let event = event(&name, &value.unwrap_or(0).to_string());
             let arguments = value.and(event.arguments);
-            // One in three is not sound.
-            let trace = trace.map(|id| Box::new(context(id, "a=1")));
             NewEvent { arguments, client, lifetime_s, trace, ..event }
         },
     )
@@ -293,16 +292,8 @@ fn restore() -> impl Strategy<Value = Command> {
 
 /// Turns a wild command into one that the state may well accept.
 fn guide(state: &State, command: &mut Command) {
-    if let Command::Traced(traced) = command {
-        // Guided as the same raise without its context.
-        let trace = traced.trace.clone();
-        let mut plain = command.clone().untraced();
-        guide(state, &mut plain);
-        if let Command::Raise(mut raise) = plain {
-            raise.event.trace = Some(Box::new(trace));
-            *command = Raising::Session(raise).into();
-        }
-        return;
+    if matches!(command, Command::Traced(_)) {
+        return as_if_untraced(command, |plain| guide(state, plain));
     }
     match command {
         Command::Raise(raise) => {

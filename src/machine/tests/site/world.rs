@@ -86,6 +86,18 @@ pub fn context(id: u8, state: &str) -> TraceContext {
     TraceContext { trace_id: [id; 16], parent_id: [id; 8], flags: 1, state: state.to_owned() }
 }
 
+/// Changes a raise as if it had no context.
+pub fn as_if_untraced(command: &mut Command, change: impl FnOnce(&mut Command)) {
+    let Command::Traced(traced) = command else { return };
+    let trace = traced.trace.clone();
+    let mut plain = command.clone().untraced();
+    change(&mut plain);
+    if let Command::Raise(mut raise) = plain {
+        raise.event.trace = Some(Box::new(trace));
+        *command = Raising::Session(raise).into();
+    }
+}
+
 /// The same event in a trace.
 pub fn traced(event: NewEvent, trace: &TraceContext) -> NewEvent {
     NewEvent { trace: Some(Box::new(trace.clone())), ..event }
