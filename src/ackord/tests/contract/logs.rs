@@ -78,7 +78,9 @@ category = "queueing"
 lifetime_s = 3600
 size = 100
 [services.s]
+[users.u]
 [clients.c]
+user = "u"
 "#;
 
 #[test]
@@ -105,13 +107,18 @@ fn every_line_from_start_to_stop_is_an_object_and_none_has_a_secret() {
     };
     let (service, client) = (made(&["service", "token", "s"]), made(&["client", "token", "c"]));
     let to = ["--url", url, "--site", "plant"];
-    run(&[&["raise", "e", "{\"n\":1}", "--token", &service, "--timeout", "20s"], &to[..]].concat())
-        .expect(0);
+    run(&[
+        &["raise", "e", "--args", "{\"n\":1}", "--token", &service, "--timeout", "20s"],
+        &to[..],
+    ]
+    .concat())
+    .expect(0);
     run(&[&["subscribe", "e", "--count", "1", "--token", &client, "--timeout", "20s"], &to[..]]
         .concat())
     .expect(0);
-    run(&[&["raise", "e", "1", "--token", "ak_nobody_x", "--timeout", "20s"], &to[..]].concat())
-        .expect(4);
+    run(&[&["raise", "e", "--args", "1", "--token", "ak_nobody_x", "--timeout", "20s"], &to[..]]
+        .concat())
+    .expect(4);
     let mut raw = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     raw.write_all(b"GET /\"quoted\\ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     drop(raw);

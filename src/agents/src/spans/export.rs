@@ -28,6 +28,10 @@ pub(super) fn address(endpoint: &str) -> Result<reqwest::Url, String> {
     if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
         return Err("must be http://HOST[:PORT] or https://HOST[:PORT]".to_owned());
     }
+    if !base.username().is_empty() || base.password().is_some() {
+        // It would stand in the log with every failure.
+        return Err("must have no user and password".to_owned());
+    }
     let whole = format!("{}/{TRACES_PATH}", base.as_str().trim_end_matches('/'));
     reqwest::Url::parse(&whole).map_err(|error| error.to_string())
 }
