@@ -62,7 +62,8 @@ fn commands_and_rows_with_a_context_survive_their_encoding_and_others_have_the_b
     let plain = encoded(command(event("q", "1")));
     assert_eq!(plain, encoded(Command::RaiseKeyed(raise(event("q", "1")))));
     let with = command(traced(event("q", "1"), &trace));
-    assert_eq!(decode_batch(&encoded(with.clone())).unwrap().commands, [with.clone()]);
+    let decoded = decode_batch(&encoded(with.clone())).unwrap();
+    assert_eq!(decoded.commands.first(), Some(&with));
     assert_eq!(encoded(with.untraced()), plain);
 
     let mut world = World::with(usual());
