@@ -16,12 +16,14 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const STATE: &str = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7";
 
+type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
 /// A POST of a service with these headers.
 async fn post(
     node: &Running,
     demo: &Demo,
     path: &str,
-    headers: &[(&str, &[u8])],
+    headers: Headers<'_>,
     body: String,
 ) -> Reply {
     let path = format!("{SITE}{path}");
@@ -123,7 +125,7 @@ async fn nothing_is_refused_for_a_context_that_is_none() {
     let demo = node.demo().await;
     let (parent, huge) = (PARENT.as_bytes(), format!("a={}", "x".repeat(4000)));
     // What is wrong, and whether the parent is kept nevertheless.
-    let cases: &[(&[(&str, &[u8])], bool)] = &[
+    let cases: &[(Headers<'_>, bool)] = &[
         (&[("traceparent", b"")], false),
         (&[("traceparent", b"00-0-0-0")], false),
         (&[("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e473\u{fc}".as_bytes())], false),
