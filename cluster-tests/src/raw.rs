@@ -174,6 +174,8 @@ pub fn raise(seq: u64, event: &str, args: Option<&str>) -> anyhow::Result<frame:
         data: None,
         client: None,
         lifetime_s: None,
+        traceparent: None,
+        tracestate: None,
     })
 }
 

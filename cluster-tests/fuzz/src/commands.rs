@@ -23,6 +23,7 @@ pub fn history() -> Vec<Command> {
         }),
         client: client.map(Into::into),
         lifetime_s: None,
+        trace: None,
     };
     let keyed = |key: &str, event| RaiseKeyed {
         site: site(),
@@ -37,6 +38,8 @@ pub fn history() -> Vec<Command> {
         ack_timeout_ms: Some(5000),
         max_attempts: None,
     };
+    let (trace_id, parent_id, state) = ([1; 16], [2; 8], "a=1".to_owned());
+    let context = TraceContext { trace_id, parent_id, flags: 1, state };
     let settings = SiteSettings {
         multi_service: false,
         constructible: true,
@@ -82,6 +85,10 @@ pub fn history() -> Vec<Command> {
             raise: keyed("l", event("p", Some("c"))),
             after: "k".to_owned(),
         }),
+        Command::from(Raising::Keyed(keyed(
+            "m",
+            NewEvent { trace: Some(Box::new(context)), ..event("q", None) },
+        ))),
         Command::Advance(Advance {
             site: site(),
             client: "c".into(),

@@ -15,8 +15,8 @@ use ackord_machine::session::{
     View, Wake,
 };
 use ackord_machine::site::{
-    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Receiver, ServiceId, SessionId,
-    SiteName, Stamp, State, SubscribeAs, Write, apply, coalesce,
+    Batch, Command, Effect, Epoch, Incarnation, Outcome, Place, Raising, Receiver, ServiceId,
+    SessionId, SiteName, Stamp, State, SubscribeAs, Write, apply, coalesce,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Closing, ServiceFrame, ServiceMessage};
@@ -320,6 +320,10 @@ impl Broker {
                 Command::AttachService(attach) => (attach.service.to_string(), None),
                 Command::AttachClient { client, .. } => (client.to_string(), None),
                 Command::Raise(raise) => (raise.service.to_string(), Some(raise.epoch)),
+                Command::Traced(traced) => match &traced.raise {
+                    Raising::Session(raise) => (raise.service.to_string(), Some(raise.epoch)),
+                    Raising::Keyed(_) | Raising::After(_) => continue,
+                },
                 Command::AttachPolling(attach) => (attach.client.to_string(), None),
                 Command::Advance(advance) | Command::Acknowledge(advance) => {
                     (advance.client.to_string(), Some(advance.epoch))

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use ackord_agents::Broker;
 use ackord_gateway::{Control, Face, Gateway, GatewayOptions, Issuer, Listener, WaitingRoom};
-use ackord_replica::{Node, PeerOptions, StartError};
+use ackord_replica::{Node, OnFatal, PeerOptions, StartError};
+use serde_json::json;
 
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::listen;
+use crate::logging::{self, Level};
 use crate::memory;
 
 /// How often a start looks whether its node serves.
@@ -57,6 +59,13 @@ impl Running {
         }
         let mut options = settings.node.clone();
         options.dir = dir.to_owned();
+        if logging::is_json() {
+            // As it ends by itself, but in the format of all lines.
+            options.on_fatal = OnFatal::Call(Arc::new(|reason| {
+                logging::line(Level::Error, "the node cannot go on", json!({"reason": reason}));
+                std::process::abort();
+            }));
+        }
         options.state_bytes_max = settings.state_bytes_max.unwrap_or_else(memory::half);
         options.peers = cluster.map(|mut peers| {
             if peers.urls.is_empty() {

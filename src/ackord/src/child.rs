@@ -13,6 +13,7 @@ use crate::command::dev::Ready;
 use crate::command::dev_cluster::NodeReady;
 use crate::connect;
 use crate::exit::{Exit, Failure};
+use crate::logging::{self, Lines};
 
 /// How long a child may take to end when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -25,6 +26,13 @@ static LOG: OnceLock<String> = OnceLock::new();
 /// Lets children log this, unless something was said before.
 pub fn log_as(filter: &str) {
     LOG.get_or_init(|| filter.to_owned());
+}
+
+/// Lets the lines of children be written as this process writes its own.
+fn log_format(command: &mut Command) {
+    if logging::is_json() {
+        command.env("ACKORD_LOG_FORMAT", Lines::Json.name());
+    }
 }
 
 /// A child that does not outlive its parent.
@@ -56,6 +64,7 @@ pub fn command(arguments: &[&str]) -> Result<Command, Failure> {
     if let Some(filter) = LOG.get() {
         command.env("ACKORD_LOG", filter);
     }
+    log_format(&mut command);
     Ok(command)
 }
 

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use serde_json::json;
+
+use crate::logging::{self, Level};
 use crate::{explain, output, progress};
 
 /// The exit status of a command.
@@ -162,10 +165,41 @@ pub fn advice(code: impl fmt::Display) -> String {
     if explain::is_known(&code) { format!("(ackord explain {code})") } else { format!("({code})") }
 }
 
-/// A line on standard error, which is for people; nobody to read it is no failure.
+/// A line on standard error; nobody to read it is no failure.
 pub fn say(line: impl fmt::Display) {
+    say_as(Level::Info, line);
+}
+
+/// A line on standard error about what is unwise.
+pub fn warn(line: impl fmt::Display) {
+    if logging::is_json() {
+        say_as(Level::Warn, line);
+    } else {
+        say(format_args!("warning: {line}"));
+    }
+}
+
+/// Why the command ends as it does, on standard error.
+pub fn say_failure(failure: &Failure) {
+    if !logging::is_json() {
+        return say_lines(failure);
+    }
+    let Failure { exit, message, code, hint } = failure;
+    let number = exit.number();
+    let mut more = json!({"exit": number});
+    let told = [("code", code), ("hint", hint)];
+    for (name, told) in told.into_iter().filter_map(|(name, told)| Some((name, told.as_ref()?))) {
+        more[name] = json!(told);
+    }
+    logging::line(Level::Error, message, more);
+}
+
+fn say_as(level: Level, line: impl fmt::Display) {
     use std::io::Write as _;
     let line = line.to_string();
+    if logging::is_json() {
+        return logging::line(level, line.trim(), json!({}));
+    }
     progress::aside(|| {
         let _ = writeln!(std::io::stderr().lock(), "{}", output::plain(&line));
     });
@@ -173,5 +207,6 @@ pub fn say(line: impl fmt::Display) {
 
 /// Several lines of our own on standard error.
 pub fn say_lines(text: impl fmt::Display) {
-    text.to_string().split('\n').for_each(say);
+    let text = text.to_string();
+    if logging::is_json() { say(text) } else { text.split('\n').for_each(say) }
 }

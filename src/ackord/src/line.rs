@@ -1,6 +1,6 @@
 //! The line of a handled event, in JSON and for people.
 
-use ackord_endpoint::{Delivery, Payload};
+use ackord_endpoint::{Delivery, Payload, TraceContext};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -20,6 +20,10 @@ struct EventLine<'a> {
     args: Option<Args>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +60,8 @@ pub fn to_json(delivery: &Delivery) -> String {
         null: delivery.payload.is_none(),
         args: delivery.payload.as_ref().map(Args::of),
         original_id: delivery.original_id,
+        traceparent: delivery.trace.as_ref().map(TraceContext::traceparent),
+        tracestate: delivery.trace.as_ref().and_then(TraceContext::tracestate),
     };
     // A struct of plain fields with string keys: there is nothing that the encoder could refuse.
     serde_json::to_string(&line).expect("an event line is encodable")
@@ -99,6 +105,7 @@ mod tests {
             attempt: 1,
             payload,
             original_id: None,
+            trace: None,
         }
     }
 

@@ -32,7 +32,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
-use exit::{Exit, Failure, Outcome, say_lines};
+use exit::{Exit, Failure, Outcome, say_failure};
 use logging::Logging;
 use output::Format;
 
@@ -43,7 +43,7 @@ fn main() {
     let exit = match run() {
         Ok(exit) => exit,
         Err(failure) => {
-            say_lines(&failure);
+            say_failure(&failure);
             failure.exit
         }
     };
@@ -64,6 +64,7 @@ fn run() -> Outcome {
     let cli = Cli::from_arg_matches(&matches)
         .unwrap_or_else(|error| error.format(&mut definition).exit());
     let format = Format::of(cli.json);
+    logging::speak(cli.log_format);
     progress::begin(format);
     let log_given = matches.value_source("log") != Some(ValueSource::DefaultValue);
     if log_given {
@@ -105,7 +106,11 @@ fn run() -> Outcome {
             // A variable is read with the other variables.
             let source = matches.value_source("log");
             let flag = (source == Some(ValueSource::CommandLine)).then_some(&cli.log);
-            let Some((sources, config)) = command::serve::prepare(&arguments, flag, format)? else {
+            let lines = (matches.value_source("log_format") == Some(ValueSource::CommandLine))
+                .then_some(cli.log_format);
+            let Some((sources, config)) =
+                command::serve::prepare(&arguments, (flag, lines), format)?
+            else {
                 return Ok(Exit::Done);
             };
             let logging = Logging::begin(&config.settings.log)?;

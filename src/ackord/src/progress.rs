@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::say;
+use crate::logging;
 use crate::moment;
 use crate::output::{self, Format};
 
@@ -27,7 +28,7 @@ static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Says how the command speaks: bars are for people at a terminal.
 pub fn begin(format: Format) {
-    let bars = format == Format::Text && std::io::stderr().is_terminal();
+    let bars = format == Format::Text && !logging::is_json() && std::io::stderr().is_terminal();
     BARS.store(bars, Ordering::Relaxed);
 }
 

@@ -231,7 +231,8 @@ impl<S: Serve> Agent<S> {
         }
         self.shell.metrics().closed(close.code);
         tracing::debug!(
-            site = %self.shell.site, who = ?self.shell.who, peer = self.shell.peer(),
+            site = %self.shell.site, service = self.shell.who.service(),
+            client = self.shell.who.client(), peer = self.shell.peer(),
             code = %close.code, detail, "session closes"
         );
         if reason != CloseReason::Goodbye {
@@ -287,7 +288,8 @@ impl<S: Serve> Agent<S> {
             self.shell.metrics().closed(close.code);
         }
         tracing::debug!(
-            site = %self.shell.site, who = ?self.shell.who, peer = self.shell.peer(),
+            site = %self.shell.site, service = self.shell.who.service(),
+            client = self.shell.who.client(), peer = self.shell.peer(),
             "slow consumer"
         );
         let mut out = Vec::new();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ackord_machine::session::refusal_detail;
 use ackord_machine::site::{
-    Command, NewEvent, Outcome, RaiseAfter, RaiseKeyed, Refusal, ServiceId, SiteName,
+    NewEvent, Outcome, RaiseAfter, RaiseKeyed, Raising, Refusal, ServiceId, SiteName,
 };
 use ackord_replica::{PartitionHandle, Pending, ProposeError};
 use ackord_wire::Code;
@@ -122,8 +122,8 @@ fn send(
         };
         // What comes before the first of a wave is known to be decided, or to be refused for good.
         let sent = partition.try_propose(match before {
-            None => Command::RaiseKeyed(raise),
-            Some(before) => Command::RaiseAfter(RaiseAfter { raise, after: before.to_owned() }),
+            None => Raising::Keyed(raise).into(),
+            Some(before) => Raising::After(RaiseAfter { raise, after: before.to_owned() }).into(),
         });
         let gone = sent.is_ok();
         wave.push(sent);

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ackord_machine::session::{ClientSession, Modes, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, Administer, Advance, Command, Digest, InstanceId, NewEvent, Outcome, Place,
-    Principal, Quotas, RaiseKeyed, Receiver, RequestId, Restore, Row, ServiceId, SessionId, Site,
-    SiteName, SiteSettings, Stamp, TokenId,
+    AdminAction, Administer, Advance, Command, Digest, InstanceId, Outcome, Place, Principal,
+    Quotas, Receiver, RequestId, Restore, Row, SessionId, Site, SiteName, SiteSettings, Stamp,
+    TokenId,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
-use ackord_wire::frame::{Accepted, ClientMessage, ServiceMessage};
+use ackord_wire::frame::{ClientMessage, ServiceMessage};
 use futures_util::Stream;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use crate::agent::AgentSetup;
 use crate::arbiter::Arbiter;
 use crate::asked::Gather;
-use crate::batch::{self, Fate, KeyedEvent};
 use crate::client::ClientAgent;
 use crate::confirm::Confirmations;
 use crate::connection::{Connection, Inbound, Outbound, Transport};
@@ -38,6 +37,7 @@ use crate::seat::Wall;
 use crate::service::ServiceAgent;
 use crate::share::may_have;
 use crate::shell::Counted;
+use crate::spans::Spans;
 use crate::trace::Ledger;
 use crate::usage::{Full, Usage};
 use crate::{token, translate};
@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub polls: Polls,
     /// What push agents share.
     pub pushes: Arc<Pushes>,
+    /// Where spans go.
+    pub spans: Spans,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
 }
@@ -138,6 +140,11 @@ impl Broker {
     pub fn new(node: Arc<Node>, options: BrokerOptions) -> Self {
         let metrics = Arc::new(Metrics::new(&node));
         let pushes = Arc::new(Pushes::new(options.push.clone(), metrics.clone()));
+        let spans = Spans::begin(&options.spans, node.id(), metrics.clone());
+        let spans = spans.unwrap_or_else(|error| {
+            tracing::error!(error, "spans are not exported");
+            Spans::default()
+        });
         let place = Place { node: node.id(), run: u64::from_le_bytes(token::random()) };
         let inner = Inner {
             place,
@@ -153,6 +160,7 @@ impl Broker {
             confirming: Confirmations::default(),
             polls: Polls::default(),
             pushes,
+            spans,
             shutdown: watch::Sender::new(false),
             record: Recorder::default(),
             usage: Arc::default(),
@@ -185,6 +193,11 @@ impl Broker {
     /// The node below.
     pub fn node(&self) -> &Arc<Node> {
         &self.inner.node
+    }
+
+    /// Where spans go.
+    pub fn spans(&self) -> &Spans {
+        &self.inner.spans
     }
 
     /// How it serves.
@@ -360,64 +373,6 @@ impl Broker {
             Some(index) => node.partitions().swap_remove(index as usize),
         };
         proposals::propose_until(&handle, command, self.inner.options.admin_deadline).await
-    }
-
-    /// Raises an event for an HTTP caller under an idempotency key, without a session.
-    ///
-    /// # Errors
-    /// What the site's rules refuse or reject, or `busy`, `over-capacity`, `disk-full`,
-    /// `unavailable`, `unknown-outcome`.
-    pub async fn raise_keyed(
-        &self,
-        site: &SiteName,
-        service: &ServiceId,
-        key: String,
-        event: NewEvent,
-    ) -> Result<Accepted, Refused> {
-        let (site_name, service) = (site.clone(), service.clone());
-        let command = Command::RaiseKeyed(RaiseKeyed { site: site_name, service, key, event });
-        let (patience, begun) = (self.inner.options.admin_deadline, Instant::now());
-        let outcome = proposals::propose_until(&self.partition(site), command, patience).await;
-        let result = outcome.and_then(|outcome| match outcome {
-            Outcome::Raised(raised) => proposals::raised(&raised),
-            other => Err((Code::Internal, format!("unexpected answer to raise: {other:?}"))),
-        });
-        self.count_keyed(result.as_ref(), begun);
-        result
-    }
-
-    /// Raises events for an HTTP caller in their order, without a session: none is decided before
-    /// all that come before it are. The first that is refused for now stops the rest.
-    pub async fn raise_in_order(
-        &self,
-        site: &SiteName,
-        service: &ServiceId,
-        events: &[KeyedEvent],
-    ) -> Vec<Fate> {
-        let (partition, patience) = (self.partition(site), self.inner.options.admin_deadline);
-        let begun = Instant::now();
-        let fates = batch::raise_in_order(&partition, site, service, events, patience).await;
-        for fate in &fates {
-            match fate {
-                Fate::Accepted(accepted) => self.count_keyed(Ok(accepted), begun),
-                Fate::Refused(refused) => self.count_keyed(Err(refused), begun),
-                Fate::NotAttempted { .. } => {}
-            }
-        }
-        fates
-    }
-
-    /// Events of a batch are answered together: each took as long as all of them.
-    fn count_keyed(&self, result: Result<&Accepted, &Refused>, begun: Instant) {
-        if result.is_ok_and(|accepted| !accepted.duplicate) {
-            self.inner.metrics.publish.observe(begun.elapsed().as_secs_f64());
-        }
-        let label = match result {
-            Ok(accepted) if accepted.duplicate => "duplicate",
-            Ok(_) => "accepted",
-            Err((code, _)) => code.as_str(),
-        };
-        self.inner.metrics.keyed_raises.with_label_values(&[label]).inc();
     }
 
     /// Moves a cursor for a client that acknowledges past its session, wherever that is; where the

@@ -170,6 +170,7 @@ mod tests {
                 expires: None,
                 arguments: None,
                 original: None,
+                trace: None,
             }),
         }
     }

@@ -31,6 +31,24 @@ pub(crate) enum Who {
     Service(ServiceId),
 }
 
+impl Who {
+    /// The service, for logs.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Service(service) => Some(service.as_str()),
+            Self::Client(_) | Self::Stateless => None,
+        }
+    }
+
+    /// The client, for logs.
+    pub fn client(&self) -> Option<&str> {
+        match self {
+            Self::Client(client) => Some(client.as_str()),
+            Self::Service(_) | Self::Stateless => None,
+        }
+    }
+}
+
 /// The sessions of one site on one arbiter.
 #[derive(Default)]
 struct SiteIndex {

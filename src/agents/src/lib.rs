@@ -6,6 +6,8 @@
 //!
 //! `Keeper ─▶ PushAgent ─▶ callback | datagram` (push subscriptions, where their partition is led)
 //!
+//! `publish, deliver ─▶ spans ─▶ collector` (where one is configured)
+//!
 //! `live, trace ─▶ asked ─▶ every node ─▶ every arbiter: what only they know`
 //!
 //! The front ([`Connection`]) sees bytes only: it hands over a stream of inbound frames and the
@@ -24,6 +26,7 @@ mod confirm;
 mod connection;
 mod exactly_once;
 mod hub;
+mod keyed;
 pub mod live;
 pub mod metrics;
 mod notice;
@@ -38,6 +41,7 @@ mod seat;
 mod service;
 mod share;
 mod shell;
+mod spans;
 mod tickets;
 mod timers;
 pub mod token;
@@ -53,6 +57,7 @@ pub use options::BrokerOptions;
 pub use outbox::{Outbox, Room, Said, outbox};
 pub use polling::{Ask, Asker, Handed, Turn};
 pub use push::{AllowList, Malformed, PushOptions, check_authorities};
+pub use spans::{RequestSpan, SpanOptions, Spans};
 pub use tickets::Redeemed;
 pub use usage::Full;
 

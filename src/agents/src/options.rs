@@ -5,6 +5,7 @@ use std::time::Duration;
 use ackord_wire::limits;
 
 use crate::push::PushOptions;
+use crate::spans::SpanOptions;
 
 /// How a [`crate::Broker`] serves sessions.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct BrokerOptions {
     pub shutdown_deadline: Duration,
     /// How push subscriptions are served.
     pub push: PushOptions,
+    /// Which spans go where.
+    pub spans: SpanOptions,
 }
 
 impl Default for BrokerOptions {
@@ -72,6 +75,7 @@ impl Default for BrokerOptions {
             trace_entries: 65_536,
             shutdown_deadline: Duration::from_secs(10),
             push: PushOptions::default(),
+            spans: SpanOptions::default(),
         }
     }
 }

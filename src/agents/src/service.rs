@@ -38,7 +38,10 @@ impl Serve for ServiceSession {
         shell: &mut Shell,
         out: &mut Out,
     ) -> Result<(), DecodeError> {
-        let frame: ServiceFrame = shell.codec.decode(frame)?;
+        let mut frame: ServiceFrame = shell.codec.decode(frame)?;
+        if let ServiceFrame::Raise(raise) = &mut frame {
+            shell.note_raise(raise);
+        }
         let (mut incarnation, mut above) = (Incarnation(0), Epoch(0));
         match &frame {
             ServiceFrame::Hello(hello) if self.is_new() => {
@@ -57,8 +60,10 @@ impl Serve for ServiceSession {
         let pushed = out.len();
         translate::service_frame(self, frame, grant, out);
         for output in &out[pushed..] {
-            if let Output::Propose { command: Command::Raise(raise), .. } = output {
-                let bytes = raise.event.arguments.as_ref().map_or(0, |given| given.data.len());
+            if let Output::Propose { command, .. } = output
+                && let Some(event) = command.raised()
+            {
+                let bytes = event.arguments.as_ref().map_or(0, |given| given.data.len());
                 shell.metrics().raise_bytes.observe(bytes as f64);
             }
         }
@@ -113,6 +118,18 @@ impl Serve for ServiceSession {
     fn encode(&self, message: &ToService, shell: &Shell) -> Bytes {
         let frame = shell.with_terms(|terms| translate::service_message(message, terms));
         count(&frame, shell);
+        match message {
+            ToService::Accepted { sequence, instance, duplicate, .. } => {
+                let outcome = if *duplicate { "duplicate" } else { "accepted" };
+                shell.note_decided(sequence.0, outcome, *instance);
+            }
+            ToService::Rejected { sequence, rejection, .. } => {
+                let code = translate::rejection_code(*rejection);
+                shell.note_decided(sequence.0, code.as_str(), None);
+            }
+            // It comes again, or never.
+            ToService::Refused { .. } | ToService::Welcome { .. } | ToService::State(_) => {}
+        }
         shell.codec.encode(&frame).into()
     }
 

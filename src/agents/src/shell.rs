@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ackord_machine::session::{Delivery, Keepalive, KeepaliveAct, Named, View};
-use ackord_machine::site::{EventKey, InstanceId, Mode, SiteName};
+use ackord_machine::site::{ClientId, EventKey, InstanceId, Mode, Site, SiteName};
 use ackord_replica::PartitionHandle;
-use ackord_wire::Codec;
+use ackord_wire::{Codec, TraceContext, frame};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::outbox::{Outbox, Room};
 use crate::outcomes::Outcomes;
 use crate::seat::Look;
 use crate::share::may_have;
+use crate::spans::{SessionSpans, Spans};
 use crate::trace::Ticket;
 use crate::translate::Terms;
 use crate::usage::Seat;
@@ -100,6 +101,8 @@ pub(crate) struct Shell {
     /// What was sent and is not committed, by subscription.
     sent: RefCell<Vec<(EventKey, InstanceId, Ticket)>>,
     /// Watch over what the session says.
+    /// What is under way and becomes spans; nothing while there is no collector.
+    spans: RefCell<Option<Box<SessionSpans>>>,
     pub deliveries: Deliveries,
     pub raises: Raises,
     /// When the peer was last heard: when what it asked for began.
@@ -131,6 +134,10 @@ impl Shell {
             setup;
         let facts = seat.facts();
         let (who, codec, id) = (facts.who.clone(), facts.codec, facts.id);
+        tracing::debug!(
+            %site, service = who.service(), client = who.client(), peer = &*facts.peer,
+            "session opens"
+        );
         let index = arbiter.index(&partition);
         index.borrow_mut().enter(&site, id, &who, &notice);
         let hello_ms = broker.options.hello_timeout.as_millis() as u64;
@@ -149,6 +156,7 @@ impl Shell {
             who,
             codec,
             sent: RefCell::default(),
+            spans: RefCell::default(),
             deliveries: Deliveries::default(),
             raises: Raises::default(),
             heard: Instant::now(),
@@ -261,12 +269,49 @@ impl Shell {
         }
     }
 
+    /// What of this session becomes spans, if anything does.
+    fn spans(&self, note: impl FnOnce(&mut SessionSpans, &Spans)) {
+        let spans = &self.broker.spans;
+        if spans.is_on() {
+            note(self.spans.borrow_mut().get_or_insert_default(), spans);
+        }
+    }
+
+    /// A raise came in; one without a context may begin a trace here.
+    pub fn note_raise(&self, raise: &mut frame::Raise) {
+        self.spans(|own, spans| {
+            let parse = |parent: &str| TraceContext::parse(parent, raise.tracestate.as_deref());
+            let given = raise.traceparent.as_deref().and_then(parse);
+            let mut trace = given.clone();
+            let Some(begun) = spans.publish(&mut trace) else { return };
+            if given.is_none() {
+                raise.traceparent = trace.map(|trace| trace.traceparent());
+                raise.tracestate = None;
+            }
+            own.raised(raise.seq, &raise.event, begun);
+        });
+    }
+
+    /// A raise is about to be answered for good.
+    pub fn note_decided(&self, sequence: u64, outcome: &str, instance: Option<InstanceId>) {
+        self.spans(|own, spans| {
+            let life = || self.look(|view| view.site.map(Site::incarnation));
+            let instance = instance.and_then(|id| Some((life()?, id.0)));
+            let stored = matches!(outcome, "accepted" | "duplicate");
+            let by = self.who.service().unwrap_or_default();
+            own.answered(spans, sequence, (&self.site, by), (outcome, instance, stored));
+        });
+    }
+
     /// An instance is handed to the front. `subscriptions` bounds what is remembered of it.
     pub fn note_sent(&self, delivery: &Delivery, subscriptions: usize) {
         let client = match &self.who {
             Who::Client(client) => Some(client),
             Who::Stateless | Who::Service(_) => None,
         };
+        if delivery.instance.trace.is_some() {
+            self.spans(|own, _| own.sent(&self.site, client.map(ClientId::as_str), delivery));
+        }
         let ticket = self.broker.trace.sent(&self.site, client, self.id, delivery);
         let most = match delivery.mode {
             Mode::Ordered => 1,
@@ -291,6 +336,7 @@ impl Shell {
 
     /// The client said that it handled an instance.
     pub fn note_acknowledged(&self, event: EventKey, instance: InstanceId) {
+        self.spans(|own, _| own.acknowledged(event, instance));
         let sent = self.sent.borrow();
         for (_, _, ticket) in sent.iter().filter(|(of, id, _)| (*of, *id) == (event, instance)) {
             self.broker.trace.acknowledged(*ticket, instance);
@@ -299,6 +345,7 @@ impl Shell {
 
     /// The cursor was committed at an instance, and with it all before.
     pub fn note_committed(&self, event: EventKey, instance: InstanceId) {
+        self.spans(|own, spans| own.committed(spans, event, instance));
         let mut sent = self.sent.borrow_mut();
         sent.retain(|(of, id, ticket)| {
             let committed = *of == event && *id <= instance;
@@ -316,6 +363,7 @@ impl Shell {
 
     /// The session ends: nobody wakes it any more.
     pub fn leave(&self, events: &[EventKey]) {
+        self.spans(|own, spans| own.over(spans));
         self.set_stalled(false);
         let mut index = self.index.borrow_mut();
         for event in events {

@@ -18,9 +18,9 @@ use ackord_machine::session::{
     refusal_detail,
 };
 use ackord_machine::site::{
-    Arguments, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation, InstanceId,
-    Mode, NewEvent, Parked, Place, Position, Quality, Refusal, Sequence, Start, StorageUid,
-    SubscriptionRequest,
+    self, Arguments, ClientId, Digest, Epoch, EventKey, EventName, Generation, Incarnation,
+    InstanceId, Mode, NewEvent, Parked, Place, Position, Quality, Refusal, Sequence, Start,
+    StorageUid, SubscriptionRequest,
 };
 use ackord_replica::ProposeError;
 use ackord_wire::frame::{
@@ -28,7 +28,7 @@ use ackord_wire::frame::{
     Presence, RefusedItem, Rejected, ServiceFrame, ServiceMessage, ServiceState, ServiceWelcome,
     Subscribed, SubscribedItem, Subscription,
 };
-use ackord_wire::{CloseCode, Code, Codec, EventBody, Payload, SharedEvent};
+use ackord_wire::{CloseCode, Code, Codec, EventBody, Payload, SharedEvent, TraceContext};
 
 /// Milliseconds that an endpoint waits before it sends a raise again that was refused as busy.
 pub const RETRY_AFTER_MS: u64 = 200;
@@ -155,8 +155,30 @@ pub fn new_event(raise: frame::Raise) -> (Sequence, NewEvent) {
             .map(|payload| Arguments { content_type: payload.content_type, data: payload.data }),
         client: raise.client.map(ClientId::from),
         lifetime_s: raise.lifetime_s,
+        trace: raise.traceparent.and_then(|parent| trace(&parent, raise.tracestate.as_deref())),
     };
     (Sequence(raise.seq), event)
+}
+
+/// The trace context of these texts, if they are one.
+pub fn trace(parent: &str, state: Option<&str>) -> Option<Box<site::TraceContext>> {
+    TraceContext::parse(parent, state).map(trace_from_wire)
+}
+
+/// The trace context as the state has it.
+pub fn trace_from_wire(trace: TraceContext) -> Box<site::TraceContext> {
+    let TraceContext { trace_id, parent_id, flags, state } = trace;
+    Box::new(site::TraceContext { trace_id, parent_id, flags, state })
+}
+
+/// The trace context as frames and resources have it.
+pub fn trace_to_wire(trace: &site::TraceContext) -> Option<TraceContext> {
+    let site::TraceContext { trace_id, parent_id, flags, state } = trace.clone();
+    TraceContext { trace_id, parent_id, flags, state }.sound()
+}
+
+fn trace_of(delivery: &Delivery) -> Option<TraceContext> {
+    delivery.instance.trace.as_deref().and_then(trace_to_wire)
 }
 
 /// A mode with its settings, not judged yet.
@@ -281,6 +303,7 @@ pub fn client_message(message: &ToClient, codec: Codec, terms: Terms<'_>) -> Cli
 pub fn event_message(delivery: &Delivery, codec: Codec) -> EventMessage {
     let payload = payload(delivery);
     let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
+    let trace = trace_of(delivery);
     EventMessage {
         subscription: delivery.event.0,
         attempt: delivery.attempt,
@@ -296,6 +319,8 @@ pub fn event_message(delivery: &Delivery, codec: Codec) -> EventMessage {
         args,
         data,
         original_id: delivery.instance.original.map(|id| id.0),
+        traceparent: trace.as_ref().map(TraceContext::traceparent),
+        tracestate: trace.map(|trace| trace.state).filter(|state| !state.is_empty()),
     }
 }
 
@@ -312,6 +337,7 @@ pub fn shared_event(delivery: &Delivery, codec: Codec) -> SharedEvent {
             created_ms: delivery.instance.created.0,
             payload: payload(delivery),
             original_id: delivery.instance.original.map(|id| id.0),
+            trace: trace_of(delivery),
         },
     )
 }

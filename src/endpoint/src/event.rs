@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ackord_wire::Payload;
 use ackord_wire::frame::{self, Mode, Position, Start};
 use ackord_wire::limits::{TWOWAY_WINDOW_DEFAULT, TWOWAY_WINDOW_MAX};
 use ackord_wire::structure::Category;
+use ackord_wire::{Payload, TraceContext};
 
 /// An event to raise.
 ///
@@ -28,12 +28,15 @@ pub struct Event {
     pub client: Option<String>,
     /// A lifetime shorter than the definition's, seconds.
     pub lifetime_s: Option<u32>,
+    /// The trace that it is raised in; its receivers get it.
+    pub trace: Option<TraceContext>,
 }
 
 impl Event {
     /// An event of whatever category its name has. `None` is a null-event.
     pub fn new(name: impl Into<String>, payload: Option<Payload>) -> Self {
-        Self { name: name.into(), category: None, payload, client: None, lifetime_s: None }
+        let (name, category, client) = (name.into(), None, None);
+        Self { name, category, payload, client, lifetime_s: None, trace: None }
     }
 
     /// A Replacing event.
@@ -63,6 +66,25 @@ impl Event {
     /// Lives for fewer seconds than its definition says.
     pub fn lifetime_s(mut self, seconds: u32) -> Self {
         self.lifetime_s = Some(seconds);
+        self
+    }
+
+    /// Raised in this trace.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
+        self
+    }
+
+    /// Raised in the trace of a `traceparent`; one that is none is left out.
+    ///
+    /// ```
+    /// use ackord_endpoint::{Event, Payload};
+    /// let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let event = Event::queueing("reading", Payload::json("71")).traceparent(text);
+    /// assert!(event.trace.is_some_and(|trace| trace.is_sampled()));
+    /// ```
+    pub fn traceparent(mut self, text: &str) -> Self {
+        self.trace = TraceContext::parse(text, None);
         self
     }
 }
@@ -219,6 +241,8 @@ pub struct Delivery {
     pub payload: Option<Payload>,
     /// The instance that it was at first, if it was raised again from a dead letter.
     pub original_id: Option<u64>,
+    /// The trace that it was raised in.
+    pub trace: Option<TraceContext>,
 }
 
 impl Delivery {

@@ -36,7 +36,7 @@ mod service;
 pub use ackord_wire::frame::{Mode, Position, Start};
 pub use ackord_wire::push;
 pub use ackord_wire::structure::{Category, Structure};
-pub use ackord_wire::{Code, Codec, Payload};
+pub use ackord_wire::{Code, Codec, Payload, TraceContext};
 
 pub use client::{ClientBuilder, ClientEndpoint};
 pub use cpl::ClientPersistence;

@@ -249,7 +249,29 @@ fn named<'a>(
     })
 }
 
+/// Addresses of which no span is told as a request: what they do is told otherwise, or is asked for all the
+/// time.
+const UNTOLD: &[&str] = &[
+    "openapi",
+    "live",
+    "startup",
+    "ready",
+    "metrics",
+    "metrics-detailed",
+    "events",
+    "raise",
+    "next",
+    "ack",
+    "service-socket",
+    "client-socket",
+];
+
 impl Route {
+    /// Whether it is one of the administration.
+    pub fn is_management(&self) -> bool {
+        !UNTOLD.contains(&self.label())
+    }
+
     /// What this path names; `None` for nothing. A segment that is not percent-encoded UTF-8
     /// names nothing.
     pub fn parse(path: &str) -> Option<Self> {

@@ -164,6 +164,8 @@ async fn arguments_are_bytes_in_cbor_and_base64_in_json() {
         data: Some(Data(bytes.to_vec().into())),
         client: None,
         lifetime_s: None,
+        traceparent: None,
+        tracestate: None,
     };
     let raise = Codec::Cbor.encode(&ServiceFrame::Raise(raise));
     assert!(raise.windows(4).any(|part| part == [0x43, 0xff, 0x00, 0xfe]), "a byte string");

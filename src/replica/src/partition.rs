@@ -268,6 +268,13 @@ impl Partition {
                 return Err(ProposeError::DiskFull);
             }
         }
+        let peers = self.shared.peers.as_ref();
+        let command = if peers.is_none_or(|peers| peers.know_traces()) {
+            command
+        } else {
+            // An older node could not read the entry.
+            command.untraced()
+        };
         let (waiter, outcome) = oneshot::channel();
         match self.queue.push(command, waiter, origin) {
             Ok(()) => {

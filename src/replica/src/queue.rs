@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use ackord_machine::site::{
-    AdminAction, Command, NewEvent, Outcome, RaiseAfter, Structure, Subscribe, encode_row,
+    AdminAction, Command, NewEvent, Outcome, RaiseAfter, Raising, Structure, Subscribe, encode_row,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -129,7 +129,10 @@ impl Queue {
 /// Whether admission control applies: only what adds events can be refused for want of room.
 pub(crate) fn is_raise(command: &Command) -> bool {
     match command {
-        Command::Raise(_) | Command::RaiseKeyed(_) | Command::RaiseAfter(_) => true,
+        Command::Raise(_)
+        | Command::RaiseKeyed(_)
+        | Command::RaiseAfter(_)
+        | Command::Traced(_) => true,
         Command::AttachService(_)
         | Command::DetachService { .. }
         | Command::AttachClient { .. }
@@ -165,6 +168,14 @@ fn command_bytes(command: &Command) -> usize {
         Command::RaiseKeyed(raise) => raise.key.len() + event_bytes(&raise.event),
         Command::RaiseAfter(RaiseAfter { raise, after }) => {
             after.len() + raise.key.len() + event_bytes(&raise.event)
+        }
+        Command::Traced(traced) => {
+            let names = match &traced.raise {
+                Raising::Session(_) => 0,
+                Raising::Keyed(raise) => raise.key.len(),
+                Raising::After(RaiseAfter { raise, after }) => raise.key.len() + after.len(),
+            };
+            names + event_bytes(traced.raise.event()) + traced.trace.state.len()
         }
         Command::AttachService(attach) => {
             attach.version.len()

@@ -73,6 +73,7 @@ pub(crate) fn site_of(command: &Command) -> Option<&SiteName> {
         | Command::Admin { site, .. }
         | Command::Record { site, .. } => Some(site),
         Command::Raise(raise) => Some(&raise.site),
+        Command::Traced(traced) => Some(traced.raise.site()),
         Command::RaiseKeyed(raise) => Some(&raise.site),
         Command::RaiseAfter(after) => Some(&after.raise.site),
         Command::Subscribe(subscribe) => Some(&subscribe.site),

@@ -73,6 +73,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["ackord-tls"]),
     // Metrics are made from one table.
     ("prometheus", &["ackord-agents"]),
+    // What is exported of events is made where they are raised and delivered.
+    ("opentelemetry", &["ackord-agents"]),
+    ("opentelemetry_sdk", &["ackord-agents"]),
+    ("opentelemetry-otlp", &["ackord-agents"]),
     ("clap", &["ackord"]),
     ("indicatif", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),

@@ -77,6 +77,20 @@ pub struct Raise {
     /// A lifetime shorter than the definition's, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_s: Option<u32>,
+    /// The trace that it is raised in, as W3C Trace Context has it; what is none is ignored.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub tracestate: Option<String>,
 }
 
 /// From the broker to a service.
@@ -498,6 +512,20 @@ pub struct EventMessage {
     /// The instance that it was at first, if it was raised again from a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_id: Option<u64>,
+    /// The trace that it was raised in, as W3C Trace Context has it.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub tracestate: Option<String>,
 }
 
 /// See [`ClientMessage::Presence`].

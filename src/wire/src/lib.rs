@@ -20,6 +20,7 @@ pub mod resource;
 pub mod shared;
 pub mod stream;
 pub mod structure;
+pub mod trace;
 
 pub use code::{CloseCode, Code};
 pub use codec::{Codec, DecodeError};
@@ -27,3 +28,4 @@ pub use frame::{ClientFrame, ClientMessage, ServiceFrame, ServiceMessage};
 pub use payload::Payload;
 pub use problem::Problem;
 pub use shared::{EventBody, SharedEvent, SharedEvents};
+pub use trace::TraceContext;

@@ -332,6 +332,12 @@ pub struct Instance {
     /// The instance that it was at first, if it was raised again from a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_id: Option<u64>,
+    /// The trace that it was raised in, as W3C Trace Context has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
 }
 
 /// A subscription of a stateful client.
@@ -448,6 +454,20 @@ pub struct BatchItem {
     /// A null-event: no arguments.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub null: bool,
+    /// The trace that it is raised in, as W3C Trace Context has it; what is none is ignored.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(
+        default,
+        deserialize_with = "crate::trace::lenient",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub tracestate: Option<String>,
 }
 
 /// What became of one event of a batch: a line of the answer.

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::codec::Codec;
 use crate::payload::{Data, Payload};
 use crate::structure::Category;
+use crate::trace::TraceContext;
 
 /// Fields of an event that differ per delivery.
 const OWN_FIELDS: u8 = 4;
@@ -38,6 +39,8 @@ pub struct EventBody<'a> {
     pub payload: Option<Payload>,
     /// The instance that it was at first, if it was raised again.
     pub original_id: Option<u64>,
+    /// The trace that it was raised in.
+    pub trace: Option<TraceContext>,
 }
 
 /// The fields of [`EventBody`] as they are written, in the order of `EventMessage`.
@@ -57,6 +60,10 @@ struct Fields<'a> {
     data: Option<Data>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 /// The encoded common part of an event. Cloning copies a pointer.
@@ -71,10 +78,19 @@ impl SharedEvent {
     /// Encodes what is common.
     pub fn new(codec: Codec, body: EventBody<'_>) -> Self {
         let EventBody { event, category, service, .. } = body;
-        let EventBody { incarnation, instance_id, created_ms, payload, original_id, .. } = body;
+        let EventBody { incarnation, instance_id, created_ms, payload, original_id, trace, .. } =
+            body;
+        let traceparent = trace.as_ref().map(TraceContext::traceparent);
+        let tracestate = trace.map(|trace| trace.state).filter(|state| !state.is_empty());
         let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
-        let optional =
-            [content_type.is_some(), args.is_some(), data.is_some(), original_id.is_some()];
+        let optional = [
+            content_type.is_some(),
+            args.is_some(),
+            data.is_some(),
+            original_id.is_some(),
+            traceparent.is_some(),
+            tracestate.is_some(),
+        ];
         let fields = 6 + optional.iter().map(|present| u8::from(*present)).sum::<u8>();
         let fields_of = Fields {
             event,
@@ -87,6 +103,8 @@ impl SharedEvent {
             args,
             data,
             original_id,
+            traceparent,
+            tracestate,
         };
         let encoded = Bytes::from(codec.encode(&fields_of));
         let body = match codec {
@@ -267,6 +285,9 @@ mod tests {
                 let mut parts = SharedEvents::new(codec);
                 let mut whole = Vec::new();
                 for id in 1..=count {
+                    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+                    let state = (id % 4 == 1).then_some("a=1");
+                    let trace = TraceContext::parse(parent, state).filter(|_| id % 2 == 1);
                     let payload = Some(Payload::json(format!("[{id}]")));
                     let (content_type, args, data) = Payload::to_fields(payload.as_ref(), codec);
                     let shared = SharedEvent::new(
@@ -280,6 +301,7 @@ mod tests {
                             created_ms: 1_700_000_000_123,
                             payload,
                             original_id: (id % 2 == 0).then_some(id),
+                            trace: trace.clone(),
                         },
                     );
                     parts.push(&shared, 4, 1, id, 3);
@@ -298,6 +320,11 @@ mod tests {
                         args,
                         data,
                         original_id: (id % 2 == 0).then_some(id),
+                        traceparent: trace.as_ref().map(TraceContext::traceparent),
+                        tracestate: trace
+                            .as_ref()
+                            .and_then(|trace| trace.tracestate())
+                            .map(str::to_owned),
                     });
                 }
                 let frame = parts.frame();
@@ -325,6 +352,8 @@ mod tests {
             args,
             data,
             original_id: None,
+            traceparent: None,
+            tracestate: None,
         }));
         let shared = SharedEvent::new(
             codec,
@@ -337,6 +366,7 @@ mod tests {
                 created_ms: 1_700_000_000_123,
                 payload,
                 original_id: None,
+                trace: None,
             },
         );
         let frame = shared.frame(subscription, attempt, age, 3);

@@ -128,6 +128,12 @@ pub struct CloudEvent {
     /// The arguments otherwise. Neither is a null-event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<Data>,
+    /// The trace that it was raised in: the extension for distributed tracing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
     /// `replacing`, `queueing` or `private`.
     pub ackordcategory: String,
     /// The subscription's number.

@@ -124,6 +124,8 @@ fn service_frame() -> impl Strategy<Value = ServiceFrameMaker> {
                     data,
                     client: client.clone(),
                     lifetime_s,
+                    traceparent: (seq % 2 == 0).then(|| event.clone()),
+                    tracestate: (seq % 3 == 0).then(|| event.clone()),
                 })
             }))
         }),
@@ -323,6 +325,8 @@ fn client_message() -> impl Strategy<Value = ClientMessageMaker> {
                     args,
                     data,
                     original_id: (created_ms % 2 == 0).then_some(instance_id),
+                    traceparent: (created_ms % 3 == 0).then(|| event.clone()),
+                    tracestate: (created_ms % 5 == 0).then(|| service.clone()),
                 }))
             }))
         },

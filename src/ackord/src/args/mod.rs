@@ -17,6 +17,7 @@ mod push;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ackord_endpoint::TraceContext;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use admin::{
@@ -41,6 +42,7 @@ pub use push::{PushArgs, PushCommand, PushCreate, PushFormatArg, PushModeArg, Pu
 
 use crate::config::settings::LOG_DEFAULT;
 use crate::duration;
+use crate::logging::Lines;
 
 /// Ackord, an event broker: raised events are handled once, in order, also by who was offline.
 #[derive(Debug, Parser)]
@@ -84,6 +86,18 @@ pub struct Cli {
         display_order = 901
     )]
     pub log: String,
+
+    /// How lines of standard error are written; for `serve` the configuration's `log_format` is the
+    /// default
+    #[arg(
+        long,
+        global = true,
+        env = "ACKORD_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        display_order = 901
+    )]
+    pub log_format: Lines,
 }
 
 /// Every command.
@@ -351,6 +365,14 @@ pub struct Raise {
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub lifetime: Option<Duration>,
 
+    /// The trace that the events are raised in, as W3C Trace Context has it
+    #[arg(long, value_name = "TEXT", value_parser = traceparent)]
+    pub traceparent: Option<String>,
+
+    /// What vendors add to --traceparent
+    #[arg(long, value_name = "TEXT", requires = "traceparent")]
+    pub tracestate: Option<String>,
+
     /// Keep what is not yet acknowledged in this file, for the next run to deliver
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
@@ -362,6 +384,14 @@ pub struct Raise {
     /// Give up when no event was acknowledged for so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub timeout: Duration,
+}
+
+/// A `traceparent` that receivers will take for one.
+fn traceparent(text: &str) -> Result<String, String> {
+    match TraceContext::parse(text, None) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("not `00-`, 32 hex digits, `-`, 16 hex digits, `-`, 2 hex digits".to_owned()),
+    }
 }
 
 /// See [`Command::Subscribe`].

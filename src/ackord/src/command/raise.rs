@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ackord_endpoint::{
     Code, Event, Outcome as Decided, RaiseError, Raised, ServiceEndpoint, ServiceLevel,
-    ServiceNotice,
+    ServiceNotice, TraceContext,
 };
 use futures_util::FutureExt as _;
 use serde::Serialize;
@@ -230,6 +230,10 @@ impl Run {
         event.lifetime_s = arguments
             .lifetime
             .map(|lifetime| u32::try_from(lifetime.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
+        event.trace = arguments
+            .traceparent
+            .as_deref()
+            .and_then(|parent| TraceContext::parse(parent, arguments.tracestate.as_deref()));
         event
     }
 

@@ -18,7 +18,7 @@ use crate::data::DataDir;
 use crate::exit::{Exit, Failure, Outcome, say, say_lines};
 use crate::interrupt::Interrupt;
 use crate::listen::{self, Wanted};
-use crate::logging::Logging;
+use crate::logging::{self, Level, Lines, Logging};
 use crate::output::{self, Format};
 use crate::reload::Reloader;
 use crate::token;
@@ -34,10 +34,11 @@ struct Kept {
     admin_hash: Option<String>,
 }
 
-/// Judges the configuration; `None` when there is nothing to run. `log` is what `--log` says.
+/// Judges the configuration; `None` when there is nothing to run. `log` and `lines` are what `--log` and
+/// `--log-format` say.
 pub fn prepare(
     arguments: &Serve,
-    log: Option<&String>,
+    (log, lines): (Option<&String>, Option<Lines>),
     format: Format,
 ) -> Result<Option<(Sources, Config)>, Failure> {
     if arguments.example {
@@ -49,7 +50,8 @@ pub fn prepare(
         return Ok(None);
     }
     let compat = arguments.compat_version.map(|version| version.to_string());
-    let flags = [("cluster.compat_version", compat), ("log", log.cloned())];
+    let lines = lines.map(|lines| lines.name().to_owned());
+    let flags = [("cluster.compat_version", compat), ("log", log.cloned()), ("log_format", lines)];
     let sources = Sources {
         file: arguments.config.clone(),
         environment: Sources::variables(),
@@ -57,7 +59,10 @@ pub fn prepare(
         limits: arguments.limits.limits.clone(),
         flags: flags.into_iter().filter_map(|(path, value)| Some((path, value?))).collect(),
     };
-    let config = Config::load(&sources)?;
+    // What is wrong with the configuration is said in the format that it asks for.
+    let gathered = sources.gather();
+    logging::speak(Lines::named(&gathered.settings.log_format));
+    let config = Config::judged(gathered)?;
     if arguments.compat_version.is_some() && config.cluster.is_none() {
         return Err(Failure::usage("--compat-version is for a node of a cluster")
             .hint("the configuration has no `cluster.listen`"));
@@ -91,8 +96,9 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
         running = Running::start(parts) => running?,
         () = interrupt.wait() => return Ok(Exit::Done),
     };
+    logging::node(running.handles().1.id());
     if let Some(token) = &generated {
-        say(format_args!("administrator's token, shown only this once: {token}"));
+        show_token(token, format)?;
         // Remembered only once it was shown: a start that failed before makes another.
         let kept = Kept { version: 1, admin_hash: Some(token::to_hex(&admin_hash)) };
         data.write(FILE, &kept)?;
@@ -103,6 +109,9 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
     let following = tokio::spawn(reload_on(hangup, reloader));
     let printed = match format {
         Format::Json => {
+            if logging::is_json() {
+                say_ready(running.urls());
+            }
             let mut ready = json!({"urls": running.urls(), "pids": [std::process::id()]});
             if !running.admin_urls().is_empty() {
                 ready["admin_urls"] = json!(running.admin_urls());
@@ -113,7 +122,7 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
             output::json(&ready)
         }
         Format::Text => {
-            say(format_args!("ready at {}", running.urls().join(" ")));
+            say_ready(running.urls());
             Ok(())
         }
     };
@@ -121,9 +130,35 @@ pub async fn run(sources: Sources, config: Config, logging: Logging, format: For
         interrupt.wait().await;
     }
     following.abort();
+    if logging::is_json() {
+        logging::line(Level::Info, "stopping", json!({}));
+    }
     running.stop().await;
+    if logging::is_json() {
+        logging::line(Level::Info, "stopped", json!({}));
+    }
     printed.map_err(|error| output::closed(&error))?;
     Ok(Exit::Done)
+}
+
+/// Shows the token that was made, this once. It is in no log: where standard error is one for programs,
+/// it goes to standard output, as it does with `--json`.
+fn show_token(token: &str, format: Format) -> Result<(), Failure> {
+    let text = format!("administrator's token, shown only this once: {token}");
+    match (logging::is_json(), format) {
+        (false, _) => say(text),
+        (true, Format::Text) => output::line(&text).map_err(|error| output::closed(&error))?,
+        (true, Format::Json) => {}
+    }
+    Ok(())
+}
+
+fn say_ready(urls: &[String]) {
+    if logging::is_json() {
+        logging::line(Level::Info, "ready", json!({"urls": urls}));
+    } else {
+        say(format_args!("ready at {}", urls.join(" ")));
+    }
 }
 
 /// Clears what a node left behind that has left its cluster: nobody needs it any more, and under its

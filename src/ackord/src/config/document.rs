@@ -168,6 +168,7 @@ fn value_words(key: &Key) -> String {
         (Type::Number, None, Some(bounds)) => bounds,
         (Type::Number, _, None) => "number".to_owned(),
         (Type::Truth, ..) => "`true`, `false`".to_owned(),
+        (Type::Text, ..) if !key.choices.is_empty() => key.choice_words().unwrap_or_default(),
         (Type::Text, ..) if key.secret => "text, secret".to_owned(),
         (Type::Text, ..) => "text".to_owned(),
         (Type::Texts, ..) => "list of texts".to_owned(),
@@ -238,7 +239,12 @@ fn key_schema(key: &Key) -> Json {
             put("maximum", json!(key.max));
         }
         Type::Truth => drop(put("type", json!("boolean"))),
-        Type::Text => drop(put("type", json!("string"))),
+        Type::Text => {
+            put("type", json!("string"));
+            if !key.choices.is_empty() {
+                put("enum", json!(key.choices));
+            }
+        }
         Type::Texts => {
             put("type", json!(["array", "string"]));
             put("items", json!({"type": "string"}));
@@ -298,7 +304,7 @@ pub fn shown(config: &Config) -> Vec<Json> {
 
 #[cfg(test)]
 mod tests {
-    use ackord_agents::{BrokerOptions, PushOptions};
+    use ackord_agents::{BrokerOptions, PushOptions, SpanOptions};
     use ackord_gateway::GatewayLimits;
 
     use super::super::sources::{Gathered, gather_file};
@@ -398,6 +404,7 @@ mod tests {
             trace_entries: _,
             shutdown_deadline: _,
             push,
+            spans: SpanOptions { endpoint: _, sample_per_million: _, queue_max: _, timeout: _ },
         } = BrokerOptions::default();
         let PushOptions {
             hosts: _,

@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ackord_agents::AllowList;
+use ackord_agents::{AllowList, Spans};
 use ackord_gateway::{Issuer, KeyFile, Tls, TlsFiles};
 use ackord_replica::{PeerOptions, PeerTls};
 
 use super::settings::Settings;
 use super::sources::{Gathered, Origin, Sources};
-use crate::exit::{Exit, Failure, say};
+use crate::exit::{Exit, Failure, warn};
 use crate::logging;
 
 /// The shortest token of an administrator, characters.
@@ -51,11 +51,15 @@ pub struct Config {
 impl Config {
     /// Gathers and judges; what is merely unwise is said on standard error.
     pub fn load(sources: &Sources) -> Result<Self, Failure> {
-        let gathered = sources.gather();
+        Self::judged(sources.gather())
+    }
+
+    /// Judges what was gathered; what is merely unwise is said on standard error.
+    pub fn judged(gathered: Gathered) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
         let judged = Self::judge(gathered, &mut warnings);
         for warning in warnings {
-            say(format_args!("warning: {warning}"));
+            warn(warning);
         }
         judged
     }
@@ -113,6 +117,10 @@ fn fail(exit: Exit, problems: Vec<String>) -> Result<(), Failure> {
 fn together(settings: &Settings, problems: &mut Vec<String>) {
     if let Err(malformed) = AllowList::parse(&settings.sessions.push.hosts) {
         problems.push(format!("push.hosts: {malformed}"));
+    }
+    let collector = settings.sessions.spans.endpoint.as_deref();
+    if let Some(Err(problem)) = collector.map(Spans::check_endpoint) {
+        problems.push(format!("otel.endpoint: {problem}"));
     }
     let ca_file = settings.sessions.push.ca_file.as_deref();
     if let Some(Err(problem)) = ca_file.map(ackord_agents::check_authorities) {

@@ -107,6 +107,8 @@ pub struct Key {
     pub max: u64,
     /// When a change counts.
     pub change: Change,
+    /// The only texts that it takes; none for any text.
+    pub choices: &'static [&'static str],
     /// Whether its value must not be shown.
     pub secret: bool,
     /// What stands for the default where the setting has none of its own.
@@ -127,6 +129,7 @@ impl Key {
             min: 0,
             max: u64::MAX,
             change,
+            choices: &[],
             secret,
             default: None,
             example: None,
@@ -144,6 +147,18 @@ impl Key {
     pub const fn live(mut self) -> Self {
         self.change = Change::Reload;
         self
+    }
+
+    /// That takes one of these texts and no other.
+    pub const fn one_of(mut self, choices: &'static [&'static str]) -> Self {
+        self.choices = choices;
+        self
+    }
+
+    /// The texts that it takes, in words.
+    pub fn choice_words(&self) -> Option<String> {
+        let quoted: Vec<String> = self.choices.iter().map(|text| format!("`{text}`")).collect();
+        (!quoted.is_empty()).then(|| quoted.join(", "))
     }
 
     /// Whose value is shown to nobody.
@@ -238,7 +253,14 @@ impl Key {
                 *at(settings) = Duration::from_millis(self.bounded(number)?);
             }
             (Slot::Truth(at), Value::Truth(truth)) => *at(settings) = truth,
-            (Slot::Text(at), Value::Text(text)) => *at(settings) = text,
+            (Slot::Text(at), Value::Text(text)) => {
+                if let Some(words) = self.choice_words()
+                    && !self.choices.contains(&text.as_str())
+                {
+                    return Err(self.not(&format!("one of {words}")));
+                }
+                *at(settings) = text;
+            }
             (Slot::TextMaybe(at), Value::Text(text)) => *at(settings) = Some(text),
             (Slot::Path(at), Value::Text(text)) => {
                 if text.is_empty() {

@@ -3,8 +3,36 @@
 use ackord_gateway::BATCH_ITEMS_CEILING;
 
 use super::key::Key;
-use super::key::Slot::{Millis, Path, Texts, U32, Usize};
+use super::key::Slot::{Millis, Path, TextMaybe, Texts, U32, Usize};
 use super::table::{HOUR, KIB, MIB, SECOND};
+
+/// What is exported of events, and where to.
+pub static OTEL: &[Key] = &[
+    Key::new(
+        "otel.endpoint",
+        TextMaybe(|s| &mut s.sessions.spans.endpoint),
+        "The collector that takes spans, OTLP over HTTP with protobuf: its address without `/v1/traces`. Without one nothing is exported. `OTEL_EXPORTER_OTLP_ENDPOINT` is taken too, `ACKORD_OTEL__ENDPOINT` wins over it.",
+    )
+    .like("\"http://127.0.0.1:4318\""),
+    Key::new(
+        "otel.sample_per_million",
+        U32(|s| &mut s.sessions.spans.sample_per_million),
+        "Of a million events that come without a trace context, so many begin a trace. Those that come with one are exported if it says so.",
+    )
+    .within(0, 1_000_000),
+    Key::new(
+        "otel.queue_max",
+        Usize(|s| &mut s.sessions.spans.queue_max),
+        "Spans that wait to be exported; one more is dropped and counted (`ackord_spans_dropped_total`).",
+    )
+    .within(1, 1_000_000),
+    Key::new(
+        "otel.timeout_ms",
+        Millis(|s| &mut s.sessions.spans.timeout),
+        "How long the collector may take for a request; then its spans are dropped and counted.",
+    )
+    .within(10, 60 * SECOND),
+];
 
 /// What the front allows its peers.
 pub static FRONT: &[Key] = &[

@@ -12,6 +12,7 @@ use ackord_gateway::{GatewayLimits, GatewayOptions, IssuerOptions, TlsLimits};
 use ackord_replica::{NodeOptions, PeerOptions};
 
 use crate::listen;
+use crate::logging::Lines;
 
 /// The log filter where nothing is said. openraft warns of messages that a change of leader
 /// overtook, and calls it an error when one comes after a node began to stop: its daily business.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub admin_token_file: Option<PathBuf>,
     /// What to log.
     pub log: String,
+    /// How its lines are written, by name.
+    pub log_format: String,
     /// Pages that may use a browser's access.
     pub origins: Vec<String>,
     /// Whose JWTs are believed.
@@ -97,6 +100,7 @@ impl Default for Settings {
             admin_token: None,
             admin_token_file: None,
             log: LOG_DEFAULT.to_owned(),
+            log_format: Lines::Text.name().to_owned(),
             origins: Vec::new(),
             issuers: Vec::new(),
             front: GatewayLimits::default(),

@@ -19,6 +19,8 @@ use super::table;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What every variable of ours begins with.
 const PREFIX: &str = "ACKORD_";
+/// The variable by which every program of OpenTelemetry is told of its collector.
+const COLLECTOR: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Variables of commands, which configure no broker.
 const OF_COMMANDS: &[&str] = &[
     "ACKORD_URL",
@@ -138,7 +140,8 @@ impl Sources {
     pub fn variables() -> Vec<(String, String)> {
         std::env::vars_os()
             .filter_map(|(name, value)| {
-                let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+                let ours = |name: &String| name.starts_with(PREFIX) || name == COLLECTOR;
+                let name = name.into_string().ok().filter(ours)?;
                 Some((name, value.to_string_lossy().into_owned()))
             })
             .collect()
@@ -153,7 +156,10 @@ impl Sources {
                 Err(problem) => gathered.problems.push(format!("{}: {problem}", file.display())),
             }
         }
-        for (variable, text) in &self.environment {
+        let (common, own): (Vec<_>, Vec<_>) =
+            self.environment.iter().partition(|(variable, _)| variable == COLLECTOR);
+        // Our own variable wins over the one of all programs.
+        for (variable, text) in common.into_iter().chain(own) {
             gather_variable(variable, text, &mut gathered);
         }
         for limit in &self.limits {
@@ -253,7 +259,10 @@ fn line_of(text: &str, at: usize) -> usize {
 
 fn gather_variable(variable: &str, text: &str, gathered: &mut Gathered) {
     let origin = Origin::Environment(variable.to_owned());
-    if let Some(key) = table::keys().find(|key| key.variable() == variable) {
+    let names = |key: &&Key| {
+        key.variable() == variable || variable == COLLECTOR && key.path == "otel.endpoint"
+    };
+    if let Some(key) = table::keys().find(names) {
         // An empty variable is one that is not set: that is how it is taken back in a container.
         if !text.is_empty() {
             gathered.take(key, key.read(text), origin);

@@ -8,7 +8,8 @@ use super::key::Slot::{
     Address, Addresses, Issuers, Millis, Path, Text, TextMaybe, Texts, Truth, U8Maybe, U32, U64,
     U64Bound, U64Maybe, Usize,
 };
-use super::serving::{FRONT, PUSH, SESSIONS};
+use super::serving::{FRONT, OTEL, PUSH, SESSIONS};
+use crate::logging::Lines;
 
 /// A kibibyte.
 pub const KIB: u64 = 1 << 10;
@@ -77,6 +78,11 @@ pub static SECTIONS: &[Section] = &[
         doc: "Push subscriptions: where deliveries may go, and how many at a time. Give all nodes of a \
               cluster the same.",
         keys: PUSH,
+    },
+    Section {
+        name: "otel",
+        doc: "Spans of events and of requests of the administration, for a collector of OpenTelemetry; see docs/tracing.md. Off without an endpoint.",
+        keys: OTEL,
     },
     Section {
         name: "node",
@@ -154,6 +160,12 @@ static NODE: &[Key] = &[
         "What to log on standard error; `--log` wins.",
     )
     .live(),
+    Key::new(
+        "log_format",
+        Text(|s| &mut s.log_format),
+        "How a line of standard error is written: for people, or as one JSON object; `--log-format` wins.",
+    )
+    .one_of(Lines::NAMES),
 ];
 
 static ADMIN: &[Key] = &[

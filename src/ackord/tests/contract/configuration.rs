@@ -43,6 +43,15 @@ fn each_source_wins_over_the_one_before_and_says_where_a_value_comes_from() {
     assert_eq!(shown(with(&flags, &variable), "limits.sites_max"), (7.into(), "flag".into()));
     assert_eq!(shown(with(&flags, &variable), "limits.users_max"), (8.into(), "flag".into()));
 
+    // The collector's address has a variable of all programs beside our own, which wins.
+    let common = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://common:4318");
+    let own = ("ACKORD_OTEL__ENDPOINT", "http://own:4318");
+    let of = |variables: &[(&str, &str)]| shown(with(&show, variables), "otel.endpoint");
+    let from = |(name, value): (&str, &str)| (value.into(), format!("environment {name}"));
+    assert_eq!(of(&[common]), from(common));
+    assert_eq!(of(&[common, own]), from(own));
+    assert_eq!(of(&[own, common]), from(own));
+
     // A node without a file: everything from the environment.
     let environment = [("ACKORD_DATA", "d"), ("ACKORD_LISTEN", "127.0.0.1:1,127.0.0.1:2")];
     let listen = shown(with(&["config", "show", "--json"], &environment), "listen").0;

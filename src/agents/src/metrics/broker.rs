@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     /// Raises without a session, by what they came to.
     pub keyed_raises: IntCounterVec,
     pub raise_bytes: Histogram,
+    pub spans_exported: IntCounter,
+    spans_dropped: IntCounterVec,
     pub publish: Histogram,
     pub deliveries: IntCounter,
     pub redeliveries: IntCounter,
@@ -96,6 +98,8 @@ impl Metrics {
             ignored: raises.with_label_values(&["ignored"]),
             raises,
             keyed_raises: registry.counters("ackord_keyed_raises_total"),
+            spans_exported: registry.counter("ackord_spans_exported_total"),
+            spans_dropped: registry.counters("ackord_spans_dropped_total"),
             raise_bytes: registry.histogram("ackord_raise_bytes"),
             publish: registry.histogram("ackord_publish_seconds"),
             deliveries: registry.counter("ackord_deliveries_total"),
@@ -148,6 +152,9 @@ impl Metrics {
         for violation in Violation::ALL {
             self.violations.with_label_values(&[violation.as_str()]);
         }
+        for reason in ["queue-full", "collector"] {
+            self.spans_dropped.with_label_values(&[reason]);
+        }
         self.proposals_refused.with_label_values(&[Code::Busy.as_str()]);
         for mode in Mode::ALL {
             self.push_delivered.with_label_values(&[mode.as_str()]);
@@ -186,6 +193,11 @@ impl Metrics {
     pub fn violated(&self, violation: Violation, detail: &str) {
         self.violations.with_label_values(&[violation.as_str()]).inc();
         tracing::error!(violation = violation.as_str(), detail, "exactly-once was violated");
+    }
+
+    /// Spans were not exported.
+    pub fn span_dropped(&self, reason: &str, count: u64) {
+        self.spans_dropped.with_label_values(&[reason]).inc_by(count);
     }
 
     /// A session was refused.

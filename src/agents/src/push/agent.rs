@@ -255,12 +255,15 @@ async fn call(
             encoded: encode::body(&look.site, request, is_batch),
             secret: request.spec.secret.as_ref(),
             timeout: Duration::from_millis(u64::from(request.spec.send_timeout_ms())),
-            headers: vec![
+            headers: [
                 ("Idempotency-Key", encode::key(request)),
                 ("Ackord-Attempt", attempt.to_string()),
                 ("Ackord-Site", look.site.to_string()),
                 ("Ackord-Push", request.push.to_string()),
-            ],
+            ]
+            .into_iter()
+            .chain(encode::trace(request))
+            .collect(),
             written: written.take(),
         };
         let trouble = match pushes.callbacks.deliver(call).await {

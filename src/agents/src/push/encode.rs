@@ -2,8 +2,8 @@
 
 use ackord_machine::session::{Delivery, Parcel, PushRequest};
 use ackord_machine::site::{PushFormat, PushId, SiteName, Stamp};
-use ackord_wire::Codec;
 use ackord_wire::payload::JSON;
+use ackord_wire::{Codec, TraceContext};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -78,6 +78,17 @@ pub(crate) fn key(request: &PushRequest) -> String {
     }
 }
 
+/// The headers that say in which trace the event of a request was raised; several events have none.
+pub(crate) fn trace(request: &PushRequest) -> impl Iterator<Item = (&'static str, String)> {
+    let trace = match &request.parcels[..] {
+        [only] => only.instance.trace.as_deref().and_then(translate::trace_to_wire),
+        [] | [_, ..] => None,
+    };
+    let parent = trace.as_ref().map(|trace| ("traceparent", trace.traceparent()));
+    let state = trace.map(|trace| trace.state).filter(|state| !state.is_empty());
+    parent.into_iter().chain(state.map(|state| ("tracestate", state)))
+}
+
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -89,6 +100,10 @@ struct CloudEvent<'a> {
     ackordpush: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ackordoriginal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     datacontenttype: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,12 +121,15 @@ fn cloud_event(site: &SiteName, request: &PushRequest, delivery: &Delivery) -> B
     let json = json.and_then(|arguments| {
         serde_json::from_str::<&RawValue>(std::str::from_utf8(&arguments.data).ok()?).ok()
     });
+    let trace = instance.trace.as_deref().and_then(translate::trace_to_wire);
     let event = CloudEvent {
         specversion: "1.0",
         id: format!("{}-{}", delivery.incarnation, instance.id),
         source: format!("/v1/sites/{site}/services/{}", instance.service),
         r#type: delivery.name.as_str(),
         time: rfc3339(instance.created),
+        traceparent: trace.as_ref().map(TraceContext::traceparent),
+        tracestate: trace.map(|trace| trace.state).filter(|state| !state.is_empty()),
         ackordoriginal: instance.original.map(|id| id.to_string()),
         ackordinstance: instance.id.to_string(),
         ackordpush: request.push.as_str(),

@@ -287,6 +287,8 @@ impl Service {
                 data,
                 client: None,
                 lifetime_s: None,
+                traceparent: None,
+                tracestate: None,
             }))
             .await;
     }

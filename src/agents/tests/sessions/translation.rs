@@ -74,6 +74,7 @@ fn given_a_delivery_then_its_shared_encoding_is_that_of_the_whole_frame() {
             mode: Mode::Ordered,
             instance: Arc::new(Instance {
                 original: Some(InstanceId(3)),
+                trace: None,
                 site: "plant".into(),
                 id: InstanceId(70_000),
                 event: EventKey(3),

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use ackord_wire::frame::{Raise, ServiceFrame, ServiceHello};
 use ackord_wire::limits::{ACK_TIMEOUT_MS_DEFAULT, ARGS_BYTES_CEILING, WINDOW_DEFAULT};
 use ackord_wire::structure::{Category, Structure};
-use ackord_wire::{Code, Codec, Payload};
+use ackord_wire::{Code, Codec, Payload, TraceContext};
 
 use backlog::{Backlog, Held};
 pub use backlog::{StoreBatch, Waits};
@@ -583,6 +583,8 @@ fn raise_frame(seq: u64, held: &Held, codec: Codec) -> ServiceFrame {
         data,
         client: event.client.clone(),
         lifetime_s: event.lifetime_s,
+        traceparent: event.trace.as_ref().map(TraceContext::traceparent),
+        tracestate: event.trace.as_ref().and_then(|it| it.tracestate()).map(str::to_owned),
     })
 }
 

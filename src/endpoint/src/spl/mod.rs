@@ -242,11 +242,15 @@ pub trait ServicePersistence: Send {
     fn apply(&mut self, batch: &[StoreOp], sync: Sync) -> Result<(), PersistenceError>;
 }
 
+/// The numbers of a trace context, and the length of what vendors add.
+const TRACE_BYTES: usize = 16 + 8 + 1 + 4;
+
 /// What an event counts against a store's capacity.
 pub fn event_bytes(event: &Event) -> u64 {
     let payload = event.payload.as_ref().map_or(0, |p| p.content_type.len() + p.data.len());
     let client = event.client.as_ref().map_or(0, String::len);
-    EVENT_OVERHEAD_BYTES + (event.name.len() + payload + client) as u64
+    let trace = event.trace.as_ref().map_or(0, |trace| TRACE_BYTES + trace.state.len());
+    EVENT_OVERHEAD_BYTES + (event.name.len() + payload + client + trace) as u64
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use ackord_wire::Payload;
 use ackord_wire::structure::Category;
+use ackord_wire::{Payload, TraceContext};
 use bytes::Bytes;
 
 use super::{StoreOp, StoreUid, StoredEvent};
@@ -23,7 +23,8 @@ const HAS_SEQ: u8 = 1;
 const HAS_PAYLOAD: u8 = 2;
 const HAS_CLIENT: u8 = 4;
 const HAS_LIFETIME: u8 = 8;
-const FLAGS: u8 = HAS_SEQ | HAS_PAYLOAD | HAS_CLIENT | HAS_LIFETIME;
+const HAS_TRACE: u8 = 16;
+const FLAGS: u8 = HAS_SEQ | HAS_PAYLOAD | HAS_CLIENT | HAS_LIFETIME | HAS_TRACE;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +81,8 @@ fn encode_event(stored: &StoredEvent, out: &mut Vec<u8>) {
         flag(stored.seq.is_some(), HAS_SEQ)
             | flag(event.payload.is_some(), HAS_PAYLOAD)
             | flag(event.client.is_some(), HAS_CLIENT)
-            | flag(event.lifetime_s.is_some(), HAS_LIFETIME),
+            | flag(event.lifetime_s.is_some(), HAS_LIFETIME)
+            | flag(event.trace.is_some(), HAS_TRACE),
     );
     out.push(match event.category {
         None => 0,
@@ -101,6 +103,12 @@ fn encode_event(stored: &StoredEvent, out: &mut Vec<u8>) {
     }
     if let Some(lifetime) = event.lifetime_s {
         out.extend_from_slice(&lifetime.to_le_bytes());
+    }
+    if let Some(trace) = &event.trace {
+        out.extend_from_slice(&trace.trace_id);
+        out.extend_from_slice(&trace.parent_id);
+        out.push(trace.flags);
+        put_bytes(trace.state.as_bytes(), out);
     }
 }
 
@@ -157,6 +165,11 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn trace(&mut self) -> Option<TraceContext> {
+        let (trace_id, parent_id, [flags]) = (self.array()?, self.array()?, self.array()?);
+        TraceContext { trace_id, parent_id, flags, state: self.text()? }.sound()
+    }
+
     fn event(&mut self) -> Option<StoredEvent> {
         let ticket = self.u64()?;
         let flags = self.array::<1>()?[0];
@@ -181,7 +194,8 @@ impl<'a> Reader<'a> {
         let client = if flags & HAS_CLIENT != 0 { Some(self.text()?) } else { None };
         let lifetime_s =
             if flags & HAS_LIFETIME != 0 { Some(u32::from_le_bytes(self.array()?)) } else { None };
-        let event = Arc::new(Event { name, category, payload, client, lifetime_s });
+        let trace = if flags & HAS_TRACE != 0 { Some(self.trace()?) } else { None };
+        let event = Arc::new(Event { name, category, payload, client, lifetime_s, trace });
         Some(StoredEvent { ticket, seq, event })
     }
 }
@@ -200,15 +214,23 @@ mod tests {
         ];
         let payload =
             proptest::option::of((".{0,20}", proptest::collection::vec(any::<u8>(), 0..99)));
-        (".{0,30}", category, payload, proptest::option::of(".{0,9}"), any::<Option<u32>>())
-            .prop_map(|(name, category, payload, client, lifetime_s)| Event {
+        let trace = (any::<[u8; 16]>(), 1..=u8::MAX, any::<u8>(), "[a-z]=[a-z0-9]{1,9}");
+        let trace = trace.prop_map(|(mut trace_id, id, flags, state)| {
+            trace_id[0] = id;
+            TraceContext { trace_id, parent_id: [id; 8], flags, state }
+        });
+        let (client, trace) = (proptest::option::of(".{0,9}"), proptest::option::of(trace));
+        (".{0,30}", category, payload, client, any::<Option<u32>>(), trace).prop_map(
+            |(name, category, payload, client, lifetime_s, trace)| Event {
                 name,
                 category,
                 payload: payload
                     .map(|(content_type, data)| Payload { content_type, data: data.into() }),
                 client,
                 lifetime_s,
-            })
+                trace,
+            },
+        )
     }
 
     fn entry() -> impl Strategy<Value = Entry> {

@@ -28,7 +28,7 @@ use ackord_wire::frame::{
     Position, Subscribed, SubscribedItem, SubscriptionList,
 };
 use ackord_wire::limits::ACK_TIMEOUT_MS_DEFAULT;
-use ackord_wire::{Code, Payload};
+use ackord_wire::{Code, Payload, TraceContext};
 
 use crate::cpl::{PositionChange, Positions};
 use crate::entropy::Entropy;
@@ -680,6 +680,9 @@ fn delivery_of(message: EventMessage, number: &mut Option<u32>) -> Delivery {
         attempt: message.attempt,
         payload: Payload::from_fields(message.content_type, message.args, message.data),
         original_id: message.original_id,
+        trace: message
+            .traceparent
+            .and_then(|parent| TraceContext::parse(&parent, message.tracestate.as_deref())),
     }
 }
 

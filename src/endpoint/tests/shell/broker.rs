@@ -225,5 +225,7 @@ pub fn delivery(subscription: u32, event: &str, instance_id: u64) -> ClientMessa
         args: None,
         data: Some(Data(b"{}".to_vec().into())),
         original_id: None,
+        traceparent: None,
+        tracestate: None,
     }))
 }

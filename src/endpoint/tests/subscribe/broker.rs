@@ -206,6 +206,8 @@ impl Broker {
                 args: None,
                 data: Some(Data(b"1".to_vec().into())),
                 original_id: None,
+                traceparent: None,
+                tracestate: None,
             })));
         }
         sent

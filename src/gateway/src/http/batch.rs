@@ -5,9 +5,9 @@
 //! answer, in the order of the request. A request with a key gives each event without one of its
 //! own the key `<key>/<index>`, so that the whole of it may be repeated.
 
-use ackord_agents::{Fate, KeyedEvent};
+use ackord_agents::{Fate, KeyedEvent, translate};
 use ackord_machine::site::limits::KEY_BYTES_MAX;
-use ackord_machine::site::{NewEvent, ServiceId, SiteName};
+use ackord_machine::site::{NewEvent, ServiceId, SiteName, TraceContext};
 use ackord_wire::payload::{Data, JSON};
 use ackord_wire::resource::{BatchItem, BatchResult};
 use ackord_wire::{Code, Problem};
@@ -35,6 +35,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// In the trace of the request, where the event has none of its own.
+    pub fn within(mut self, trace: Option<&TraceContext>) -> Self {
+        if let (Ok(raise), Some(trace)) = (&mut self.raise, trace) {
+            raise.within(trace);
+        }
+        self
+    }
+
     /// Leaves the key to the request.
     pub fn without_key(self) -> Self {
         Self { raise: self.raise.map(|raise| Raise { key: None, ..raise }), ..self }
@@ -110,8 +118,10 @@ fn read_line(line: &[u8]) -> Entry {
     }
 }
 
-fn of_item(item: BatchItem) -> Result<Raise, Problem> {
-    let BatchItem { event, args, data, content_type, client, lifetime_s, key, null } = item;
+fn of_item(mut item: BatchItem) -> Result<Raise, Problem> {
+    let (parent, state) = (item.traceparent.take(), item.tracestate.take());
+    let trace = parent.and_then(|parent| translate::trace(&parent, state.as_deref()));
+    let BatchItem { event, args, data, content_type, client, lifetime_s, key, null, .. } = item;
     let wrong = |field: &str, detail: String| Problem::new(Code::Invalid, detail).field(field);
     if key.as_deref().is_some_and(|key| !is_key(key)) {
         let detail = format!("1..={KEY_BYTES_MAX} visible ASCII characters");
@@ -147,8 +157,14 @@ fn of_item(item: BatchItem) -> Result<Raise, Problem> {
         }
     };
     let name = event.into();
-    let event =
-        NewEvent { name, category: None, arguments, client: client.map(Into::into), lifetime_s };
+    let event = NewEvent {
+        name,
+        category: None,
+        arguments,
+        client: client.map(Into::into),
+        lifetime_s,
+        trace,
+    };
     Ok(Raise { key, event })
 }
 

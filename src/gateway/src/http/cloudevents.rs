@@ -2,12 +2,13 @@
 //!
 //! `type` names the event, `source` and `id` together are its idempotency key, `data` and
 //! `datacontenttype` its arguments; the extensions `ackordclient` and `ackordlifetime` are its
-//! addressee and lifetime. What else an envelope says is not kept. No data is a null-event.
+//! addressee and lifetime, `traceparent` and `tracestate` its trace. What else an envelope says is not kept. No data is a null-event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use ackord_machine::site::Arguments;
+use ackord_agents::translate;
+use ackord_machine::site::{Arguments, TraceContext};
 use ackord_wire::payload::JSON;
 use ackord_wire::{Code, Problem};
 use actix_web::http::header::HeaderMap;
@@ -53,6 +54,8 @@ pub struct CloudEvent {
     pub client: Option<String>,
     /// Seconds.
     pub lifetime_s: Option<u32>,
+    /// The trace that it is raised in.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// Whether and how a request carries CloudEvents.
@@ -146,6 +149,7 @@ struct Attributes {
     content_type: Option<String>,
     client: Option<String>,
     lifetime_s: Option<u32>,
+    trace: Option<Box<TraceContext>>,
 }
 
 impl Attributes {
@@ -170,7 +174,12 @@ impl Attributes {
             .map(|text| text.parse().map_err(|_| invalid(&field("ackordlifetime"), "seconds")))
             .transpose()?;
         let content_type = get("datacontenttype")?;
-        Ok(Self { id, source, kind, content_type, client: get("ackordclient")?, lifetime_s })
+        let client = get("ackordclient")?;
+        // What is no context is none, whatever is wrong with it.
+        let mut lenient = |name: &str| get(name).ok().flatten();
+        let (parent, state) = (lenient("traceparent"), lenient("tracestate"));
+        let trace = parent.and_then(|parent| translate::trace(&parent, state.as_deref()));
+        Ok(Self { id, source, kind, content_type, client, lifetime_s, trace })
     }
 
     fn event(
@@ -191,6 +200,7 @@ impl Attributes {
             arguments,
             client: self.client,
             lifetime_s: self.lifetime_s,
+            trace: self.trace,
         })
     }
 }

@@ -21,7 +21,7 @@ pub const ANY: &str = "*";
 
 /// Headers that pages may send.
 const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, request-id, \
-                               last-event-id, if-match, if-none-match";
+                               last-event-id, if-match, if-none-match, traceparent, tracestate";
 /// The headers of CloudEvents begin like this; those that a preflight names are allowed.
 const REQUEST_HEADER_PREFIX: &str = "ce-";
 /// Characters of such a header's name at most.

@@ -63,6 +63,9 @@ pub async fn handle(
     let route = Route::parse(request.path()).filter(|route| route.is_on(face));
     let label = route.as_ref().map_or("none", Route::label);
     let over = request.conn_data::<ConnectionGuard>().is_some_and(|guard| guard.over);
+    let managed = route.as_ref().is_some_and(Route::is_management);
+    let spans = context.broker.spans();
+    let span = managed.then(|| spans.request(|| raise::wire_trace(request.headers()))).flatten();
     let live = context.live();
     let page = Page::of(&live.origins, request.headers());
     let mut response = match &route {
@@ -87,6 +90,9 @@ pub async fn handle(
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
     let elapsed = started.elapsed();
+    if let Some(span) = span {
+        span.answered(request.method().as_str(), label, response.status().as_u16());
+    }
     context.metrics.answered(label, response.status().as_u16());
     context.metrics.request_seconds.observe(elapsed.as_secs_f64());
     tracing::debug!(

@@ -2,8 +2,8 @@
 
 use ackord_agents::translate;
 use ackord_machine::site::{self as machine, InstanceId, Site};
-use ackord_wire::Problem;
 use ackord_wire::resource::{self, Page};
+use ackord_wire::{Problem, TraceContext};
 
 use super::answer::Answer;
 use super::authority::Need;
@@ -83,6 +83,7 @@ fn queue_out(site: &Site, event: &machine::EventRow) -> resource::Queue {
 
 fn instance_out(instance: &machine::Instance) -> resource::Instance {
     let (content_type, args, data) = convert::arguments_out(instance.arguments.as_ref());
+    let trace = instance.trace.as_deref().and_then(translate::trace_to_wire);
     resource::Instance {
         instance_id: instance.id.0,
         service: instance.service.to_string(),
@@ -94,5 +95,7 @@ fn instance_out(instance: &machine::Instance) -> resource::Instance {
         args,
         data,
         original_id: instance.original.map(|id| id.0),
+        traceparent: trace.as_ref().map(TraceContext::traceparent),
+        tracestate: trace.map(|trace| trace.state).filter(|state| !state.is_empty()),
     }
 }

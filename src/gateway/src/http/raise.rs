@@ -2,12 +2,13 @@
 //!
 //! `head ─▶ service? ─▶ Mode ─▶ body ─▶ Raise ─▶ Broker ─▶ RaiseResult | Problem`
 
-use ackord_agents::{Broker, Refused};
+use ackord_agents::{Broker, Refused, translate};
 use ackord_machine::site::limits::{KEY_BYTES_MAX, OWN_KEY_START};
-use ackord_machine::site::{NewEvent, ServiceId, SiteName};
+use ackord_machine::site::{NewEvent, ServiceId, SiteName, TraceContext};
 use ackord_wire::payload::JSON;
 use ackord_wire::resource::RaiseResult;
 use ackord_wire::{Code, Problem};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 
 use super::RETRY_AFTER_S;
 use super::answer::Answer;
@@ -31,6 +32,13 @@ pub struct Raise {
     /// The key under which it is decided once, if its caller gave one.
     pub key: Option<String>,
     pub event: NewEvent,
+}
+
+impl Raise {
+    /// In the trace of the request, where the event has none of its own.
+    pub fn within(&mut self, trace: &TraceContext) {
+        self.event.trace.get_or_insert_with(|| Box::new(trace.clone()));
+    }
 }
 
 /// What the parts of an event are called where it was written, to name the one that is wrong.
@@ -98,6 +106,7 @@ async fn raise_as(
     let key = allowed.key()?.map(str::to_owned);
     let content_type = allowed.header("Content-Type")?.map(str::to_owned);
     let given = content_type.as_deref().unwrap_or_default();
+    let trace = trace(allowed.headers());
     let mode = cloudevents::mode(given, allowed.headers())?;
     if mode.is_some()
         && let Some(name) = PARAMETERS.into_iter().find(|name| allowed.query.get(name).is_some())
@@ -113,6 +122,8 @@ async fn raise_as(
                 entries = entries.into_iter().map(batch::Entry::without_key).collect();
             }
             let fields = fields(ENVELOPE, named, key.is_some());
+            let within = |entry: batch::Entry| entry.within(trace.as_deref());
+            let entries = entries.into_iter().map(within).collect();
             batch::raise_all(&allowed, site, &service, key, entries, fields).await
         }
         Some(mode @ (Mode::Structured | Mode::Binary)) => {
@@ -127,19 +138,39 @@ async fn raise_as(
             let fields = fields(of, named, key.is_some());
             let mut raise = from_cloudevent(event, named);
             raise.key = key.or(raise.key);
+            trace.iter().for_each(|trace| raise.within(trace));
             one(&allowed, site, &service, raise, fields).await
         }
         None if is_lines => {
             let body = allowed.bytes().await?;
             let entries = batch::lines(&allowed.context.limits(), &body)?;
+            let within = |entry: batch::Entry| entry.within(trace.as_deref());
+            let entries = entries.into_iter().map(within).collect();
             batch::raise_all(&allowed, site, &service, key, entries, LINE).await
         }
         None => {
             let Some(name) = named else { return Err(nothing_named()) };
-            let raise = plain(&mut allowed, name, content_type, key).await?;
+            let mut raise = plain(&mut allowed, name, content_type, key).await?;
+            trace.iter().for_each(|trace| raise.within(trace));
             one(&allowed, site, &service, raise, PLAIN).await
         }
     }
+}
+
+/// The trace that a request is part of. Of what is given twice nobody knows which is meant; several headers
+/// with what vendors add are one list.
+fn trace(headers: &HeaderMap) -> Option<Box<TraceContext>> {
+    wire_trace(headers).map(translate::trace_from_wire)
+}
+
+/// The same as frames have it.
+pub fn wire_trace(headers: &HeaderMap) -> Option<ackord_wire::TraceContext> {
+    let mut parents = headers.get_all("traceparent");
+    let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
+    let states: Result<Vec<&str>, _> =
+        headers.get_all("tracestate").map(HeaderValue::to_str).collect();
+    let state = states.ok().filter(|states| !states.is_empty()).map(|states| states.join(","));
+    ackord_wire::TraceContext::parse(parent, state.as_deref())
 }
 
 /// The parts of an event whose name or key may stand elsewhere.
@@ -187,16 +218,18 @@ async fn plain(
         })?)
     };
     let client = allowed.query.get("client").map(Into::into);
-    let event = NewEvent { name: name.into(), category: None, arguments, client, lifetime_s };
+    let trace = None;
+    let event =
+        NewEvent { name: name.into(), category: None, arguments, client, lifetime_s, trace };
     Ok(Raise { key, event })
 }
 
 /// An event as its envelope is; the address may name it instead.
 pub fn from_cloudevent(event: CloudEvent, named: Option<&str>) -> Raise {
-    let CloudEvent { kind, key, arguments, client, lifetime_s } = event;
+    let CloudEvent { kind, key, arguments, client, lifetime_s, trace } = event;
     let name = named.map_or_else(|| kind.into(), Into::into);
     let client = client.map(Into::into);
-    let event = NewEvent { name, category: None, arguments, client, lifetime_s };
+    let event = NewEvent { name, category: None, arguments, client, lifetime_s, trace };
     Raise { key: Some(key), event }
 }
 

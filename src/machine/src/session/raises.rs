@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use crate::site::{Command, NewEvent, Outcome, Raise, Raised, Refusal, Sequence};
+use crate::site::{Command, NewEvent, Outcome, Raise, Raised, Raising, Refusal, Sequence};
 
 use super::message::{RefusedRaise, ToService};
 use super::service::{Out, ServiceSession, Stage};
@@ -254,14 +254,14 @@ impl ServiceSession {
         let token = self.raises.token(index);
         let Some(slot) = self.raises.slots.get_mut(index) else { return };
         let (Fate::Waiting, Some(event)) = (&slot.fate, &slot.event) else { return };
-        let command = Command::Raise(Raise {
+        let command = Command::from(Raising::Session(Raise {
             site: self.site.clone(),
             service: self.service.clone(),
             epoch: self.epoch,
             uid: self.uid,
             sequence: slot.sequence,
             event: NewEvent::clone(event),
-        });
+        }));
         slot.fate = Fate::Proposed;
         out.push(Output::Propose { token, command });
     }

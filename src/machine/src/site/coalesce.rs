@@ -24,7 +24,8 @@ fn barrier(command: &Command) -> Barrier<'_> {
         | Command::Acknowledge(_)
         | Command::Raise(_)
         | Command::RaiseKeyed(_)
-        | Command::RaiseAfter(_) => Barrier::None,
+        | Command::RaiseAfter(_)
+        | Command::Traced(_) => Barrier::None,
         Command::AttachPolling(attach) => Barrier::Site(&attach.site),
         Command::AttachService(attach) => Barrier::Site(&attach.site),
         Command::Subscribe(subscribe) => Barrier::Site(&subscribe.site),

@@ -22,6 +22,7 @@ use super::quality::Quality;
 use super::quota::Quotas;
 use super::row::Row;
 use super::structure::{Category, Structure};
+use super::trace::{TraceContext, Traced};
 
 /// The version of the command and row encodings (postcard).
 pub const FORMAT_VERSION: u8 = 1;
@@ -128,6 +129,8 @@ pub enum Command {
     SettlePush(SettlePush),
     /// A session gives an instance up after its last attempt.
     GiveUp(GiveUp),
+    /// A raise in any of its forms, of an event with a trace context.
+    Traced(Box<Traced>),
 }
 
 /// See [`Command::Administer`].
@@ -232,6 +235,10 @@ pub struct NewEvent {
     pub client: Option<ClientId>,
     /// A lifetime shorter than the definition's, seconds.
     pub lifetime_s: Option<u32>,
+    /// The trace that it is raised in, until there is a command of it: [`Command::Traced`] has it then,
+    /// and it is no part of what events are compared by.
+    #[serde(skip)]
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// Opaque bytes with their media type.

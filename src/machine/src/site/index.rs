@@ -131,6 +131,7 @@ impl Site {
             }
             Row::Instance(row) => self.put_instance(row),
             Row::Replayed(row) => self.put_instance(&row.whole()),
+            Row::Traced(row) => self.put_instance(&row.whole()),
             Row::Service(row) => weight_of(self.service_rows(&row.id).row.replace(row.clone())),
             Row::Declared(row) => {
                 weight_of(self.service_rows(&row.service).declared.replace(row.clone()))

@@ -24,6 +24,7 @@ use super::push::PushRow;
 use super::quality::QualityRow;
 use super::quota::{QuotaRow, RateRow};
 use super::structure::{EventDefinition, Structure};
+use super::trace::{TraceContext, TracedRow};
 
 /// One change of the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,6 +163,8 @@ pub enum Row {
     Replayed(ReplayedRow),
     /// See [`DeadLetterRow`].
     DeadLetter(Box<DeadLetterRow>),
+    /// An [`Instance`] that was raised with a trace context.
+    Traced(Box<TracedRow>),
 }
 
 impl RowKey {
@@ -224,6 +227,7 @@ impl Row {
             Self::Quality(row) => Some(&row.site),
             Self::Push(row) => Some(&row.site),
             Self::Replayed(row) => Some(&row.instance.site),
+            Self::Traced(row) => Some(&row.instance.site),
             Self::DeadLetter(row) => Some(&row.site),
         }
     }
@@ -262,6 +266,7 @@ impl Row {
             Self::Quality(row) => RowKey::Quality(row.site.clone(), row.client.clone(), row.event),
             Self::Push(row) => RowKey::Push(row.site.clone(), row.id.clone()),
             Self::Replayed(row) => RowKey::Instance(row.instance.site.clone(), row.instance.id),
+            Self::Traced(row) => RowKey::Instance(row.instance.site.clone(), row.instance.id),
             Self::DeadLetter(row) => RowKey::DeadLetter(row.site.clone(), row.id),
         }
     }
@@ -329,6 +334,9 @@ pub struct Instance {
     /// What it was raised as first, if it was raised again from a dead letter. A [`ReplayedRow`] has it.
     #[serde(skip)]
     pub original: Option<InstanceId>,
+    /// The trace that it was raised in. A [`TracedRow`] has it.
+    #[serde(skip)]
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// An instance that was raised again.
@@ -342,6 +350,10 @@ pub struct ReplayedRow {
 
 impl From<Arc<Instance>> for Row {
     fn from(instance: Arc<Instance>) -> Self {
+        if let Some(trace) = instance.trace.as_deref().cloned() {
+            let original = instance.original;
+            return Self::Traced(Box::new(TracedRow { instance, original, trace }));
+        }
         match instance.original {
             None => Self::Instance(instance),
             Some(original) => Self::Replayed(ReplayedRow { instance, original }),

@@ -13,6 +13,7 @@ use super::row::{
     SubscriptionRow, TokenRow, UserRow,
 };
 use super::structure::{Access, EventDefinition, Kind, Structure};
+use super::trace::{TraceContext, TracedRow};
 
 /// A small row with its map entry.
 const ROW: u64 = 128;
@@ -78,7 +79,20 @@ impl Weight for EventRow {
 
 impl Weight for Instance {
     fn weight(&self) -> u64 {
-        INSTANCE + self.arguments.as_ref().map_or(0, Weight::weight)
+        let trace = self.trace.as_deref().map_or(0, Weight::weight);
+        INSTANCE + self.arguments.as_ref().map_or(0, Weight::weight) + trace
+    }
+}
+
+impl Weight for TraceContext {
+    fn weight(&self) -> u64 {
+        ROW + text(&self.state)
+    }
+}
+
+impl Weight for TracedRow {
+    fn weight(&self) -> u64 {
+        INSTANCE + self.instance.arguments.as_ref().map_or(0, Weight::weight) + self.trace.weight()
     }
 }
 
@@ -214,6 +228,7 @@ impl Weight for Row {
             Self::Quality(_) => QUALITY,
             Self::Push(row) => row.weight(),
             Self::Replayed(row) => row.instance.weight(),
+            Self::Traced(row) => row.weight(),
             Self::DeadLetter(row) => row.weight(),
         }
     }

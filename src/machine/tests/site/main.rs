@@ -21,4 +21,5 @@ mod restoring;
 mod stores;
 mod structures;
 mod time;
+mod traces;
 mod world;

@@ -84,12 +84,15 @@ fn structures() -> impl Strategy<Value = Structure> {
 fn new_event() -> impl Strategy<Value = NewEvent> {
     let value = option::weighted(0.8, 0u8..3);
     let lifetime = option::weighted(0.2, 0u32..70);
-    (name::<String>(&["r", "q", "p", "x"]), value, any::<bool>(), client(), lifetime).prop_map(
-        |(name, value, addressed, client, lifetime_s)| {
+    // One in three is not sound.
+    let trace = option::weighted(0.3, (0u8..3).prop_map(|id| Box::new(context(id, ""))));
+    let addressed = any::<bool>();
+    (name::<String>(&["r", "q", "p", "x"]), value, addressed, client(), lifetime, trace).prop_map(
+        |(name, value, addressed, client, lifetime_s, trace)| {
             let client = (addressed == (name == "p")).then_some(client).filter(|_| name == "p");
             let event = event(&name, &value.unwrap_or(0).to_string());
             let arguments = value.and(event.arguments);
-            NewEvent { arguments, client, lifetime_s, ..event }
+            NewEvent { arguments, client, lifetime_s, trace, ..event }
         },
     )
 }
@@ -194,15 +197,15 @@ fn command() -> impl Strategy<Value = Command> {
     let raise = (site(), service(), epoch(), store(), 0u64..6, new_event());
     let raise = raise.prop_map(|(site, service, epoch, uid, number, event)| {
         let sequence = Sequence(number);
-        Command::Raise(Raise { site, service, epoch, uid, sequence, event })
+        Command::from(Raising::Session(Raise { site, service, epoch, uid, sequence, event }))
     });
     let key = || name::<String>(&["", "k1", "k2", "k3"]);
     let keyed = (site(), service(), key(), new_event(), option::weighted(0.4, key()));
     let keyed = keyed.prop_map(|(site, service, key, event, after)| {
         let raise = RaiseKeyed { site, service, key, event };
         match after {
-            Some(after) => Command::RaiseAfter(RaiseAfter { raise, after }),
-            None => Command::RaiseKeyed(raise),
+            Some(after) => Raising::After(RaiseAfter { raise, after }).into(),
+            None => Raising::Keyed(raise).into(),
         }
     });
     let mode = prop_oneof![
@@ -289,6 +292,9 @@ fn restore() -> impl Strategy<Value = Command> {
 
 /// Turns a wild command into one that the state may well accept.
 fn guide(state: &State, command: &mut Command) {
+    if matches!(command, Command::Traced(_)) {
+        return as_if_untraced(command, |plain| guide(state, plain));
+    }
     match command {
         Command::Raise(raise) => {
             let Some(site) = state.site(raise.site.as_str()) else { return };
@@ -340,6 +346,7 @@ fn guide(state: &State, command: &mut Command) {
         Command::DetachService { .. }
         | Command::RaiseKeyed(_)
         | Command::RaiseAfter(_)
+        | Command::Traced(_)
         | Command::Admin { .. }
         | Command::Tick { .. }
         | Command::SetLimits(_)
@@ -386,6 +393,7 @@ fn check_invariants(state: &State) {
     assert_eq!(keys.len(), rows.len(), "every row once");
     let due = rows.iter().filter_map(|row| match row {
         Row::Instance(row) => row.expires,
+        Row::Traced(row) => row.instance.expires,
         Row::Key(row) => Some(row.expires),
         Row::Request(row) => Some(row.expires),
         Row::Ticket(row) => Some(row.expires),
@@ -403,6 +411,7 @@ fn check_site(site: &Site, rows: &[Row]) {
         .filter(own)
         .filter_map(|row| match row {
             Row::Instance(row) => Some((row.id, row.clone())),
+            Row::Traced(row) => Some((row.instance.id, row.whole())),
             _ => None,
         })
         .collect();
@@ -525,6 +534,7 @@ fn check_progress(before: &State, after: &State, outcome: &Outcome, command: &Co
     }
     if let (Outcome::Raised(raised), Some(Decision::Stored(id))) = (outcome, decision(outcome)) {
         let name = match command {
+            Command::Traced(traced) => traced.raise.site(),
             Command::Raise(raise) => &raise.site,
             Command::RaiseKeyed(raise) => &raise.site,
             Command::RaiseAfter(RaiseAfter { raise, .. }) => &raise.site,

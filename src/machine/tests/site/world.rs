@@ -77,7 +77,30 @@ pub fn event(name: &str, value: &str) -> NewEvent {
         arguments: Some(arguments),
         client: None,
         lifetime_s: None,
+        trace: None,
     }
+}
+
+/// A trace context; of 0 it is not sound.
+pub fn context(id: u8, state: &str) -> TraceContext {
+    TraceContext { trace_id: [id; 16], parent_id: [id; 8], flags: 1, state: state.to_owned() }
+}
+
+/// Changes a raise as if it had no context.
+pub fn as_if_untraced(command: &mut Command, change: impl FnOnce(&mut Command)) {
+    let Command::Traced(traced) = command else { return };
+    let trace = traced.trace.clone();
+    let mut plain = command.clone().untraced();
+    change(&mut plain);
+    if let Command::Raise(mut raise) = plain {
+        raise.event.trace = Some(Box::new(trace));
+        *command = Raising::Session(raise).into();
+    }
+}
+
+/// The same event in a trace.
+pub fn traced(event: NewEvent, trace: &TraceContext) -> NewEvent {
+    NewEvent { trace: Some(Box::new(trace.clone())), ..event }
 }
 
 pub fn null(name: &str) -> NewEvent {
@@ -262,14 +285,14 @@ impl World {
     /// Raises under the service's present epoch.
     pub fn raise_as(&mut self, service: &str, store: u8, number: u64, event: NewEvent) -> Outcome {
         let epoch = self.site().service(service).map_or(Epoch(0), |row| row.epoch);
-        self.run(Command::Raise(Raise {
+        self.run(Command::from(Raising::Session(Raise {
             site: SITE.into(),
             service: service.into(),
             epoch,
             uid: uid(store),
             sequence: Sequence(number),
             event,
-        }))
+        })))
     }
 
     /// Raises as `v` under the next number of its present store.
@@ -282,7 +305,8 @@ impl World {
         let (epoch, uid) = (row.epoch, row.uid.unwrap());
         let sequence = self.site().store(service, uid).unwrap().last.next();
         let (site, service) = (SITE.into(), service.into());
-        match self.run(Command::Raise(Raise { site, service, epoch, uid, sequence, event })) {
+        let raise = Raise { site, service, epoch, uid, sequence, event };
+        match self.run(Raising::Session(raise).into()) {
             Outcome::Raised(Raised { duplicate: false, decision }) => decision,
             other => panic!("{other:?}"),
         }
@@ -301,13 +325,14 @@ impl World {
 
     pub fn raise_keyed_as(&mut self, service: &str, key: &str, event: NewEvent) -> Outcome {
         let (site, service) = (SITE.into(), service.into());
-        self.run(Command::RaiseKeyed(RaiseKeyed { site, service, key: key.into(), event }))
+        let raise = RaiseKeyed { site, service, key: key.into(), event };
+        self.run(Raising::Keyed(raise).into())
     }
 
     pub fn raise_after(&mut self, after: &str, key: &str, event: NewEvent) -> Outcome {
         let (site, service) = (SITE.into(), "v".into());
         let raise = RaiseKeyed { site, service, key: key.into(), event };
-        self.run(Command::RaiseAfter(RaiseAfter { raise, after: after.into() }))
+        self.run(Raising::After(RaiseAfter { raise, after: after.into() }).into())
     }
 
     pub fn subscribe_items(

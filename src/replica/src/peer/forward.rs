@@ -90,6 +90,12 @@ impl Forwarder {
             tracing::debug!(partition = self.partition.number, leader, %error, "no way to the leader");
             return refuse(waiters, ProposeError::Unavailable);
         }
+        // What was queued before it was known that the leader is older.
+        let commands: Vec<Command> = if self.peers.know_traces() {
+            commands
+        } else {
+            commands.into_iter().map(Command::untraced).collect()
+        };
         let Some(outgoing) = &mut self.current else {
             return refuse(waiters, ProposeError::Unavailable);
         };

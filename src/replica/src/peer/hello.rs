@@ -19,8 +19,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::stranger::{Ask, Told};
 use crate::types::NodeId;
 
-/// The protocol versions that this release can speak. With 2 there are questions (`ask`).
-pub(super) const VERSIONS: RangeInclusive<u8> = 1..=2;
+/// The protocol versions that this release can speak. With 2 there are questions (`ask`), with 3 the log
+/// may have raises with a trace context.
+pub(super) const VERSIONS: RangeInclusive<u8> = 1..=3;
+/// The first with trace contexts.
+pub(crate) const TRACES: u8 = 3;
 
 /// Nothing else on the network begins like these: what members of a cluster say,
 const MEMBER: [u8; 8] = *b"ACKORD-P";
@@ -354,7 +357,7 @@ mod tests {
     async fn given_two_nodes_of_a_cluster_when_they_meet_then_they_agree() {
         let (here, there) = meet(myself(1), myself(2)).await;
         let (here, there) = (here.unwrap(), there.unwrap());
-        assert_eq!((here.peer, there.peer, here.version, there.version), (2, 1, 2, 2));
+        assert_eq!((here.peer, there.peer, here.version, there.version), (2, 1, 3, 3));
         assert!(here.clock_difference_ms.abs() < 1000);
     }
 
@@ -364,15 +367,15 @@ mod tests {
         other.identity.cluster = [8; 16];
         check_refused(myself(1), other, "another cluster").await;
         check_refused(myself(1), myself(3), "the node here is 3, not 2").await;
-        let newer = Myself { versions: 3..=4, ..myself(2) };
-        check_refused(myself(1), newer, "protocol 1..=2").await;
+        let newer = Myself { versions: 4..=5, ..myself(2) };
+        check_refused(myself(1), newer, "protocol 1..=3").await;
     }
 
     #[tokio::test]
     async fn given_releases_next_to_each_other_when_they_meet_then_they_speak_the_older_protocol() {
-        let newer = Myself { versions: 2..=3, ..myself(2) };
+        let newer = Myself { versions: 2..=4, ..myself(2) };
         let (here, there) = meet(myself(1), newer.clone()).await;
-        assert_eq!((here.unwrap().version, there.unwrap().version), (2, 2));
+        assert_eq!((here.unwrap().version, there.unwrap().version), (3, 3));
         let held_back = Myself { versions: 1..=1, ..newer.clone() };
         let (here, _) = meet(myself(1), held_back).await;
         assert_eq!(here.unwrap().version, 1);

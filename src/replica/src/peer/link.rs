@@ -212,6 +212,7 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
             Ok(Ok(connection)) => {
                 tracing::debug!(peer, address, "connected to a peer");
                 let line = connection.line.clone();
+                context.agreed(peer, line.agreed.version);
                 context.heard(peer, line.agreed.clock_difference_ms);
                 context.set_dead(peer, false);
                 was_up = true;

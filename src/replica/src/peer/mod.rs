@@ -39,7 +39,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -93,6 +93,9 @@ pub(super) struct Context {
     dead: watch::Sender<BTreeSet<NodeId>>,
     removed: Mutex<BTreeSet<NodeId>>,
     known: Mutex<BTreeMap<NodeId, Caller>>,
+    /// The version that each node was found to speak with this one, and the oldest of them.
+    speaks: Mutex<BTreeMap<NodeId, u8>>,
+    oldest: AtomicU8,
     /// Whether another node has said that this one is no member any more.
     told_removed: AtomicBool,
     appends_in_flight_peak: AtomicUsize,
@@ -110,6 +113,25 @@ struct Caller {
 }
 
 impl Context {
+    /// A connection to a node was made in this version.
+    fn agreed(&self, node: NodeId, version: u8) {
+        let mut speaks = self.speaks.lock();
+        speaks.insert(node, version);
+        self.find_oldest(&speaks);
+    }
+
+    fn forget_versions(&self, removed: &BTreeSet<NodeId>) {
+        let mut speaks = self.speaks.lock();
+        speaks.retain(|node, _| !removed.contains(node));
+        self.find_oldest(&speaks);
+    }
+
+    fn find_oldest(&self, speaks: &BTreeMap<NodeId, u8>) {
+        let own = *self.myself.versions.end();
+        let oldest = speaks.values().copied().fold(own, u8::min);
+        self.oldest.store(oldest, Ordering::Relaxed);
+    }
+
     /// Whether a node may connect, beside what its hello says.
     fn admits(&self, hello: &Hello) -> Result<(), Refusal> {
         let (node, run) = hello.who();
@@ -266,6 +288,8 @@ impl Peers {
             clocks: Mutex::default(),
             removed: Mutex::default(),
             known: Mutex::default(),
+            speaks: Mutex::default(),
+            oldest: AtomicU8::new(newest),
             told_removed: AtomicBool::new(false),
             appends_in_flight_peak: AtomicUsize::new(0),
             answers: Answers::default(),
@@ -278,6 +302,12 @@ impl Peers {
         })
     }
 
+    /// Whether all nodes that were heard, this one too, know raises with a trace context. One that was not
+    /// heard yet may be older: while there are such, `compat_version` says so.
+    pub(crate) fn know_traces(&self) -> bool {
+        self.context.oldest.load(Ordering::Relaxed) >= hello::TRACES
+    }
+
     /// The nodes that were connected and now refuse connections.
     pub(crate) fn dead(&self) -> watch::Receiver<BTreeSet<NodeId>> {
         self.context.dead.subscribe()
@@ -285,6 +315,7 @@ impl Peers {
 
     /// Nodes that are no members any more: nothing is heard from them.
     pub(crate) fn set_removed(&self, removed: BTreeSet<NodeId>) {
+        self.context.forget_versions(&removed);
         let mut known = self.context.known.lock();
         for caller in removed.iter().filter_map(|node| known.remove(node)) {
             caller.lines.iter().filter_map(Weak::upgrade).for_each(|line| line.close());

@@ -124,6 +124,7 @@ async fn accept(
             let admitted = context.admits(&hello);
             match hello::answer(&mut stream, &hello, &context.myself, admitted).await {
                 Ok(agreed) => {
+                    context.agreed(agreed.peer, agreed.version);
                     context.heard(agreed.peer, agreed.clock_difference_ms);
                     let line = Line::new(agreed);
                     context.called(&hello, &line);

@@ -154,6 +154,7 @@ impl Publisher {
                 }),
                 client: None,
                 lifetime_s: None,
+                trace: None,
             },
         })
     }

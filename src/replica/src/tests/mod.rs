@@ -17,4 +17,5 @@ mod restart;
 mod snapshots;
 mod storage_suite;
 mod succession;
+mod traces;
 mod transport;

@@ -32,6 +32,12 @@ const PUSH_STATE: Label = Label {
     from: "`active`, `offline`, `probing`, `cancelled`, `paused`",
 };
 
+const UNEXPORTED: Label = Label {
+    name: "reason",
+    values_max: 2,
+    from: "`queue-full` (`otel.queue_max` spans waited), `collector` (it was away, too slow or refused)",
+};
+
 pub const METRICS: &[Metric] = &[
     gauge("ackord_sessions", "sessions", "Sessions that are open.").by(&[KIND]),
     gauge("ackord_transport_sessions", "sessions", "Sessions that are open, by transport.")
@@ -62,6 +68,17 @@ pub const METRICS: &[Metric] = &[
         "Proposals of sessions that failed, by reason.",
     )
     .by(&[CODE]),
+    counter(
+        "ackord_spans_exported_total",
+        "spans",
+        "Spans that the collector of `otel.endpoint` took.",
+    ),
+    counter(
+        "ackord_spans_dropped_total",
+        "spans",
+        "Spans that were not exported: no event waited for them.",
+    )
+    .by(&[UNEXPORTED]),
     counter("ackord_frames_received_total", "frames", "Frames received."),
     counter("ackord_frame_received_bytes_total", "bytes", "Bytes of frames received."),
     counter("ackord_frames_sent_total", "frames", "Frames sent."),

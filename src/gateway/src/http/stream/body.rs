@@ -392,6 +392,8 @@ mod tests {
             data: None,
             content_type: None,
             original_id: None,
+            traceparent: None,
+            tracestate: None,
         };
         Outbound::Frame(Codec::Json.encode(&ClientMessage::Event(Box::new(message))).into())
     }

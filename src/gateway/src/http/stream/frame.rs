@@ -110,6 +110,8 @@ fn cloud_event(message: EventMessage, site: &SiteName, extras: Extras) -> CloudE
         datacontenttype: (!null).then_some(content_type),
         data: message.args,
         data_base64: message.data,
+        traceparent: message.traceparent,
+        tracestate: message.tracestate,
         ackordcategory: category.to_owned(),
         ackordsubscription: message.subscription,
         ackordgeneration: message.generation,

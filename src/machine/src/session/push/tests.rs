@@ -98,6 +98,7 @@ impl World {
                 }),
                 client: None,
                 lifetime_s: None,
+                trace: None,
             };
             let key = format!("{}", self.keys);
             let raise = RaiseKeyed { site: SITE.into(), service: "v".into(), key, event };

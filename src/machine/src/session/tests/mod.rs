@@ -151,6 +151,7 @@ impl World {
                 arguments,
                 client: client.map(Into::into),
                 lifetime_s: None,
+                trace: None,
             },
         }));
         match outcome {

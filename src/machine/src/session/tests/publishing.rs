@@ -70,6 +70,7 @@ impl Service {
             arguments,
             client: None,
             lifetime_s: None,
+            trace: None,
         };
         self.tell(world, |session, _, out| session.on_raise(Sequence(sequence), event, out));
     }

@@ -181,10 +181,12 @@ pub(super) fn replay(
         client: letter.client.clone(),
         arguments: letter.arguments.clone(),
         lifetime_s: None,
+        trace: None,
     };
     let mut verdict = Verdict::new(Outcome::Done);
     raise::admit(state, site, now, &letter.service, &raised, &mut verdict)?;
-    let by = (&letter.service, Some(letter.original));
+    let original = Some(letter.original);
+    let by = raise::By { service: &letter.service, original, trace: None };
     let decision = raise::store_event(state, site, now, by, &raised, &mut verdict);
     let instance = match &decision {
         Decision::Stored(instance) => *instance,

@@ -28,6 +28,7 @@ use super::outcome::{Effect, Outcome, Refusal};
 use super::row::{HeadRow, Row, RowKey, SiteRow, Write};
 use super::site::Site;
 use super::state::State;
+use super::trace::Raising;
 use super::validate::invalid;
 
 /// What a command comes to.
@@ -84,10 +85,21 @@ pub fn decide(state: &State, stamp: Stamp, command: &Command) -> Verdict {
         Command::DetachService { site, service, session } => {
             service::detach(state, site, service, *session).into()
         }
-        Command::Raise(raise) => raise::raise(state, now, raise).into(),
-        Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise, None).into(),
+        Command::Raise(raise) => raise::raise(state, now, raise, None).into(),
+        Command::RaiseKeyed(raise) => raise::raise_keyed(state, now, raise, None, None).into(),
         Command::RaiseAfter(RaiseAfter { raise, after }) => {
-            raise::raise_keyed(state, now, raise, Some(after)).into()
+            raise::raise_keyed(state, now, raise, Some(after), None).into()
+        }
+        Command::Traced(traced) => {
+            let trace = Some(&traced.trace).filter(|trace| trace.is_sound());
+            match &traced.raise {
+                Raising::Session(raise) => raise::raise(state, now, raise, trace),
+                Raising::Keyed(raise) => raise::raise_keyed(state, now, raise, None, trace),
+                Raising::After(RaiseAfter { raise, after }) => {
+                    raise::raise_keyed(state, now, raise, Some(after), trace)
+                }
+            }
+            .into()
         }
         Command::AttachClient { site, client, claim } => {
             client::attach(state, site, client, *claim).into()

@@ -21,6 +21,7 @@ use super::super::row::{EventRow, HeadRow, Instance, KeyRow, OutcomeRow, Row, Ro
 use super::super::site::Site;
 use super::super::state::State;
 use super::super::structure::Kind;
+use super::super::trace::TraceContext;
 use super::super::validate::invalid;
 use super::tick::removed;
 use super::{Verdict, check_epoch, find, head};
@@ -50,7 +51,12 @@ fn answer(duplicate: bool, decision: Decision) -> Outcome {
     Outcome::Raised(Raised { duplicate, decision })
 }
 
-pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict, Refusal> {
+pub(super) fn raise(
+    state: &State,
+    now: Stamp,
+    raise: &Raise,
+    trace: Option<&TraceContext>,
+) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &raise.site)?;
     let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
     check_epoch(raise.epoch, service.epoch, &service.sessions)?;
@@ -82,7 +88,7 @@ pub(super) fn raise(state: &State, now: Stamp, raise: &Raise) -> Result<Verdict,
     }
     let mut verdict = Verdict::new(Outcome::Done);
     admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
-    let by = (&service.id, None);
+    let by = By { service: &service.id, original: None, trace };
     let decision = store_event(state, site, now, by, &raise.event, &mut verdict);
     let mut mark = store.clone();
     mark.last = raise.sequence;
@@ -109,6 +115,7 @@ pub(super) fn raise_keyed(
     now: Stamp,
     raise: &RaiseKeyed,
     after: Option<&str>,
+    trace: Option<&TraceContext>,
 ) -> Result<Verdict, Refusal> {
     let (site, _) = find(state, &raise.site)?;
     let service = site.service(raise.service.as_str()).ok_or(Refusal::UnknownService)?;
@@ -139,7 +146,7 @@ pub(super) fn raise_keyed(
     let memory_ms = if own { REQUEST_MEMORY_MS } else { KEY_MEMORY_MS };
     let mut verdict = Verdict::new(Outcome::Done);
     admit(state, site, now, &service.id, &raise.event, &mut verdict)?;
-    let by = (&service.id, None);
+    let by = By { service: &service.id, original: None, trace };
     let decision = store_event(state, site, now, by, &raise.event, &mut verdict);
     verdict.put(Row::Key(KeyRow {
         site: site.name().clone(),
@@ -195,13 +202,23 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// Decides about an event of a service, and stores it if it is to be; of one that is raised again,
-/// with what it was raised as first.
+/// How an event comes to be raised.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    /// Who raises it.
+    pub service: &'a ServiceId,
+    /// What it was raised as first, if it is raised again.
+    pub original: Option<InstanceId>,
+    /// The trace that it is raised in.
+    pub trace: Option<&'a TraceContext>,
+}
+
+/// Decides about an event of a service, and stores it if it is to be.
 pub(super) fn store_event(
     state: &State,
     site: &Site,
     now: Stamp,
-    (service, original): (&ServiceId, Option<InstanceId>),
+    By { service, original, trace }: By<'_>,
     event: &NewEvent,
     verdict: &mut Verdict,
 ) -> Decision {
@@ -232,6 +249,7 @@ pub(super) fn store_event(
         expires: lifetime_s.map(|s| Stamp(now.0.saturating_add(u64::from(s) * 1000))),
         arguments: event.arguments.clone(),
         original,
+        trace: trace.cloned().map(Box::new),
     })));
     verdict.put(Row::Head(HeadRow { last_instance: id, ..head(site) }));
     evict(site, definition, service, verdict);
