@@ -88,7 +88,7 @@ def overview():
             (8,
              series("Waiting for subscribers", WAITING, [("sum by (instance) (ackord_lag_instances)", "{{instance}}")], "short", stack=True),
              series("Raises that were not stored", "By the code of the rejection or refusal: `ackord explain CODE` says what each means.", [
-                 ('sum by (outcome) (rate(ackord_raises_total{outcome!~"accepted|duplicate|ignored"} RATE)) > 0 or on () vector(0)', "{{outcome}}"),
+                 ('sum by (outcome) (rate(ackord_raises_total{outcome!~"accepted|duplicate|ignored"} RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}"),
                  ('sum by (outcome) (rate(ackord_keyed_raises_total{outcome!~"accepted|duplicate|ignored"} RATE)) > 0', "{{outcome}}, plain HTTP")],
                     "cps", NONE_WARN),
              series("Sessions", "Open sessions by transport. All of them moving to fewer nodes is a node that went.",
@@ -309,9 +309,9 @@ def clients():
          series("Stalled", "Sessions whose peer does not read.", [("sum by (instance) (ackord_sessions_stalled)", "{{instance}}")], "short", NONE_WARN)),
         "Raises",
         (7,
-         series("Raises of sessions", "By what they came to.", [("sum by (outcome) (rate(ackord_raises_total RATE)) > 0 or on () vector(0)", "{{outcome}}")], "cps"),
+         series("Raises of sessions", "By what they came to.", [('sum by (outcome) (rate(ackord_raises_total RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}")], "cps"),
          series("Raises without a session", "Over plain HTTP, by what they came to. Duplicates are keys that came again.",
-                [("sum by (outcome) (rate(ackord_keyed_raises_total RATE)) > 0 or on () vector(0)", "{{outcome}}")], "cps"),
+                [('sum by (outcome) (rate(ackord_keyed_raises_total RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}")], "cps"),
          heat("Size of arguments", "Encoded arguments of raises.", "ackord_raise_bytes", "bytes"),
          series("Proposals refused", "Proposals of sessions that failed, by reason.", [("sum by (reason) (rate(ackord_proposals_refused_total RATE))", "{{reason}}")], "cps", NONE_WARN)),
         "WebSockets and streams",
@@ -319,7 +319,7 @@ def clients():
          series("WebSockets and streams open", "By endpoint, and streams of Server-Sent Events by kind of client.", [
              ("sum by (endpoint) (ackord_websockets)", "WebSocket, {{endpoint}}"), ("sum by (kind) (ackord_event_streams)", "stream, {{kind}}")], stack=True),
          series("Opened", "WebSockets by encoding, and streams.", [
-             ("sum by (codec) (rate(ackord_websockets_opened_total RATE))", "WebSocket, {{codec}}"), ("sum(rate(ackord_event_streams_opened_total RATE))", "stream")], "cps"),
+             ("sum by (codec) (rate(ackord_websockets_opened_total RATE))", "WebSocket, {{codec}}"), ("sum(rate(ackord_event_streams_opened_total RATE)) or vector(0)", "stream")], "cps"),
          series("Closed", "By the code of the close; peer is a close or a loss by the other side.", [
              ("sum by (code) (rate(ackord_websockets_closed_total RATE))", "WebSocket, {{code}}"), ("sum by (code) (rate(ackord_event_streams_closed_total RATE))", "stream, {{code}}")], "cps")),
         (7,

@@ -21,7 +21,7 @@ def filled(expr):
         if name.startswith(("ackord_site_", "ackord_queue_", "ackord_subscription_", "ackord_push_subscription_")):
             more.append('site=~"$site"')
         return f"{name}{{{','.join(more + ([labels] if labels else []))}}}"
-    return NAME.sub(one, " ".join(expr.split())).replace("RATE", "[$__rate_interval]")
+    return NAME.sub(one, " ".join(expr.split())).replace(" RATE", "[$__rate_interval]")
 
 
 def steps(*pairs):
