@@ -2,8 +2,8 @@
 //! rule is tested, and each dashboard is drawn.
 //!
 //! It needs Prometheus with its promtool (`ACKORD_TEST_PROMETHEUS`, `ACKORD_TEST_PROMTOOL`), Chromium, and Python with the
-//! packages of `helm/tests/requirements.txt` (`ACKORD_TEST_PYTHON`). `ACKORD_WRITE_PICTURES=1` makes the pictures of
-//! `docs/pictures` anew.
+//! packages of `helm/tests/requirements.txt` (`ACKORD_TEST_PYTHON`). `ACKORD_TEST_PICTURES=docs/pictures` makes
+//! the pictures of the documents anew.
 
 mod load;
 mod prometheus;
@@ -154,8 +154,8 @@ fn complete(report: &Value, folder: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_shows_a_live_cluster_and_no_rule_cries_wolf() {
     let dir = tempfile::tempdir().expect("a folder");
-    let documents = std::env::var_os("ACKORD_WRITE_PICTURES").is_some();
-    let seconds = SECONDS[usize::from(documents)];
+    let documents = std::env::var_os("ACKORD_TEST_PICTURES");
+    let seconds = SECONDS[usize::from(documents.is_some())];
     let mut cluster = cluster(dir.path()).await;
     let kubernetes = Prometheus::start(&cluster, &SITES, true).await;
     let laptop = Prometheus::start(&cluster, &SITES, false).await;
@@ -185,8 +185,8 @@ async fn every_panel_shows_a_live_cluster_and_no_rule_cries_wolf() {
         assert_eq!(violations[0].1, 0.0);
     }
     let folder: PathBuf = match documents {
-        true => prometheus::grafana().with_file_name("docs").join("pictures"),
-        false => dir.path().join("pictures"),
+        Some(folder) => prometheus::grafana().with_file_name("").join(folder),
+        None => dir.path().join("pictures"),
     };
     let report = look(&kubernetes, seconds, Some(&folder)).await;
     assert_eq!(unanswered(&report, true), Vec::<String>::new());
