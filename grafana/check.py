@@ -143,7 +143,7 @@ def alerts(known):
                     yield f"{page.name} lacks {part!r}"
     table = (ROOT / "docs/monitoring.md").read_text()
     for name, rule in there.items():
-        row = f"| [{name}](runbooks/{name}.md) | {rule['labels']['severity']} |"
+        row = f"| [{name}](runbooks/{name}.md) | {rule.get('labels', {}).get('severity')} |"
         if row not in table:
             yield f"docs/monitoring.md has no row {row}"
 
@@ -187,6 +187,10 @@ def commands(ackord):
                 yield f"{page}: ackord {' '.join(words)} has no {option}"
 
 
+def listed(cases):
+    return cases if isinstance(cases, list) else [cases]
+
+
 def unit_tests(promtool):
     """Every alert fires where it should and is silent where it should be."""
     # Not as numbers: 0x10 is ten samples.
@@ -201,11 +205,11 @@ def unit_tests(promtool):
             yield f"{name}: it needs a test that it fires and one that it is silent"
             continue
         # Silence because a series is not there at all would prove nothing.
-        asked, given = (set(re.findall(r"(?<![\w:])(?:ackord_\w+|up\b)", text)) for text in (there[name]["expr"], " ".join(both["silent"]["series"])))
+        asked, given = (set(re.findall(r"(?<![\w:])(?:ackord_\w+|up\b)", text)) for text in (there[name]["expr"], " ".join(series for case in listed(both["silent"]) for series in case["series"])))
         if asked - given:
             yield f"{name}: its silence is not tested with {asked - given}"
-        for kind, case in both.items():
-            wanted = [{"labels": f'{{alertname="{name}",severity="{there[name]["labels"]["severity"]}"}}', "value": 1}] if kind == "fires" else []
+        for kind, case in ((kind, case) for kind, cases in both.items() for case in listed(cases)):
+            wanted = [{"labels": f'{{alertname="{name}",severity="{there[name].get("labels", {}).get("severity")}"}}', "value": 1}] if kind == "fires" else []
             tests.append({
                 "name": f"{name} {kind}", "interval": "1m",
                 "input_series": [{"series": series, "values": str(values)} for series, values in case["series"].items()],
