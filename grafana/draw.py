@@ -7,7 +7,7 @@ import html
 import math
 import time
 
-WIDTH, CELL, GAP = 1600, 38, 8
+WIDTH, CELL, GAP = 1400, 36, 8
 COLOURS = {"green": "#73bf69", "yellow": "#fade2a", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "text": "#d8d9da"}
 LINES = ["#73bf69", "#5794f2", "#f2cc0c", "#ff9830", "#b877d9", "#8ab8ff", "#f2495c", "#56a64b", "#ffb357", "#ca95e5", "#9fa7b3", "#3274d9"]
 TURBO = [(48, 18, 59), (70, 107, 227), (40, 188, 235), (50, 242, 152), (164, 252, 60), (238, 207, 58), (251, 126, 33), (208, 47, 5), (122, 4, 3)]
@@ -78,6 +78,8 @@ def nice(low, high, unit, wanted=4):
     """Ticks of an axis."""
     span = high - low or 1
     base = 1024 ** max(0, int(math.log(max(span, 1), 1024))) if unit in ("bytes", "binBps") else 1
+    if unit == "s":
+        base = next((base for base in (86400, 3600, 60) if span > 2 * base), 1)
     rough = span / wanted / base
     power = 10 ** math.floor(math.log10(rough))
     step = next(f for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999) * power * base

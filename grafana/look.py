@@ -61,7 +61,8 @@ class Prometheus:
         else:
             start = self.start // step * step
             rows = self.get("query_range", query=expr, start=start, end=self.end, step=step)["result"]
-        rows.sort(key=lambda row: sorted(row["metric"].items()))
+        if "sort" not in expr:
+            rows.sort(key=lambda row: sorted(row["metric"].items()))
         if target.get("format") == "table":
             return [(row["metric"], float(row["values"][-1][1])) for row in rows]
         return [(self.name(target["legendFormat"], row["metric"]), [(t, float(v)) for t, v in row["values"]]) for row in rows]

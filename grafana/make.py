@@ -94,7 +94,7 @@ def overview():
              series("Sessions", "Open sessions by transport. All of them moving to fewer nodes is a node that went.",
                     [("sum by (transport) (ackord_transport_sessions)", "{{transport}}")], "short", stack=True)),
             "Nodes",
-            (7, nodes()),
+            (5, nodes()),
             (7,
              bars("Memory of the state", "State over its maximum: at 100 % raises are refused as over-capacity.",
                   "max by (instance) (ackord_state_bytes / ackord_state_max_bytes)", "{{instance}}", "percentunit", steps("ok", 0.8, "warn", 0.95, "bad"), 1),
@@ -180,7 +180,7 @@ def cluster():
               steps("ok", 10_000, "warn", 1_000_000, "bad"), 0),
          stat("Still to move", "Groups whose voters or leader are not yet those that the directory wants.", "max(ackord_groups_unsettled)", "short", NONE_WARN, 0),
          stat("Clocks apart", "The largest distance of a node's clock from what most nodes have.", "max(abs(ackord_clock_ahead_seconds))", "s", steps("ok", 1, "warn", 5, "bad"), 3)),
-        (7, nodes()),
+        (5, nodes()),
         "Groups and leaders",
         (7,
          series("Leads", "Groups that each node leads.", [('sum by (instance) (ackord_groups{role="leader"})', "{{instance}}")], stack=True),
@@ -333,7 +333,7 @@ def clients():
         "HTTP",
         (8,
          series("Requests, by status", "Upgrades to WebSockets are 101.", [("sum by (status) (rate(ackord_http_requests_total RATE))", "{{status}}")], "reqps", stack=True),
-         bars("Busiest addresses", "The ten routes with most requests.", "topk(10, sum by (route) (rate(ackord_http_requests_total RATE)))", "{{route}}", "reqps"),
+         bars("Busiest addresses", "The ten routes with most requests.", "sort_desc(topk(10, sum by (route) (rate(ackord_http_requests_total RATE))))", "{{route}}", "reqps"),
          heat("Time to answer", "Of requests; a poll that waits answers late on purpose.", "ackord_http_request_seconds"),
          percentiles("Time to answer", "Half, 95 % and 99 % of requests are faster than this.", "ackord_http_request_seconds", line=False)),
         "TLS and files",
@@ -342,7 +342,7 @@ def clients():
          table("Certificates", "When each certificate in use ends. The rules warn three weeks before.", ["namespace", "instance", "certificate"],
                [("ends in", "max by (namespace, instance, certificate) (ackord_certificate_expiry_seconds) - time()", "s", steps("bad", 7 * 86400, "warn", 21 * 86400, "ok"))]),
          series("Files read again", "Certificates and keys that had changed. One that fails is not used; the log says why.",
-                [("sum by (file, result) (ackord_file_reloads_total) or on () vector(0)", "{{file}} {{result}}")])),
+                [("sum by (file, result) (ackord_file_reloads_total)", "{{file}} {{result}}")])),
     ])
 
 
@@ -366,17 +366,17 @@ def tenants():
              series("Waiting, by site", WAITING, [(site.format("", "ackord_site_lag_instances"), "{{site}}")], "short")),
             "Inside the sites that are scraped in detail",
             (9,
-             (8, table("Queues", "Retained instances of every event, and the age of the oldest.", ["site", "event"], [
+             (8, table("Queues", "Retained instances of every event, and the age of the oldest.", ["namespace", "site", "event"], [
                  ("retained", site.format(", event", "ackord_queue_retained_instances"), "short"),
                  ("oldest", site.format(", event", "ackord_queue_oldest_age_seconds"), "s")], "retained")),
              (16, table("Subscriptions", """What waits for each client, for how long, what is under way, and its position. Under way is known to the node that has the session.""",
-                        ["site", "client", "event"], [
+                        ["namespace", "site", "client", "event"], [
                             ("waiting", site.format(", client, event", "ackord_subscription_lag_instances"), "short", steps("ok", 100, "warn", 1000, "bad")),
                             ("oldest waits", site.format(", client, event", "ackord_subscription_oldest_unacknowledged_seconds"), "s", steps("ok", 300, "warn", 3600, "bad")),
                             ("under way", site.format(", client, event", "ackord_subscription_in_flight_instances"), "short"),
                             ("position", site.format(", client, event", "ackord_subscription_position"), "none")], "waiting"))),
             (9,
-             (16, table("Push subscriptions", "The same of push subscriptions, with the state that each is in.", ["site", "push", "state"], [
+             (16, table("Push subscriptions", "The same of push subscriptions, with the state that each is in.", ["namespace", "site", "push", "state"], [
                  ("in state", site.format(", push, state", "ackord_push_subscription_state") + " == 1", "short"),
                  ("waiting", "(max by (namespace, site, push) (ackord_push_subscription_lag_instances)) * on (namespace, site, push) group_right () "
                   "(max by (namespace, site, push, state) (ackord_push_subscription_state) == 1)", "short", steps("ok", 100, "warn", 1000, "bad")),

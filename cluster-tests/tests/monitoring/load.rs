@@ -21,11 +21,13 @@ use tokio::task::JoinSet;
 /// The sites, the busiest first.
 pub const SITES: [&str; 5] = ["heating", "lighting", "metering", "parking", "wards"];
 /// Between two events of the busiest site; the next one has twice that, and so on.
-const PACE: Duration = Duration::from_millis(40);
+const PACE: Duration = Duration::from_millis(100);
 /// One event in so many is one that the site does not have.
 const UNKNOWN: u64 = 50;
 /// One event in so many is not taken by the handler that fails.
 const FAILS: u64 = 20;
+/// One second in so many a guest knocks in vain.
+const KNOCKS: u64 = 20;
 /// Events that a stream is read for.
 const STREAMED: usize = 60;
 
@@ -95,15 +97,13 @@ impl Load {
         self.listeners.push(fails.subscribes(gives_up).start().await);
         let tab = site.guest("tab").await;
         self.tasks.spawn(replace(site.clone(), tab));
-        // Guests have room for one connection more than the stream, and ask for another two.
+        // Guests have room for two connections to a node, and two stay.
         let path = format!("/v1/sites/{}/quotas", site.name);
         let quota = Some(json!({ "principal_connections": 2 }));
         site.admin.call(Method::PUT, &path, quota).await.expect("the quota is set");
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.extend(RawClient::open(&site.url, &site.name, None, None).await.ok());
+        for _ in 0..2 {
+            self._held.0.extend(RawClient::open(&site.url, &site.name, None, None).await);
         }
-        self._held.0.extend(held);
     }
 
     /// Push subscriptions of one site: healthy ones, one that breaks and one that is cancelled.
@@ -206,12 +206,16 @@ async fn poll(site: Site, token: String) {
     }
 }
 
-/// Connects again and again with one account: each session replaces the one before.
+/// Connects again and again with one account: each session replaces the one before. Now and then a guest asks for room.
 async fn replace(site: Site, account: Account) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     let mut before = None;
-    loop {
+    for n in 0_u64.. {
         ticks.tick().await;
+        if n % KNOCKS == KNOCKS - 1 {
+            // At a node where there is no room for another guest.
+            let _ = RawClient::refused(&site.url, &site.name, None).await;
+        }
         let opened = RawClient::open(&site.url, &site.name, Some(&account.token), None).await;
         drop(before.take());
         before = opened.ok();

@@ -11,7 +11,7 @@ mod prometheus;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cluster_tests::cluster::Cluster;
 use cluster_tests::{node, wait};
@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 const SHOWN: Duration = Duration::from_secs(300);
 /// Seconds of a dashboard in the gate, and in the pictures of the documents.
 const SECONDS: [u64; 2] = [60, 300];
+/// How long the certificates of the nodes are good.
+const CERTIFIED: Duration = Duration::from_secs(90 * 86_400);
 /// Alerts that the load gives a reason for.
 const PROVOKED: [&str; 2] = ["AckordDeadLettersGrowing", "AckordPushSubscriptionsCancelled"];
 /// Alerts that may be pending here: a receiver breaks now and then, one handler never gets done, and the machine may be busy.
@@ -62,7 +64,8 @@ async fn cluster(dir: &Path) -> Cluster {
     let mut cluster = Cluster::prepare(3).expect("a place for the nodes");
     for node in cluster.nodes() {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        params.not_after = (SystemTime::now() + CERTIFIED).into();
         let certificate = params.signed_by(&key, &issuer).expect("a certificate");
         let certificate = file(format!("{node}.pem"), &certificate.pem());
         let key = file(format!("{node}.key"), &key.serialize_pem());
