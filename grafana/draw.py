@@ -156,7 +156,11 @@ def timeseries(panel, answers, width, height, start, end):
                 parts.append(f'<line x1="{left}" x2="{left + w}" y1="{y:.1f}" y2="{y:.1f}" stroke="{COLOURS[step_["color"]]}" stroke-dasharray="7 5" opacity=".8"/>')
     for (_, points, floor), (_, colour) in zip(drawn, names):
         pieces, piece = [], []
+        gap = 1.5 * min((b[0] - a[0] for a, b in zip(points, points[1:])), default=0)
         for t, v in [*points, (None, math.nan)]:
+            if piece and t and t - piece[-1][0] > gap:
+                pieces.append(piece)
+                piece = []
             if math.isfinite(v):
                 piece.append((t, v))
             elif piece:

@@ -15,6 +15,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 CHART = HERE.parent / "helm/ackord/files"
 
 MEMBERS = "max by (namespace) (sum by (namespace, instance) (@ackord_peers) + 1)"
+# Only what has ever happened: most codes never do.
+HAPPENED = "sum by (outcome) (rate({0} RATE)) and on (outcome) sum by (outcome) ({0}) > 0"
+NONE = ' or on () label_replace(vector(0), "outcome", "none", "", "")'
+LOST = '{outcome!~"accepted|duplicate|ignored"}'
 STORED = 'sum(rate(ackord_raises_total{outcome="accepted"} RATE)) + (sum(rate(ackord_keyed_raises_total{outcome="accepted"} RATE)) or vector(0))'
 WAITING = ("What is committed and not acknowledged, over all subscriptions; at most 1000 instances are counted of each. "
            "A client that is away for days is no fault: then this rises until it is back.")
@@ -88,8 +92,8 @@ def overview():
             (8,
              series("Waiting for subscribers", WAITING, [("sum by (instance) (ackord_lag_instances)", "{{instance}}")], "short", stack=True),
              series("Raises that were not stored", "By the code of the rejection or refusal: `ackord explain CODE` says what each means.", [
-                 ('sum by (outcome) (rate(ackord_raises_total{outcome!~"accepted|duplicate|ignored"} RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}"),
-                 ('sum by (outcome) (rate(ackord_keyed_raises_total{outcome!~"accepted|duplicate|ignored"} RATE)) > 0', "{{outcome}}, plain HTTP")],
+                 (HAPPENED.format("ackord_raises_total" + LOST) + NONE, "{{outcome}}"),
+                 (HAPPENED.format("ackord_keyed_raises_total" + LOST), "{{outcome}}, plain HTTP")],
                     "cps", NONE_WARN),
              series("Sessions", "Open sessions by transport. All of them moving to fewer nodes is a node that went.",
                     [("sum by (transport) (ackord_transport_sessions)", "{{transport}}")], "short", stack=True)),
@@ -309,9 +313,9 @@ def clients():
          series("Stalled", "Sessions whose peer does not read.", [("sum by (instance) (ackord_sessions_stalled)", "{{instance}}")], "short", NONE_WARN)),
         "Raises",
         (7,
-         series("Raises of sessions", "By what they came to.", [('sum by (outcome) (rate(ackord_raises_total RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}")], "cps"),
+         series("Raises of sessions", "By what they came to.", [(HAPPENED.format("ackord_raises_total") + NONE, "{{outcome}}")], "cps"),
          series("Raises without a session", "Over plain HTTP, by what they came to. Duplicates are keys that came again.",
-                [('sum by (outcome) (rate(ackord_keyed_raises_total RATE)) > 0 or on () label_replace(vector(0), "outcome", "none", "", "")', "{{outcome}}")], "cps"),
+                [(HAPPENED.format("ackord_keyed_raises_total") + NONE, "{{outcome}}")], "cps"),
          heat("Size of arguments", "Encoded arguments of raises.", "ackord_raise_bytes", "bytes"),
          series("Proposals refused", "Proposals of sessions that failed, by reason.", [("sum by (reason) (rate(ackord_proposals_refused_total RATE))", "{{reason}}")], "cps", NONE_WARN)),
         "WebSockets and streams",

@@ -82,7 +82,7 @@ async fn cluster(dir: &Path) -> Cluster {
 /// What `grafana/look.py` says of the dashboards as a Prometheus answers now.
 async fn look(prometheus: &Prometheus, seconds: u64, pictures: Option<&Path>) -> Value {
     let mut arguments = vec!["--prometheus".to_owned(), prometheus.url().to_owned()];
-    arguments.extend(["--lenient", "--scrape", "1", "--seconds"].map(str::to_owned));
+    arguments.extend(["--lenient", "--scrape", "3", "--seconds"].map(str::to_owned));
     arguments.push(seconds.to_string());
     if let Some(folder) = pictures {
         arguments.extend(["--pictures".to_owned(), folder.display().to_string()]);
