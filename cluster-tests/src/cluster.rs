@@ -30,7 +30,7 @@ use crate::wait;
 pub const READY: Duration = Duration::from_secs(60);
 
 /// The administrator's token of every cluster.
-const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
+pub const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
 /// Ports of nodes: below those that the system gives to outgoing connections, so that no
 /// connection takes the port of a node that is down.
 const PORTS: std::ops::Range<u64> = 10_000..32_768;

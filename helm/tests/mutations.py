@@ -93,6 +93,11 @@ MUTATIONS = [
     ("whole: versions", "Chart.yaml", "kubeVersion: \">=1.27.0-0\"", "kubeVersion: \">=1.26.0-0\""),
     ("whole: files_there", "templates/monitoring.yaml", "files/dashboards/*.json", "files/dashboard/*.json"),
     ("whole: files_there", "templates/monitoring.yaml", "files/rules/*.yaml", "files/rules/a.yaml"),
+    ("whole: files_shipped", "files/rules/ackord.yaml", "for: 5m", "for: 6m"),
+    ("whole: files_shipped", "files/dashboards/overview.json", "Nodes ready", "Nodes"),
+    ("whole: files_shipped", "templates/monitoring.yaml", "runbook_url: docs/runbooks/", "runbook_url: doc/runbooks/"),
+    ("whole: monitored", "templates/_monitoring.tpl", "{{- if $values.sites }}", "{{- if true }}"),
+    ("whole: monitored", "templates/_monitoring.tpl", "targetLabel: instance", "targetLabel: node"),
     ("whole: same_versions", "Chart.yaml", "appVersion: 0.1.0", "appVersion: 0.0.1"),
     ("whole: files_absent", "templates/monitoring.yaml", "{{- with $groups }}\n---", "{{- with append $groups dict }}\n---"),
 ]

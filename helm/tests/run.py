@@ -85,7 +85,7 @@ class Suite:
         for path in self.places(self.values_schema, []):
             self.record("unknown key", ".".join(path) or "the top", lambda path=path: self.unknown(path))
         for test in (self.up_to_date, self.described, self.defaults, self.secrets_stay, self.scaling, self.founding,
-                     self.changed_configuration, self.versions, self.files_there, self.files_absent, self.names, self.same_versions):
+                     self.changed_configuration, self.versions, self.files_there, self.files_shipped, self.monitored, self.files_absent, self.names, self.same_versions):
             self.record("whole", test.__name__, test)
         return self.results
 
@@ -234,6 +234,43 @@ class Suite:
             yield f"the dashboards are {[one['data'] for one in shown]}"
         for check in checks.OF_A_RELEASE:
             yield from check(release)
+
+    def files_shipped(self):
+        """The dashboards and rules of the repository, byte for byte, in objects that the API server takes."""
+        root = HERE.parent.parent
+        for kind in ("dashboards", "rules"):
+            ours, theirs = ({path.name: path.read_bytes() for path in place.glob(f"{kind}/*") if path.is_file()}
+                            for place in (root / "grafana", self.chart / "files"))
+            if ours != theirs or not ours:
+                yield f"files/{kind} is not grafana/{kind}: run python3 grafana/make.py"
+        where = "https://wiki.example/runbooks"
+        release = self.render({"prometheusRule": {"enabled": True, "runbooks": where + "/"}, "dashboards": {"enabled": True}})
+        shown = [one for one in release.of("ConfigMap") if one["metadata"]["labels"].get("grafana_dashboard") == "1"]
+        for one in shown:
+            ((name, text),) = one["data"].items()
+            if json.loads(text) != json.loads((root / "grafana/dashboards" / name).read_text()):
+                yield f"{name} is another one"
+            if len(json.dumps(one)) > 1 << 20:
+                yield f"{name} is too large for a ConfigMap"
+        if len(shown) != len(list((root / "grafana/dashboards").glob("*"))):
+            yield f"there are {len(shown)} dashboards"
+        rules = (root / "grafana/rules/ackord.yaml").read_text()
+        for runbooks, wanted in ((where + "/", rules.replace("docs/runbooks/", where + "/")), ("", rules)):
+            made = self.render({"prometheusRule": {"enabled": True, "runbooks": runbooks}}).of("PrometheusRule")
+            if [one["spec"]["groups"] for one in made] != [yaml.safe_load(wanted)["groups"]]:
+                yield f"with runbooks at {runbooks!r} the rules are others"
+
+    def monitored(self):
+        """A node keeps its name in Prometheus, and its token is shown only where that is asked for."""
+        for kind, place in (("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")):
+            for sites in (False, True):
+                release = self.render({kind[0].lower() + kind[1:]: {"enabled": True, "sites": sites}})
+                for endpoint in release.of(kind)[0]["spec"][place]:
+                    if endpoint["relabelings"] != [{"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}]:
+                        yield f"{kind}: a node is not called as its pod"
+                    shows = endpoint.get("authorization", {}).get("credentials")
+                    if bool(shows) != sites or (sites and shows["key"] not in release.of("Secret", shows["name"])["data"]):
+                        yield f"{kind}: with sites {sites} it shows {shows}"
 
     def same_versions(self):
         """The chart, the image and the broker are of one version, and the image is built by the compiler of the rest."""

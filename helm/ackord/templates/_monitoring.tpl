@@ -16,6 +16,16 @@ tlsConfig:
       key: {{ . }}
   {{- end }}
 {{- end }}
+{{- if $values.sites }}
+authorization:
+  credentials:
+    name: {{ include "ackord.adminSecret" $root }}
+    key: {{ $root.Values.adminToken.key }}
+{{- end }}
+# A pod has another address after each restart; its name stays.
+relabelings:
+  - sourceLabels: [__meta_kubernetes_pod_name]
+    targetLabel: instance
 {{- with $values.metricRelabelings }}
 metricRelabelings:
   {{- toYaml . | nindent 2 }}

@@ -58,6 +58,12 @@ impl Metrics {
         for endpoint in ["service", "client"] {
             metrics.sockets.with_label_values(&[endpoint]);
         }
+        // So that the first failure is an increase.
+        for file in ["tls", "cluster.tls", "jwt"] {
+            for result in ["loaded", "failed"] {
+                metrics.file_reloads.with_label_values(&[file, result]);
+            }
+        }
         metrics
     }
 
