@@ -141,7 +141,10 @@ impl Disk {
 }
 
 /// The shim's library, built once per process.
-pub(crate) fn library() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be built.
+pub fn library() -> Result<PathBuf> {
     static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = LIBRARY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)

@@ -26,7 +26,8 @@ fn given_load_when_pods_are_scaled_and_restarted_then_nothing_is_lost_and_every_
     };
     command.arg(root.join("helm/tests/play.py")).arg("--json").arg("--binary").arg(binary);
     let played = command.env("PYTHONDONTWRITEBYTECODE", "1").output();
-    let played = played.expect("ACKORD_TEST_PYTHON, or python3, is there; who is not root needs sudo");
+    let played =
+        played.expect("ACKORD_TEST_PYTHON, or python3, is there; who is not root needs sudo");
     let why = String::from_utf8_lossy(&played.stderr);
     assert!(played.status.success(), "{why}");
     let told: Value = serde_json::from_slice(&played.stdout).expect("its figures");

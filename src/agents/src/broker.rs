@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ackord_machine::session::{ClientSession, Modes, ServiceSession, SessionOptions};
 use ackord_machine::site::{
-    AdminAction, Administer, Advance, Command, Digest, InstanceId, Outcome, Place, Principal,
-    Quotas, Receiver, RequestId, Restore, Row, SessionId, Site, SiteName, SiteSettings, Stamp,
-    TokenId,
+    AdminAction, Administer, Advance, Command, Digest, DirectoryCommand, InstanceId, NodeState,
+    Outcome, Place, Principal, Quotas, Receiver, RequestId, Restore, Row, SessionId, Site,
+    SiteName, SiteSettings, Stamp, TokenId, decide,
 };
 use ackord_replica::{Node, PartitionHandle};
 use ackord_wire::Code;
@@ -373,6 +373,21 @@ impl Broker {
             Some(index) => node.partitions().swap_remove(index as usize),
         };
         proposals::propose_until(&handle, command, self.inner.options.admin_deadline).await
+    }
+
+    /// Lets every session go, which finds another node, and then makes it known that this node leaves its
+    /// cluster. It takes no session again. A node that may not leave keeps its sessions.
+    ///
+    /// # Errors
+    /// As [`Broker::change_group`].
+    pub async fn leave(&self) -> Result<Outcome, Refused> {
+        let (id, state) = (self.inner.node.id(), NodeState::Leaving);
+        let command = Command::Directory(DirectoryCommand::SetState { id, state });
+        let directory = self.inner.node.directory();
+        let now = directory.now();
+        proposals::judged(directory.read(|state| decide(state, now, &command).outcome))?;
+        self.shutdown().await;
+        self.change_group(0, command).await
     }
 
     /// Moves a cursor for a client that acknowledges past its session, wherever that is; where the

@@ -44,7 +44,9 @@ pub(crate) async fn propose_until(
         };
         fate_unknown |= error == ProposeError::Unknown;
         let again = match error {
-            ProposeError::Busy | ProposeError::Unavailable | ProposeError::Unknown => true,
+            ProposeError::Busy | ProposeError::Unavailable | ProposeError::Unknown => {
+                !partition.is_out()
+            }
             // These take longer to pass than a caller waits.
             ProposeError::OverCapacity | ProposeError::DiskFull => false,
         };
@@ -82,7 +84,7 @@ pub(crate) fn consider(
     judged(outcome).map(drop)
 }
 
-fn judged(outcome: Outcome) -> Result<Outcome, Refused> {
+pub(crate) fn judged(outcome: Outcome) -> Result<Outcome, Refused> {
     match outcome {
         Outcome::Refused(refusal) => Err(refused(&refusal)),
         Outcome::ServiceAttached { .. }

@@ -66,6 +66,12 @@ impl PartitionHandle {
         self.stale_ms()
     }
 
+    /// Whether this node is known to be no member of its cluster any more: nothing can be proposed here,
+    /// and never will be.
+    pub fn is_out(&self) -> bool {
+        self.inner.shared.peers.as_ref().is_some_and(|peers| peers.told_removed())
+    }
+
     /// Looks at the state as applied on this node. `f` must be short and must not call `read` of
     /// the same partition again: applying waits for it.
     pub fn read<R>(&self, f: impl FnOnce(&State) -> R) -> R {

@@ -61,7 +61,11 @@ pub async fn set_state(exchange: Exchange<'_>, id: &str, act: NodeAct) -> Result
         }
     };
     let command = Command::Directory(DirectoryCommand::SetState { id, state });
-    broker.change_group(0, command).await.map_err(refused)?;
+    if act == NodeAct::Leave && id == view.node {
+        broker.leave().await.map_err(refused)?;
+    } else {
+        broker.change_group(0, command).await.map_err(refused)?;
+    }
     if id == view.node {
         broker.node().shall_stay(state == NodeState::Active);
     }

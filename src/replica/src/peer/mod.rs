@@ -313,6 +313,11 @@ impl Peers {
         self.context.dead.subscribe()
     }
 
+    /// Whether another node has said that this one is no member any more.
+    pub(crate) fn told_removed(&self) -> bool {
+        self.context.told_removed.load(Ordering::Relaxed)
+    }
+
     /// Nodes that are no members any more: nothing is heard from them.
     pub(crate) fn set_removed(&self, removed: BTreeSet<NodeId>) {
         self.context.forget_versions(&removed);
