@@ -75,21 +75,19 @@ async fn opens(name: &str) {
         let now = answer.json().await.expect("JSON");
         differences(path, before, &now, &mut found);
     }
-    // One event was raised after the answers were taken.
-    found.retain(|one| !one.contains("last_instance_id"));
     assert!(found.is_empty(), "{name}: {found:#?}");
 
     // What was raised under a key is known, and the ids go on.
-    let raise = async |key: &str, line: Value| -> Value {
+    let raise = async |key: &'static str, line: &'static str| -> Value {
         let request = http.post(url("/v1/sites/golden/events")).bearer_auth(token("boiler"));
         let request = request.header("Idempotency-Key", key);
-        let request = request.header("Content-Type", "application/x-ndjson").body(line.to_string());
+        let request = request.header("Content-Type", "application/x-ndjson").body(line);
         request.send().await.expect("an answer").json().await.expect("JSON")
     };
     let (key, id) = RAISED;
-    let again = raise(key, json!({"event": "reading", "args": {"celsius": 14.5}})).await;
+    let again = raise(key, r#"{"event": "reading", "args": {"celsius": 14.5}}"#).await;
     assert_eq!((&again["instance_id"], &again["duplicate"]), (&json!(id), &json!(true)), "{again}");
-    let fresh = raise("new", json!({"event": "reading", "args": {"celsius": 15}})).await;
+    let fresh = raise("new", r#"{"event": "reading", "args": {"celsius": 15}}"#).await;
     let head = told["head"].as_u64().expect("the last id");
     assert_eq!(fresh["instance_id"], json!(head + 1), "{fresh}");
     // The cursor stands where it stood: twenty are retained, and three of the first are handled.
