@@ -32,6 +32,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             node: store.identity().node,
             checkpoints: CheckpointSignal::new(options.checkpoint_rows_max),
             started: std::sync::atomic::AtomicBool::new(false),
+            told_to_go: Mutex::default(),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
             time: Arc::new(Time::new()),
