@@ -37,7 +37,7 @@ def ready():
 
 
 def leaderless():
-    return stat("Groups without a leader", "Raises to the sites of such a group wait. Usual for a fifth of a second when a node dies.",
+    return stat("Leaderless groups", "Raises to the sites of such a group wait. Usual for a fifth of a second when a node dies.",
                 'max(sum by (namespace, instance) (ackord_groups{condition="leaderless"}))', "short", NONE_BAD, 0)
 
 
@@ -177,8 +177,8 @@ def cluster():
          ready(), leaderless(),
          stat("Cut off", "Groups of nodes that no leader, or no majority, confirms any more: they acknowledge nothing.",
               'sum(ackord_groups{condition="cut-off"})', "short", NONE_BAD, 0),
-         stat("Members not connected", "The most members that a node has no connection to.", 'max(ackord_peers{connection="down"})', "short", NONE_BAD, 0),
-         stat("Changes of leader, 1 h", "Times a group came to have another leader, as seen by the nodes, within an hour.",
+         stat("Not connected", "The most members that a node has no connection to.", 'max(ackord_peers{connection="down"})', "short", NONE_BAD, 0),
+         stat("New leaders, 1 h", "Times a group came to have another leader, as seen by the nodes, within an hour.",
               "max(increase(ackord_leader_changes_total[1h]))", "short", steps("ok", 50, "warn", 500, "bad"), 0),
          stat("Replication lag", "Log entries that the follower furthest behind does not have.", "max(ackord_replication_lag_entries)", "short",
               steps("ok", 10_000, "warn", 1_000_000, "bad"), 0),

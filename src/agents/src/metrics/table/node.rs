@@ -117,7 +117,7 @@ pub const GROUPS: &[Metric] = &[
 pub const METRICS: &[Metric] = &[
     gauge("ackord_build_info", "1", "The build that runs; always 1.").by(&[VERSION]),
     gauge("ackord_start_time_seconds", "seconds of Unix time", "When the broker started."),
-    gauge("ackord_ready", "0 or 1", "1 while this node serves, else 0."),
+    gauge("ackord_ready", "0 or 1", "1 while this node serves and is to stay, else 0."),
     gauge("ackord_started", "0 or 1", "1 once this node has joined and caught up, else 0."),
     gauge("ackord_peers", "nodes", "Other nodes of the cluster, by whether there is a connection.")
         .by(&[CONNECTION]),
