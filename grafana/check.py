@@ -24,8 +24,8 @@ ROOT = HERE.parent
 RUNBOOKS = ROOT / "docs/runbooks"
 # What every series may have besides.
 COMMON = {"namespace", "instance", "le", "job", "pod"}
-# Names of other things: a claim, and what `ackord check --format prometheus` writes.
-OTHERS = re.compile(r"ackord_(role|check_\w+|lag_instances_demo\w*|ready_\w+)")
+# Names of other things: a claim, crates in the log, and what `ackord check --format prometheus` writes.
+OTHERS = re.compile(r"ackord_(role|agents|gateway|replica|store|machine|endpoint|check_\w+|lag_instances_demo\w*|ready_\w+)")
 WORD = re.compile(r"(?<![\w/.-])ackord_[a-z_]+[a-z]\b(?![-/.]\w)")
 SELECTOR = re.compile(r"\b(ackord_\w+)(?:\{([^}]*)\})?")
 

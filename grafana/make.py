@@ -346,7 +346,9 @@ def clients():
          table("Certificates", "When each certificate in use ends. The rules warn three weeks before.", ["namespace", "instance", "certificate"],
                [("ends in", "max by (namespace, instance, certificate) (ackord_certificate_expiry_seconds) - time()", "s", steps("bad", 7 * 86400, "warn", 21 * 86400, "ok"))]),
          series("Files read again", "Certificates and keys that had changed. One that fails is not used; the log says why.",
-                [("sum by (file, result) (ackord_file_reloads_total)", "{{file}} {{result}}")])),
+                [("sum by (file, result) (ackord_file_reloads_total)", "{{file}} {{result}}")]),
+         series("Spans of traces", "Told to the collector of `otel.endpoint`, and not told, by reason. No event waits for them.", [
+             ("sum(rate(ackord_spans_exported_total RATE))", "exported"), ("sum by (reason) (rate(ackord_spans_dropped_total RATE))", "dropped, {{reason}}")], "cps", NONE_WARN)),
     ])
 
 
