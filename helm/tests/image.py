@@ -10,7 +10,7 @@ compiler and the C library are those of this machine. The image itself is not bu
 
 It needs root, Linux, `git`, and the toolchain of rust-toolchain.toml, and takes two release builds.
 
-usage: image.py [--place DIR] [--once]
+usage: image.py [--place DIR] [--commit COMMIT] [--once]
 """
 import argparse
 import hashlib
@@ -55,11 +55,15 @@ def variables(stage):
     return dict(one.split("=", 1) for rest in of(stage, "ENV") for one in shlex.split(rest))
 
 
-def build(place):
+def sources(commit):
+    """The files of a commit: those of both builds, whatever is committed meanwhile."""
+    return subprocess.run(["git", "-C", REPOSITORY, "archive", commit], stdout=subprocess.PIPE, check=True).stdout
+
+
+def build(place, archive):
     """Runs the first stage; gives the directory that becomes the image's root."""
     for name in ("src", "out", "cargo"):
         (place / name).mkdir(parents=True)
-    archive = subprocess.run(["git", "-C", REPOSITORY, "archive", "HEAD"], stdout=subprocess.PIPE, check=True).stdout
     subprocess.run(["tar", "-x", "-C", place / "src"], input=archive, check=True)
     home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
     # Where this machine gets crates from; the Dockerfile says nothing of it.
@@ -188,9 +192,9 @@ def start(root):
 
 def play(given):
     with tempfile.TemporaryDirectory(prefix="ackord-image-", dir=given.place) as place:
-        place = pathlib.Path(place)
+        place, archive = pathlib.Path(place), sources(given.commit)
         print("1. the commands of the Dockerfile in a clean directory", flush=True)
-        first = build(place / "first")
+        first = build(place / "first", archive)
         binary = first / "usr/local/bin/ackord"
         linked = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
         if "statically linked" not in linked and "not a dynamic executable" not in linked:
@@ -198,13 +202,14 @@ def play(given):
         named = [word for word in (str(REPOSITORY), str(place)) if word.encode() in binary.read_bytes()]
         if named:
             raise SystemExit(f"the binary names {named}")
+        print(f"   ok  ackord has SHA-256 {hashes(first)['usr/local/bin/ackord']}", flush=True)
         if not given.once:
             print("2. the same in another one", flush=True)
-            second = build(place / "elsewhere" / "second")
+            second = build(place / "elsewhere" / "second", archive)
             if hashes(first) != hashes(second):
                 differ = [name for name in hashes(first) if hashes(first)[name] != hashes(second).get(name)]
                 raise SystemExit(f"the two differ: {differ}")
-            print(f"   ok  both are the same: ackord has SHA-256 {hashes(first)['usr/local/bin/ackord']}")
+            print("   ok  both are the same", flush=True)
         print("3. what comes out, started", flush=True)
         try:
             start(first)
@@ -218,6 +223,7 @@ def play(given):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--place", help="where to build; some gigabytes are needed")
+    options.add_argument("--commit", default="HEAD", help="what to build")
     options.add_argument("--once", action="store_true", help="build once, compare nothing")
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
