@@ -366,6 +366,7 @@ struct Others {
     breaking: JoinSet<()>,
     ending: Arc<AtomicBool>,
     clients: Vec<ClientEndpoint>,
+    stalled: Option<Stalled>,
 }
 
 impl Others {
@@ -401,19 +402,24 @@ impl Others {
             let (account, ending) = (account.clone(), ending.clone());
             breaking.spawn(come_and_go(urls, roots, account, mode, company, ending));
         }
-        clients.push(match is_healthy {
-            true => subscriber(ground, &accounts[2], Mode::Oneway, |_| {}).await?,
-            false => stalling_client(ground, &accounts[2]).await?,
-        });
-        Ok(Self { pushes, breaking, ending, clients })
+        let mut stalled = None;
+        if is_healthy {
+            clients.push(subscriber(ground, &accounts[2], Mode::Oneway, |_| {}).await?);
+        } else {
+            stalled = Some(Stalled::start(ground, &accounts[2]).await?);
+        }
+        Ok(Self { pushes, breaking, ending, clients, stalled })
     }
 
     async fn end<G: Ground>(self, ground: &G, site: &str) -> Result<(), Error> {
-        let Self { pushes, mut breaking, ending, clients } = self;
+        let Self { pushes, mut breaking, ending, clients, stalled } = self;
         ending.store(true, Ordering::Relaxed);
         while breaking.join_next().await.is_some() {}
         for client in clients {
             client.close_within(Duration::ZERO).await;
+        }
+        if let Some(stalled) = stalled {
+            stalled.end().await;
         }
         for (id, callback) in pushes {
             ground.push(site, &id, None).await.map_err(Error::Ground)?;
@@ -423,14 +429,49 @@ impl Others {
     }
 }
 
-/// A client whose handler never returns: its endpoint reads on no longer than its own bounds allow.
-async fn stalling_client<G: Ground>(
-    ground: &G,
-    account: &Account,
-) -> Result<ClientEndpoint, Error> {
-    let never = |_: Delivery| std::future::pending::<Result<(), HandlerError>>();
-    let subscription = Subscription::new(EVENT).mode(Mode::Oneway);
-    let builder = client(ground.urls(), ground.roots_pem(), account);
-    let started = builder.subscribe(subscription, never).start().await;
-    started.map_err(|error| Error::Endpoint(error.to_string()))
+/// A client whose program stands still from its first event on: it reads nothing any more. Its thread
+/// is its own, since an endpoint that is served reads on and drops what its handler is too slow for.
+struct Stalled {
+    ending: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Stalled {
+    async fn start<G: Ground>(ground: &G, account: &Account) -> Result<Self, Error> {
+        let builder = client(ground.urls(), ground.roots_pem(), account);
+        let (ending, ended) = std::sync::mpsc::channel();
+        let (connected, connects) = tokio::sync::oneshot::channel();
+        let stand_still = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime else { return };
+            let first = Arc::new(Notify::new());
+            let told = first.clone();
+            let handler = move |_: Delivery| {
+                told.notify_one();
+                std::future::pending::<Result<(), HandlerError>>()
+            };
+            runtime.block_on(async {
+                let subscription = Subscription::new(EVENT).mode(Mode::Oneway);
+                let started = builder.subscribe(subscription, handler).start().await;
+                let _ = connected.send(started.as_ref().map(drop).map_err(ToString::to_string));
+                let _ = tokio::time::timeout(BREAK_INTERVAL, first.notified()).await;
+                // Blocks the thread on purpose. An error is an end, too.
+                let _ = ended.recv();
+                if let Ok(client) = started {
+                    client.close_within(Duration::ZERO).await;
+                }
+            });
+        };
+        let name = std::thread::Builder::new().name("stalled".to_owned());
+        let thread = name.spawn(stand_still).map_err(|error| Error::Endpoint(error.to_string()))?;
+        let started = connects.await.map_err(|error| Error::Endpoint(error.to_string()))?;
+        started.map_err(Error::Endpoint)?;
+        Ok(Self { ending, thread })
+    }
+
+    async fn end(self) {
+        let _ = self.ending.send(());
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        debug_assert!(matches!(joined, Ok(Ok(()))), "the thread of a stalled client panicked");
+    }
 }
