@@ -32,6 +32,8 @@ import urllib.request
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 READY_WITHIN_S = 60
+# Devices that every engine gives a container, random bytes among them.
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 # What the name below stands for, asked of a name server and not of a file.
 NAME, ADDRESS = "broker.example.internal", "127.0.0.1"
 
@@ -129,17 +131,20 @@ def start(root):
     owner = (root / volume.lstrip("/")).stat()
     os.chown(data, owner.st_uid, owner.st_gid)
     os.chmod(data, owner.st_mode)
-    subprocess.run(["mount", "--bind", data, root / volume.lstrip("/")], check=True)
     # What an engine puts into every container.
     for name, text in (("resolv.conf", "nameserver 127.0.0.1\n"), ("hosts", "127.0.0.1 localhost\n")):
         (root / "etc" / name).write_text(text)
     (root / "proc").mkdir()
-    subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
+    (root / "dev").mkdir()
+    for device in DEVICES:
+        (root / "dev" / device).touch()
     subprocess.run(["mount", "--bind", root, root], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", root], check=True)
     # A bind mount hides what is mounted below it.
     subprocess.run(["mount", "--bind", data, root / volume.lstrip("/")], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
+    for device in DEVICES:
+        subprocess.run(["mount", "--bind", f"/dev/{device}", root / "dev" / device], check=True)
     # The path to the data and the listener, as a user of the image would give them; all else is its default.
     environment = {**variables(2), "ACKORD_DATA": f"{volume}/data"}
     chroot = ["/usr/sbin/chroot", f"--userspec={user}", root]
@@ -215,7 +220,7 @@ def play(given):
             start(first)
         finally:
             for _ in range(3):
-                for at in ("var/lib/ackord", "proc", "."):
+                for at in ("var/lib/ackord", "proc", *(f"dev/{device}" for device in DEVICES), "."):
                     subprocess.run(["umount", "-l", first / at], check=False, stderr=subprocess.DEVNULL)
         print("all of it works")
 

@@ -20,6 +20,7 @@ usage: play.py --binary PATH [--values FILE] [--json]
 """
 import argparse
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -258,6 +259,13 @@ class Load:
             self.wrong.add("nothing was raised")
 
 
+def admin_port(release):
+    """Where pods have their administration."""
+    container = release.of("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    return ports.get("admin", ports["http"])
+
+
 def set_up(cluster, release, pod):
     """A site with its accounts; their tokens."""
     container = release.of("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0]
@@ -267,7 +275,7 @@ def set_up(cluster, release, pod):
         if one["name"] == "admin"))
     admin = base64.b64decode(secret["data"][pathlib.Path(variables["ACKORD_ADMIN_TOKEN_FILE"]).name]).decode().strip()
     load = Load.__new__(Load)
-    load.service = f"{cluster.addresses[pod]}:4655"
+    load.service = f"{cluster.addresses[pod]}:{admin_port(release)}"
 
     def must(method, path, body=None):
         until = time.monotonic() + 30
@@ -294,11 +302,11 @@ def set_up(cluster, release, pod):
     return tokens, admin
 
 
-def violations(cluster):
+def violations(cluster, release):
     """What the brokers saw themselves that must not be."""
     found = []
     for pod in cluster.running:
-        connection = http.client.HTTPConnection(cluster.addresses[pod], 4655, timeout=10)
+        connection = http.client.HTTPConnection(cluster.addresses[pod], admin_port(release), timeout=10)
         connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {cluster.admin}"})
         for line in connection.getresponse().read().decode().splitlines():
             if line.startswith("ackord_exactly_once_violations_total") and not line.endswith(" 0"):
@@ -311,6 +319,8 @@ def violations(cluster):
 def play(given):
     values = yaml.safe_load(pathlib.Path(given.values).read_text()) if given.values else {}
     values.setdefault("config", {}).setdefault("limits", {}).setdefault("partitions", 4)
+    # What a pod does before it stops must not need the administration of another one.
+    values.setdefault("adminListener", {"enabled": True})
     # One pod that is to be three: partitions get more copies as there are more nodes.
     values = {**values, "replicas": 1, "allowUnsafe": True, "foundingReplicas": 1}
     wrong, steps = kubelet.Wrong(), []
@@ -378,8 +388,10 @@ def play(given):
                 say("the end")
                 load.end()
                 if not wrong.texts:
-                    cluster.inside(release, first, ["ackord", "cluster", "verify"], within=STEP_WITHIN_S)
-                for found in violations(cluster):
+                    # The replicas are equal, as many members as pods, and the like.
+                    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
+                        cluster.test(release)
+                for found in violations(cluster, release):
                     wrong.add(f"what must not be was seen by {found}")
                 if api.refused or api.asked < 5 and not wrong.texts:
                     wrong.add(f"the API server was asked {api.asked} times and refused {api.refused}")

@@ -128,6 +128,11 @@ impl Admin {
         Self { urls, answered: Arc::default(), ..self.clone() }
     }
 
+    /// A client for each address alone.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.urls.iter().map(|url| self.at(std::slice::from_ref(url)))
+    }
+
     /// Sends a request; the answer's body, `Null` where there is none.
     pub async fn send(
         &self,

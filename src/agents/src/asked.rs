@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ackord_machine::site::SiteName;
-use ackord_replica::AskError;
+use ackord_replica::{AskError, ClusterView};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -39,6 +39,8 @@ pub(crate) enum Question {
     Live(SiteName, LiveQuery),
     /// What was sent?
     Trace(TraceQuery),
+    /// How do you see the cluster?
+    Cluster,
 }
 
 /// What one node answers.
@@ -46,6 +48,7 @@ pub(crate) enum Question {
 pub(crate) enum Answered {
     Live(LivePart),
     Trace(TracePart),
+    Cluster(Box<ClusterView>),
 }
 
 fn encode(message: &impl Serialize) -> Option<Bytes> {
@@ -74,6 +77,7 @@ impl Inner {
         match question {
             Question::Live(site, query) => Answered::Live(self.gather_live(site, query).await),
             Question::Trace(query) => Answered::Trace(self.trace.find(&query)),
+            Question::Cluster => Answered::Cluster(Box::new(self.node.cluster())),
         }
     }
 
@@ -129,6 +133,23 @@ impl Broker {
         if let Err(error) = answering {
             tracing::error!(%error, "other nodes will not learn of this one's sessions");
         }
+    }
+
+    /// The cluster as each of its nodes sees it, and the nodes that did not say.
+    pub async fn views(&self) -> (BTreeMap<u64, ClusterView>, BTreeMap<u64, NotReached>) {
+        let (answers, mut not_reached) = self.ask(Question::Cluster, Reach::Cluster).await;
+        let mut views = BTreeMap::new();
+        for (node, answer) in answers {
+            match answer {
+                Answered::Cluster(view) => {
+                    views.insert(node, *view);
+                }
+                Answered::Live(_) | Answered::Trace(_) => {
+                    not_reached.insert(node, NotReached::Unsupported);
+                }
+            }
+        }
+        (views, not_reached)
     }
 
     /// Asks this node, and the others: their answers, and who gave none.

@@ -61,7 +61,7 @@ pub struct Broker {
 pub(crate) struct Inner {
     /// Tells brokers of one process apart.
     pub id: u64,
-    node: Arc<Node>,
+    pub node: Arc<Node>,
     /// Where its sessions are.
     pub place: Place,
     pub options: BrokerOptions,

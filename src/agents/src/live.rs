@@ -249,7 +249,7 @@ impl Broker {
                     }
                     whole.join(part);
                 }
-                Answered::Trace(_) => {
+                Answered::Trace(_) | Answered::Cluster(_) => {
                     not_reached.insert(node, NotReached::Unsupported);
                 }
             }

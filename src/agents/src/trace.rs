@@ -249,7 +249,7 @@ impl Broker {
                 Answered::Trace(part) => {
                     nodes.insert(node, part);
                 }
-                Answered::Live(_) => {
+                Answered::Live(_) | Answered::Cluster(_) => {
                     not_reached.insert(node, NotReached::Unsupported);
                 }
             }

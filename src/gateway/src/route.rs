@@ -63,6 +63,7 @@ pub enum Route {
     Metrics,
     MetricsDetailed,
     Cluster,
+    Views,
     Compare,
     Backup { partition: String },
     Restore { site: String },
@@ -165,6 +166,7 @@ addresses! {
     "metrics" "/metrics" ["GET" "HEAD"] => Metrics {};
     "metrics-detailed" "/metrics/detailed" ["GET" "HEAD"] => MetricsDetailed {};
     "cluster" "/v1/cluster" ["GET" "HEAD"] => Cluster {};
+    "cluster-views" "/v1/cluster/views" ["GET" "HEAD"] => Views {};
     "compare" "/v1/cluster/compare" ["POST"] => Compare {};
     "backup" "/v1/cluster/backup/{partition}" ["GET" "HEAD"] => Backup { partition };
     "restore" "/v1/cluster/restore/{site}" ["POST"] => Restore { site };
@@ -297,6 +299,7 @@ impl Route {
             | Self::Metrics
             | Self::MetricsDetailed
             | Self::Cluster
+            | Self::Views
             | Self::Compare
             | Self::Backup { .. }
             | Self::Restore { .. }
@@ -365,6 +368,7 @@ impl Route {
                 Self::Metrics
                 | Self::MetricsDetailed
                 | Self::Cluster
+                | Self::Views
                 | Self::Compare
                 | Self::Backup { .. }
                 | Self::Restore { .. }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ackord_machine::site::{Digest, Directory, NodeRow, Placement};
+use ackord_machine::site::{Digest, Directory, NodeRow, NodeState, Placement};
 use openraft::async_runtime::watch::WatchReceiver;
+use serde::{Deserialize, Serialize};
 
 use crate::partition::{Partition, Shared};
 use crate::types::NodeId;
 
 /// What a node knows of its cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterView {
     /// The node that looks.
     pub node: NodeId,
@@ -27,7 +28,7 @@ pub struct ClusterView {
 }
 
 /// A node, as another one sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeView {
     /// What the directory has.
     pub row: NodeRow,
@@ -38,7 +39,7 @@ pub struct NodeView {
 }
 
 /// A group, as one of its members sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GroupView {
     /// Its number; 0 is the directory.
     pub group: u32,
@@ -93,11 +94,19 @@ pub(crate) fn look(shared: &Shared, groups: &[Arc<Partition>]) -> ClusterView {
 
 fn nodes(shared: &Shared, directory: &Directory) -> Vec<NodeView> {
     let clocks = shared.peers.as_ref().map(|peers| peers.clock_differences()).unwrap_or_default();
-    let view = |row: &NodeRow| NodeView {
-        connected: row.id == shared.node
-            || shared.peers.as_ref().is_some_and(|peers| peers.is_up(row.id)),
-        clock_difference_ms: clocks.get(&row.id).copied(),
-        row: row.clone(),
+    let out = shared.peers.as_ref().is_some_and(|peers| peers.told_removed());
+    let view = |row: &NodeRow| {
+        let own = row.id == shared.node;
+        let mut row = row.clone();
+        // The entry that says it never gets here: a node that is out is sent nothing.
+        if own && out {
+            row.state = NodeState::Removed;
+        }
+        NodeView {
+            connected: own || shared.peers.as_ref().is_some_and(|peers| peers.is_up(row.id)),
+            clock_difference_ms: clocks.get(&row.id).copied(),
+            row,
+        }
     };
     directory.nodes().map(view).collect()
 }

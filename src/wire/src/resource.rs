@@ -523,6 +523,17 @@ pub struct Cluster {
     pub groups: Vec<ClusterGroup>,
 }
 
+/// The cluster as each of its nodes sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ClusterViews {
+    /// What each node that answered sees, by its number.
+    pub items: Vec<Cluster>,
+    /// Nodes that did not answer the one that was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_reached: Vec<NotReached>,
+}
+
 /// A node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

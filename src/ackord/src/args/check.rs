@@ -21,6 +21,9 @@ pub enum CheckCommand {
     },
     /// Whether members are up, every group is led, has its voters, and nobody is far behind
     Cluster {
+        /// How many nodes the cluster shall have; more or fewer is critical
+        #[arg(long, value_name = "N")]
+        members: Option<usize>,
         /// Entries that a replica may be behind before it is a warning
         #[arg(long, value_name = "N", default_value_t = 10_000)]
         warn: u64,

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ackord_wire::resource::{Cluster, ClusterNode, Compared, NodeState};
+use ackord_wire::resource::{Cluster, ClusterNode, ClusterViews, Compared, NodeState, Why};
 use futures_util::future::join_all;
 use reqwest::Method;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::backup;
@@ -94,6 +95,10 @@ fn values<T: serde::Serialize>(items: &[T]) -> Result<Vec<Value>, Failure> {
 
 /// A cluster as a node answers it.
 pub(super) fn parse(answer: Value) -> Result<Cluster, Failure> {
+    read(answer)
+}
+
+fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
     serde_json::from_value(answer)
         .map_err(|error| Failure::new(Exit::Unreachable, format!("not a cluster: {error}")))
 }
@@ -102,31 +107,54 @@ async fn look(admin: &Admin) -> Result<Cluster, Failure> {
     parse(admin.get("/v1/cluster").await?)
 }
 
-/// The view of each member that answers, by its number. All are asked at once.
-pub(super) async fn everywhere(
-    admin: &Admin,
-    view: &Cluster,
-) -> Result<BTreeMap<u64, Cluster>, Failure> {
-    let mut views = BTreeMap::from([(view.node, view.clone())]);
-    let others = members(view).filter(|node| node.id != view.node && !node.urls.is_empty());
-    let asked = others.map(|node| {
-        let admin = admin.at(&node.urls);
-        async move { tokio::time::timeout(MEMBER_LIMIT, admin.get("/v1/cluster")).await }
+/// How the members see the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Everywhere {
+    /// What each member that said it sees, by its number.
+    pub views: BTreeMap<u64, Cluster>,
+    /// Members that are there and did not say it.
+    pub mute: BTreeSet<u64>,
+}
+
+impl Everywhere {
+    /// Whether a member is there.
+    pub fn up(&self, node: u64) -> bool {
+        self.views.contains_key(&node) || self.mute.contains(&node)
+    }
+}
+
+/// How each member sees the cluster. Every address is asked at once what the members tell the node
+/// there: a member that one of them cannot reach may answer another.
+pub(super) async fn everywhere(admin: &Admin, view: &Cluster) -> Result<Everywhere, Failure> {
+    let asked = admin.each().map(|admin| async move {
+        tokio::time::timeout(MEMBER_LIMIT, admin.get("/v1/cluster/views")).await
     });
+    let mut all = Everywhere::default();
+    let mut refused = None;
     for answer in join_all(asked).await {
         match answer {
             Ok(Ok(answer)) => {
-                let theirs = parse(answer)?;
-                views.insert(theirs.node, theirs);
+                let theirs: ClusterViews = read(answer)?;
+                let here = theirs.items.into_iter().filter(|theirs| theirs.cluster == view.cluster);
+                all.views.extend(here.map(|theirs| (theirs.node, theirs)));
+                let mute = theirs.not_reached.iter();
+                let mute = mute.filter(|it| matches!(it.why, Why::Unsupported | Why::Busy));
+                all.mute.extend(mute.map(|it| it.node));
             }
             Ok(Err(AdminError::Problem(problem))) if problem.status < 500 => {
-                return Err(AdminError::Problem(problem).into());
+                refused = Some(AdminError::Problem(problem));
             }
             // It is down, hangs, or is not ready.
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    Ok(views)
+    match refused {
+        Some(refused) if all.views.is_empty() => Err(refused.into()),
+        Some(_) | None => {
+            all.views.entry(view.node).or_insert_with(|| view.clone());
+            Ok(all)
+        }
+    }
 }
 
 /// The nodes that are in the cluster.
@@ -142,7 +170,7 @@ pub(super) fn has_left(view: &Cluster, node: u64) -> bool {
 async fn status(connect: &Connect, format: Format) -> Outcome {
     let admin = client(connect)?;
     let view = look(&admin).await?;
-    let views = everywhere(&admin, &view).await?;
+    let all = everywhere(&admin, &view).await?;
     let leaderless: Vec<u32> = view
         .groups
         .iter()
@@ -151,7 +179,7 @@ async fn status(connect: &Connect, format: Format) -> Outcome {
         .collect();
     // Who leads knows best how far the others are.
     let behind = |id: u64| {
-        let groups = views.values().flat_map(|view| &view.groups);
+        let groups = all.views.values().flat_map(|view| &view.groups);
         groups.filter_map(|group| group.behind.get(&id)).max().copied()
     };
     let rows: Vec<Value> = members(&view)
@@ -159,7 +187,7 @@ async fn status(connect: &Connect, format: Format) -> Outcome {
             json!({
                 "id": node.id,
                 "state": node.state,
-                "up": views.contains_key(&node.id),
+                "up": all.up(node.id),
                 "votes": node.votes,
                 "leads": node.leads,
                 "behind": behind(node.id),
@@ -169,7 +197,7 @@ async fn status(connect: &Connect, format: Format) -> Outcome {
             })
         })
         .collect();
-    let down = members(&view).filter(|node| !views.contains_key(&node.id)).count();
+    let down = members(&view).filter(|node| !all.up(node.id)).count();
     match format {
         Format::Json => {
             let status = json!({
@@ -374,7 +402,7 @@ async fn verify(connect: &Connect, format: Format) -> Outcome {
     let started = Instant::now();
     let (rows, waiting) = loop {
         let view = look(&admin).await?;
-        let views = everywhere(&admin, &view).await?;
+        let Everywhere { views, .. } = everywhere(&admin, &view).await?;
         let groups = view.groups.iter().map(|group| compared(&view, group.group, &views));
         let groups: Vec<Comparison> = groups.collect();
         let waiting: BTreeSet<u64> =

@@ -113,14 +113,12 @@ async fn pre_stop(arguments: &PreStop, format: Format) -> Outcome {
         .flat_map(|other| other.urls.iter().cloned())
         .collect();
     leave(&admin, node, begun + arguments.max_time).await?;
-    // A node that is out is told nothing any more: the others know.
-    let everybody = admin.at(&[others, connect.urls()?].concat());
+    // The others know; where they show it to no administrator, the node learns it from their refusal.
+    let others = admin.at(&others);
     while begun.elapsed() < arguments.max_time {
-        if let Ok(view) = look(&everybody).await
-            && view.node != node
-            && has_left(&view, node)
-        {
-            let left = Left { cluster: view.cluster, node };
+        let views = [look(&others).await, look(&admin).await];
+        if views.iter().flatten().any(|view| has_left(view, node)) {
+            let left = Left { cluster: view.cluster.clone(), node };
             data::write(&arguments.data.join(LEFT_FILE), &left)?;
             output::object(format, &json!({"stop": "scale-in", "left": true, "node": node}))?;
             return Ok(Exit::Done);

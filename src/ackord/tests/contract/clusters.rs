@@ -46,6 +46,9 @@ fn a_cluster_serves_everywhere_and_goes_on_without_a_killed_node() {
         assert_eq!((&row["equal"], &row["replicas"]), (&json!(true), &json!(3)), "{row}");
     }
 
+    broker.admin(&["check", "cluster", "--members", "3"]).expect(0);
+    broker.admin(&["check", "cluster", "--members", "4"]).expect(2);
+
     let drained = broker.admin(&["cluster", "drain", "2"]).expect(0).lines().remove(0);
     assert_eq!(drained["done"], true);
     broker.admin(&["cluster", "remove", "1", "--no-wait"]).expect(4);

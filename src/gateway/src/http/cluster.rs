@@ -2,7 +2,7 @@
 
 use ackord_agents::{ClusterView, GroupView, NodeView};
 use ackord_machine::site::{Command, DirectoryCommand, NodeState};
-use ackord_wire::resource::{self, ClusterGroup, ClusterNode, Compared};
+use ackord_wire::resource::{self, ClusterGroup, ClusterNode, ClusterViews, Compared};
 use ackord_wire::{Code, Problem};
 use futures_util::future::try_join_all;
 
@@ -15,6 +15,16 @@ use crate::route::NodeAct;
 pub fn show(exchange: Exchange<'_>) -> Result<Answer, Problem> {
     let allowed = exchange.authorize_node(&[])?;
     Ok(Answer::ok(&cluster(&allowed.context.broker.node().cluster())))
+}
+
+/// `GET /v1/cluster/views`: as each of its nodes sees it.
+pub async fn views(exchange: Exchange<'_>) -> Result<Answer, Problem> {
+    let allowed = exchange.authorize_node(&[])?;
+    let (views, not_reached) = allowed.context.broker.views().await;
+    Ok(Answer::ok(&ClusterViews {
+        items: views.values().map(cluster).collect(),
+        not_reached: super::live::not_reached(&not_reached),
+    }))
 }
 
 /// `POST /v1/cluster/compare`: every replica of every group takes the hash of its state at the

@@ -164,6 +164,7 @@ async fn answer(
         Route::Metrics => health::metrics(exchange).await,
         Route::MetricsDetailed => detailed::detailed(exchange).await,
         Route::Cluster => cluster::show(exchange),
+        Route::Views => cluster::views(exchange).await,
         Route::Compare => cluster::compare(exchange).await,
         Route::Backup { partition } => backup::backup(exchange, partition).await,
         Route::Restore { site } => backup::restore(exchange, site).await,

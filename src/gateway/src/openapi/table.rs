@@ -2,8 +2,8 @@
 
 use ackord_wire::Code;
 use ackord_wire::resource::{
-    Client, ClientBody, Cluster, Health, Instance, NewToken, Node, PAGE_MAX, Page, Queue,
-    RaiseResult, Reloaded, SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody,
+    Client, ClientBody, Cluster, ClusterViews, Health, Instance, NewToken, Node, PAGE_MAX, Page,
+    Queue, RaiseResult, Reloaded, SeekBody, Service, ServiceBody, SessionPage, Site, SiteBody,
     SiteStructure, Subscription, Token, TokenBody, User, UserBody,
 };
 use ackord_wire::structure::Structure;
@@ -134,6 +134,9 @@ fn cluster() -> Vec<Operation> {
         get("cluster", "The cluster as this node sees it.")
             .needs(Needs::Node)
             .answers::<Cluster>(200, "The cluster."),
+        get("cluster-views", "The cluster as each of its nodes sees it.")
+            .needs(Needs::Node)
+            .answers::<ClusterViews>(200, "What each node sees, and those that did not answer."),
         post("compare", "Makes every replica take the hash of its state at the same log entry.")
             .needs(Needs::Node)
             .answers::<Cluster>(200, "The cluster, with this node's hashes.")

@@ -8,21 +8,25 @@ use super::report::{Bad, Measure, Report, whole};
 use super::unanswered;
 use crate::admin::Admin;
 use crate::args::Connect;
-use crate::command::cluster::{client, everywhere, members, parse};
+use crate::command::cluster::{Everywhere, client, everywhere, members, parse};
 use crate::exit::{Exit, Failure, Health};
 
 /// Looks at the cluster as each of its members sees it.
-pub async fn look(connect: &Connect, warn: u64, crit: u64) -> Result<Report, Failure> {
+pub async fn look(
+    connect: &Connect,
+    wanted: Option<usize>,
+    lag: (u64, u64),
+) -> Result<Report, Failure> {
     let admin = client(connect)?;
     let mut report = Report::of("cluster");
     match views(&admin).await {
-        Ok((view, views)) => judge(&view, &views, (warn, crit), &mut report),
+        Ok((view, all)) => judge(&view, &all, wanted, lag, &mut report),
         Err((health, why)) => report.find(health, why),
     }
     Ok(report)
 }
 
-type Views = (Cluster, BTreeMap<u64, Cluster>);
+type Views = (Cluster, Everywhere);
 
 async fn views(admin: &Admin) -> Result<Views, (Health, String)> {
     let answer = admin.get("/v1/cluster").await.map_err(|error| unanswered(&error))?;
@@ -32,23 +36,23 @@ async fn views(admin: &Admin) -> Result<Views, (Health, String)> {
         (health, failure.message)
     };
     let view = parse(answer).map_err(failed)?;
-    let views = everywhere(admin, &view).await.map_err(failed)?;
-    Ok((view, views))
+    let all = everywhere(admin, &view).await.map_err(failed)?;
+    Ok((view, all))
 }
 
 fn judge(
     view: &Cluster,
-    views: &BTreeMap<u64, Cluster>,
+    seen: &Everywhere,
+    wanted: Option<usize>,
     (warn, crit): (u64, u64),
     report: &mut Report,
 ) {
-    // Without an address nobody outside can ask it: its peers say whether it is there.
-    let up = |id: u64| {
-        views.contains_key(&id)
-            || members(view).any(|node| node.id == id && node.urls.is_empty() && node.connected)
-    };
+    let views = &seen.views;
     let all: Vec<u64> = members(view).map(|node| node.id).collect();
-    let here: BTreeSet<u64> = all.iter().copied().filter(|id| up(*id)).collect();
+    let here: BTreeSet<u64> = all.iter().copied().filter(|id| seen.up(*id)).collect();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != all.len()) {
+        report.find(Health::Critical, format!("{} members, not {wanted}", all.len()));
+    }
     for node in members(view) {
         if !here.contains(&node.id) {
             report.find(Health::Warning, format!("node {} is down", node.id));
@@ -192,6 +196,10 @@ mod tests {
 
     /// A cluster of three as seen by node 1, which leads group 0, with node 3 so far behind.
     fn check(up: &[u64], voters: &[u64], behind: u64) -> Report {
+        check_members(up, voters, behind, None)
+    }
+
+    fn check_members(up: &[u64], voters: &[u64], behind: u64, wanted: Option<usize>) -> Report {
         let node = |id: u64| {
             json!({"id": id, "state": "active", "address": "", "urls": [format!("http://{id}")],
                    "version": "", "connected": true, "votes": 1, "leads": 0,
@@ -206,8 +214,9 @@ mod tests {
         }))
         .unwrap();
         let views = up.iter().map(|id| (*id, Cluster { node: *id, ..view.clone() })).collect();
+        let seen = Everywhere { views, mute: BTreeSet::new() };
         let mut report = Report::of("cluster");
-        judge(&view, &views, (10, 100), &mut report);
+        judge(&view, &seen, wanted, (10, 100), &mut report);
         report
     }
 
@@ -220,5 +229,7 @@ mod tests {
         assert_eq!(check(&[2, 3], &[1, 2, 3], 0).health(), Health::Critical, "leader is down");
         assert_eq!(check(&[1, 2, 3], &[1, 2, 3], 10).health(), Health::Warning);
         assert_eq!(check(&[1, 2, 3], &[1, 2, 3], 100).health(), Health::Critical);
+        let of = |wanted| check_members(&[1, 2, 3], &[1, 2, 3], 0, Some(wanted)).health();
+        assert_eq!([2, 3, 4].map(of), [Health::Critical, Health::Ok, Health::Critical]);
     }
 }

@@ -24,8 +24,8 @@ pub async fn run(command: CheckCommand, format: Format) -> Outcome {
     thresholds.into_iter().try_for_each(|pair| pair.check())?;
     let report = match command {
         CheckCommand::Node { connect, .. } => node::look(&connect).await?,
-        CheckCommand::Cluster { warn, crit, connect, .. } => {
-            cluster::look(&connect, warn, crit).await?
+        CheckCommand::Cluster { members, warn, crit, connect, .. } => {
+            cluster::look(&connect, members, (warn, crit)).await?
         }
         CheckCommand::Lag(arguments) => lag::look(&arguments).await?,
         CheckCommand::Certificate { files, warn, crit, connect, .. } => {
