@@ -179,6 +179,12 @@ impl Admin {
         self.put(&format!("/v1/sites/{site}/users/{id}"), json!({ "roles": roles })).await
     }
 
+    /// As [`Admin::put_user`], within [`ANSWER`]; whether it is done.
+    pub async fn put_user_soon(&self, site: &str, id: &str, roles: &[&str]) -> bool {
+        let put = tokio::time::timeout(ANSWER, self.put_user(site, id, roles)).await;
+        put.is_ok_and(|put| put.is_ok())
+    }
+
     /// Removes a user.
     pub async fn delete_user(&self, site: &str, id: &str) -> anyhow::Result<()> {
         self.delete(&format!("/v1/sites/{site}/users/{id}")).await

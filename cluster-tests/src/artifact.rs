@@ -8,9 +8,12 @@ use anyhow::{Context as _, bail};
 
 /// Builds a target of the workspace (`--bin ackord`); gives the folder that it is in.
 pub(crate) fn build(artifact: &[&str]) -> anyhow::Result<PathBuf> {
-    // A test runs as <target>/<profile>/deps/<name>-<hash>.
-    let test = std::env::current_exe()?;
-    let profile_dir = test.parent().and_then(Path::parent).context("no target directory")?;
+    // A test runs as <target>/<profile>/deps/<name>-<hash>, a program as <target>/<profile>/<name>.
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("no target directory")?;
+    let is_test = folder.ends_with("deps");
+    let profile_dir = if is_test { folder.parent() } else { Some(folder) };
+    let profile_dir = profile_dir.context("no target directory")?;
     let target_dir = profile_dir.parent().context("no target directory")?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -22,7 +25,7 @@ pub(crate) fn build(artifact: &[&str]) -> anyhow::Result<PathBuf> {
         // The whole workspace with a test in it: only then are the features of what both builds
         // share the same as in `cargo test --workspace`, and nothing is compiled twice.
         .args(["build", "--quiet", "--offline", "--workspace", "--profile", profile])
-        .args(["--test", "contract"])
+        .args(if is_test { &["--test", "contract"][..] } else { &[] })
         .args(artifact)
         .arg("--target-dir")
         .arg(target_dir)

@@ -18,7 +18,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
+use crate::cli::Tool;
 use crate::disk::{self, Cut, Disk, Undone};
+use crate::load::OUTCOME;
 use crate::mesh::Mesh;
 use crate::node;
 use crate::process::{self, Signal};
@@ -98,15 +100,40 @@ impl Cluster {
     /// As [`Cluster::start`], with a disk for each node that can lose its power.
     pub async fn start_on_disks(size: usize) -> anyhow::Result<Self> {
         let mut cluster = Self::prepare(size)?;
-        for member in &mut cluster.members {
-            let disk = Disk::new(&member.dir, &member.dir.with_extension("scratch"))?;
-            // What makes a disk forget is built where it is not there yet.
-            let making = move || disk.environment().map(|environment| (disk, environment));
-            let (disk, environment) = tokio::task::spawn_blocking(making).await??;
-            (member.disk, member.environment) = (Some(disk), environment);
+        for node in cluster.nodes() {
+            cluster.give_disk(node).await?;
         }
         cluster.start_all().await?;
         Ok(cluster)
+    }
+
+    /// Gives a node that was never started a disk that can lose its power.
+    pub async fn give_disk(&mut self, node: usize) -> anyhow::Result<()> {
+        let member = &mut self.members[node - 1];
+        let disk = Disk::new(&member.dir, &member.dir.with_extension("scratch"))?;
+        // What makes a disk forget is built where it is not there yet.
+        let making = move || disk.environment().map(|environment| (disk, environment));
+        let (disk, environment) = tokio::task::spawn_blocking(making).await??;
+        (member.disk, member.environment) = (Some(disk), environment);
+        Ok(())
+    }
+
+    /// A copy of the disk of a node that does not run.
+    pub fn keep_disk(&self, node: usize) -> anyhow::Result<PathBuf> {
+        assert!(!self.runs(node), "node {node} runs");
+        let dir = &self.members[node - 1].dir;
+        let copy = dir.with_extension("kept");
+        if copy.exists() {
+            std::fs::remove_dir_all(&copy)?;
+        }
+        copy_dir(dir, &copy)?;
+        Ok(copy)
+    }
+
+    /// Gives a node that does not run the disk of which there is a copy.
+    pub fn put_disk_back(&self, node: usize, copy: &Path) -> anyhow::Result<()> {
+        self.wipe(node)?;
+        Ok(copy_dir(copy, &self.members[node - 1].dir)?)
     }
 
     /// As [`Cluster::start`], with a wall clock for each node that can be set.
@@ -224,7 +251,7 @@ impl Cluster {
         let config = dir.with_extension("toml");
         let text = format!(
             "data = {}\nlisten = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\nlog = \"{LOG}\"\n\
-             [limits]\n{LIMITS}[cluster]\nlisten = \"{}\"\nadvertise = {}\nurls = {}\n{how}",
+             [limits]\n{LIMITS}[push]\nhosts = [\"127.0.0.1\"]\n[cluster]\nlisten = \"{}\"\nadvertise = {}\nurls = {}\n{how}",
             json!(dir),
             place.front,
             place.peer,
@@ -244,6 +271,17 @@ impl Cluster {
     /// Their numbers.
     pub fn nodes(&self) -> std::ops::RangeInclusive<usize> {
         1..=self.members.len()
+    }
+
+    /// So many different nodes, in random order.
+    pub fn some(&self, seed: &mut Seed, count: usize) -> Vec<usize> {
+        let mut nodes: Vec<usize> = self.nodes().collect();
+        while nodes.len() > count {
+            nodes.remove(seed.between(0, nodes.len() as u64) as usize);
+        }
+        let turn = seed.between(0, nodes.len() as u64) as usize;
+        nodes.rotate_left(turn);
+        nodes
     }
 
     /// The links.
@@ -366,6 +404,33 @@ impl Cluster {
         Ok(status.code())
     }
 
+    /// Whether a node's process was started and has ended by itself.
+    pub fn has_ended(&mut self, node: usize) -> bool {
+        let process = self.members[node - 1].process.as_mut();
+        process.is_some_and(|process| process.try_wait().is_ok_and(|ended| ended.is_some()))
+    }
+
+    /// Starts a command of an operator, see [`Cluster::command`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn tool(&self, node: usize, words: &[&str]) -> Tool {
+        let command = self.command(node, words).expect("the binary is built");
+        Tool::start(command, None, Box::new(|_| {})).expect("the tool starts")
+    }
+
+    /// Runs a command of an operator to its end; gives what it wrote last.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn operate(&self, node: usize, words: &[&str]) -> Value {
+        let mut tool = self.tool(node, words);
+        let what = format!("{words:?} to end");
+        wait::until_for(OUTCOME, &what, async || tool.has_ended().then_some(())).await;
+        assert_eq!(tool.ended().await, Some(0), "{words:?}: {}", tool.errors());
+        tool.lines().pop().expect("the tool writes what it did")
+    }
+
     /// Suspends a node's process; when this returns, it stands still.
     pub fn pause(&self, node: usize) -> anyhow::Result<()> {
         Ok(process::suspend(self.process(node)?.id())?)
@@ -474,7 +539,7 @@ impl Drop for Cluster {
         for node in self.nodes() {
             self.kill(node);
             if std::thread::panicking() {
-                println!("node {node}: {}", node::tail(&self.members[node - 1].log()));
+                eprintln!("node {node}: {}", node::tail(&self.members[node - 1].log()));
             }
         }
     }

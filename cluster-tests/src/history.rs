@@ -109,6 +109,17 @@ pub enum Entry {
         /// Whose.
         by: Subscriber,
     },
+    /// An administrator changes whether a client may have an event.
+    Authority {
+        /// The client.
+        client: String,
+        /// The event.
+        event: String,
+        /// Whether it may.
+        granted: bool,
+        /// Whether it is known to hold; before, it may hold or not.
+        known: bool,
+    },
 }
 
 /// A history that grows; cheap to clone, all clones are the same.
@@ -160,7 +171,8 @@ impl History {
             | Entry::HandlerStarted { .. }
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
-            | Entry::Killed { .. } => None,
+            | Entry::Killed { .. }
+            | Entry::Authority { .. } => None,
         };
         self.lock().iter().filter_map(pick).collect()
     }
@@ -177,7 +189,8 @@ impl History {
             | Entry::HandlerStarted { .. }
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
-            | Entry::Killed { .. } => None,
+            | Entry::Killed { .. }
+            | Entry::Authority { .. } => None,
         };
         self.lock().iter().filter_map(pick).max().unwrap_or(0)
     }

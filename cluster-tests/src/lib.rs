@@ -16,6 +16,8 @@ pub mod cluster;
 pub mod disk;
 pub mod history;
 pub mod listener;
+pub mod load;
+pub mod matrix;
 pub mod mesh;
 pub mod node;
 pub mod oracle;

@@ -243,7 +243,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{} was told: {:#?}", self.by.name, self.notices.all());
+            eprintln!("{} was told: {:#?}", self.by.name, self.notices.all());
         }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

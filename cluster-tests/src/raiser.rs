@@ -258,7 +258,7 @@ impl Raiser {
 impl Drop for Raiser {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{} was told: {:#?}", self.service, self.notices.all());
+            eprintln!("{} was told: {:#?}", self.service, self.notices.all());
         }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -19,7 +19,7 @@ impl Seed {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             u64::from(now.subsec_nanos()) ^ (now.as_secs() << 20)
         });
-        println!(
+        eprintln!(
             "replay: {SEED_VARIABLE}={seed} cargo test -p cluster-tests --test {test_binary} -- {test}"
         );
         Self(seed)

@@ -35,7 +35,8 @@ fn missing(entries: &[Entry], event: &str, name: &str) -> Vec<String> {
             | Entry::HandlerStarted { .. }
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
-            | Entry::Killed { .. } => {}
+            | Entry::Killed { .. }
+            | Entry::Authority { .. } => {}
         }
     }
     let lost = acknowledged.difference(&handled);

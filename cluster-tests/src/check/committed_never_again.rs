@@ -28,7 +28,8 @@ pub fn check(entries: &[Entry], _: &Expectations) -> Vec<String> {
             | Entry::Acknowledged { .. }
             | Entry::Rejected { .. }
             | Entry::HandlerEnded { .. }
-            | Entry::Killed { .. } => {}
+            | Entry::Killed { .. }
+            | Entry::Authority { .. } => {}
         }
     }
     violations

@@ -58,7 +58,10 @@ pub fn check(entries: &[Entry], expectations: &Expectations) -> Vec<String> {
                     }
                 }
             }
-            Entry::Raised { .. } | Entry::Acknowledged { .. } | Entry::Rejected { .. } => {}
+            Entry::Raised { .. }
+            | Entry::Acknowledged { .. }
+            | Entry::Rejected { .. }
+            | Entry::Authority { .. } => {}
         }
     }
     violations

@@ -4,7 +4,9 @@
 //! tolerance of its own. Each file shows a history that has the property and one that has not.
 
 pub mod acknowledged_never_lost;
+pub mod authority_respected;
 pub mod committed_never_again;
+pub mod cursor_monotonic;
 pub mod handled_once;
 pub mod handler_never_concurrent;
 pub mod ids_follow_raise_order;
@@ -12,6 +14,7 @@ pub mod nothing_invented;
 pub mod one_id_per_call;
 pub mod one_instance_per_content;
 pub mod order_strictly_increasing;
+pub mod private_stays_private;
 
 #[cfg(test)]
 mod forge;

@@ -36,7 +36,8 @@ pub fn check(entries: &[Entry], expectations: &Expectations) -> Vec<String> {
             | Entry::Rejected { .. }
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
-            | Entry::Killed { .. } => {}
+            | Entry::Killed { .. }
+            | Entry::Authority { .. } => {}
         }
     }
     violations

@@ -10,7 +10,7 @@ use cluster_tests::site::{Site, queueing, structure};
 use cluster_tests::wait;
 use serde_json::Value;
 
-use super::load::EVENT;
+use cluster_tests::load::EVENT;
 
 /// Events of a batch: more than are under way together.
 const BATCH: u64 = 400;

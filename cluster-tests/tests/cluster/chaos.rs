@@ -7,7 +7,7 @@ use cluster_tests::cluster::Cluster;
 use cluster_tests::mesh::OUTSIDE;
 use cluster_tests::seed::Seed;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// Faults from one calm to the next.
 const FAULTS: u64 = 12;

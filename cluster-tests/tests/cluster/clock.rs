@@ -12,8 +12,7 @@ use cluster_tests::site::{Site, queueing, structure, with};
 use cluster_tests::wait;
 use serde_json::json as value;
 
-use super::kills::some_nodes;
-use super::load::{Load, OUTCOME};
+use cluster_tests::load::{Load, OUTCOME};
 
 const HOUR_MS: i64 = 3_600_000;
 /// How long an event of this test lives.
@@ -115,7 +114,7 @@ async fn no_lifetime_ends_early_and_nothing_is_lost_when_a_clock_is_an_hour_off(
         cluster.set_clock(leader, 0).expect("the clock is set");
         cluster.ready().await;
         // From its start on.
-        let late = some_nodes(&cluster, &mut seed, 1)[0];
+        let late = cluster.some(&mut seed, 1)[0];
         let before = timed.raise().await;
         cluster.kill(late);
         cluster.set_clock(late, ahead_ms).expect("the clock is set");

@@ -4,7 +4,7 @@
 use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// The oldest peer protocol that this release speaks.
 const OLDEST: u8 = 1;

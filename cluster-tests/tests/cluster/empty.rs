@@ -5,7 +5,7 @@ use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 use reqwest::Method;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// The exit status for a wrong configuration.
 const CONFIGURATION: Option<i32> = Some(78);

@@ -7,8 +7,7 @@ use cluster_tests::disk::{Cut, Disk};
 use cluster_tests::seed::Seed;
 
 use super::clock::until_set_aside;
-use super::kills::some_nodes;
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// What a sync takes meanwhile: longer than anybody may have to wait.
 const HANGS: &str = "slow-sync 120000";
@@ -23,7 +22,7 @@ async fn a_node_whose_disk_hangs_lets_its_endpoints_go() {
     let load = Load::start(&cluster).await;
     for _ in 0..super::rounds(1) {
         load.flows(seed.between(5, 20)).await;
-        let victim = some_nodes(&cluster, &mut seed, 1)[0];
+        let victim = cluster.some(&mut seed, 1)[0];
         cluster.disk(victim).expect("a disk").inject(HANGS).expect("the fault holds");
         load.longest_waits();
         load.flows(100).await;

@@ -6,21 +6,10 @@ use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// How long an event may wait when one node is killed.
 pub const GAP: Duration = Duration::from_millis(1500);
-
-/// `count` different nodes in random order.
-pub fn some_nodes(cluster: &Cluster, seed: &mut Seed, count: usize) -> Vec<usize> {
-    let mut nodes: Vec<usize> = cluster.nodes().collect();
-    while nodes.len() > count {
-        nodes.remove(seed.between(0, nodes.len() as u64) as usize);
-    }
-    let turn = seed.between(0, nodes.len() as u64) as usize;
-    nodes.rotate_left(turn);
-    nodes
-}
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +24,14 @@ enum Victims {
 impl Victims {
     async fn choose(self, cluster: &Cluster, seed: &mut Seed) -> Vec<usize> {
         match self {
-            Self::One => some_nodes(cluster, seed, 1),
+            Self::One => cluster.some(seed, 1),
             Self::Leader => {
                 let group = seed.between(0, 5) as usize;
                 let known = async || cluster.leader(group, 1).await;
                 vec![wait::until("a leader", known).await]
             }
-            Self::Majority => some_nodes(cluster, seed, cluster.size() / 2 + 1),
-            Self::All => some_nodes(cluster, seed, cluster.size()),
+            Self::Majority => cluster.some(seed, cluster.size() / 2 + 1),
+            Self::All => cluster.some(seed, cluster.size()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// Events of each service while the node is away: several times the log that is kept.
 const EVENTS: u64 = 200;

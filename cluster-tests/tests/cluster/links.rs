@@ -8,8 +8,7 @@ use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 use serde_json::Value;
 
-use super::kills::some_nodes;
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// How long an event may wait when a node is cut off silently.
 const GAP: Duration = Duration::from_millis(2500);
@@ -51,7 +50,7 @@ const FAULTS: [Fault; 8] = [
 
 /// Brings a fault about, and ends it after a while in which the others went on.
 async fn strike(cluster: &Cluster, load: &Load, seed: &mut Seed, fault: Fault) {
-    let nodes = some_nodes(cluster, seed, cluster.size());
+    let nodes = cluster.some(seed, cluster.size());
     let (victim, other, third) = (nodes[0], nodes[1], nodes[2]);
     let mesh = cluster.mesh();
     println!("{fault:?}: node {victim}, and {other} where two are concerned");

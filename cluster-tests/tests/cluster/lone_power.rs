@@ -9,7 +9,7 @@ use cluster_tests::disk::{Cut, Disk};
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// How long a sync of the leader's disk takes: longer than what is done before the power goes.
 const SLOW_SYNC: &str = "slow-sync 3000";

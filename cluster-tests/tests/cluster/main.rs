@@ -14,7 +14,6 @@ mod hanging;
 mod kills;
 mod lagging;
 mod links;
-mod load;
 mod lone_power;
 mod operators;
 mod pods;
@@ -29,7 +28,6 @@ mod secured;
 mod sessions;
 mod streams;
 mod takeover;
-mod tools;
 mod why;
 
 /// Rounds of a test: as asked for, or what the gate can afford.

@@ -6,9 +6,8 @@ use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 
-use super::kills::{GAP, some_nodes};
-use super::load::{Load, OUTCOME};
-use super::scale::operate;
+use super::kills::GAP;
+use cluster_tests::load::{Load, OUTCOME};
 
 /// The exit status of what was not done in time.
 const TIMEOUT: Option<i32> = Some(3);
@@ -22,7 +21,7 @@ async fn a_drain_that_needs_a_node_that_is_down_waits_and_stops_nothing() {
     let mut seed = Seed::of_test("cluster", "needs_a_node_that_is_down");
     let mut cluster = Cluster::start(3).await.expect("the cluster starts");
     let load = Load::start(&cluster).await;
-    let nodes = some_nodes(&cluster, &mut seed, 2);
+    let nodes = cluster.some(&mut seed, 2);
     let (down, drained) = (nodes[0], nodes[1]);
     let asked = cluster.nodes().find(|node| !nodes.contains(node)).expect("a third one");
     cluster.kill(down);
@@ -38,7 +37,7 @@ async fn a_drain_that_needs_a_node_that_is_down_waits_and_stops_nothing() {
     load.flows(20).await;
     load.check_waits(&format!("while node {drained} drained and {down} was down"), GAP);
     let words = ["cluster", "undrain", &drained.to_string(), "--no-wait"];
-    operate(&cluster, asked, &words).await;
+    cluster.operate(asked, &words).await;
     cluster.start_node(down).await.expect("the node starts again");
     cluster.ready().await;
     load.finish(&mut cluster).await;
@@ -50,7 +49,7 @@ async fn a_node_at_another_address_is_found_there_and_counts() {
     let mut cluster = Cluster::start(3).await.expect("the cluster starts");
     let load = Load::start(&cluster).await;
     for _ in 0..super::rounds(2) {
-        let nodes = some_nodes(&cluster, &mut seed, 2);
+        let nodes = cluster.some(&mut seed, 2);
         let (moved, next) = (nodes[0], nodes[1]);
         assert_eq!(cluster.stop(moved).await.expect("it runs"), Some(0));
         cluster.move_node(moved).expect("there is room");
@@ -73,7 +72,7 @@ async fn a_removed_node_is_shut_out_and_a_copy_of_a_node_too() {
     let mut cluster = Cluster::start(3).await.expect("the cluster starts");
     let load = Load::start(&cluster).await;
     // The second of two processes with one number is turned away, whichever it is.
-    let node = some_nodes(&cluster, &mut seed, 1)[0];
+    let node = cluster.some(&mut seed, 1)[0];
     assert_eq!(cluster.stop(node).await.expect("it runs"), Some(0));
     let copy = cluster.copy(node).expect("the disk is copied");
     cluster.start_node(node).await.expect("the node starts again");
@@ -85,7 +84,7 @@ async fn a_removed_node_is_shut_out_and_a_copy_of_a_node_too() {
     cluster.kill(copy);
     // A node is removed while it runs.
     let asked = cluster.running().into_iter().find(|other| *other != node).expect("others");
-    operate(&cluster, asked, &["cluster", "remove", &node.to_string(), "--force"]).await;
+    cluster.operate(asked, &["cluster", "remove", &node.to_string(), "--force"]).await;
     wait::until_true("the node to be told", async || cluster.log(node).contains(REMOVED)).await;
     let admin = cluster.admin(node);
     wait::until_true("the node not to be ready", async || !admin.is_ready().await).await;

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::load::{Load, OUTCOME};
 use super::scale::view;
+use cluster_tests::load::{Load, OUTCOME};
 
 /// What the API server answers to.
 const PATH: &str = "GET /apis/apps/v1/namespaces/here/statefulsets/ackord HTTP/1.1\r\n";

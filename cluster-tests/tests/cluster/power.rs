@@ -4,8 +4,7 @@ use cluster_tests::cluster::Cluster;
 use cluster_tests::disk::Cut;
 use cluster_tests::seed::Seed;
 
-use super::kills::some_nodes;
-use super::load::Load;
+use cluster_tests::load::Load;
 
 fn cut(seed: &mut Seed) -> Cut {
     match seed.between(0, 2) {
@@ -24,7 +23,7 @@ async fn nothing_acknowledged_is_lost_or_repeated_when_the_power_goes() {
         load.flows(seed.between(5, 40)).await;
         // One node alone, which comes back at once, or all.
         let count = [1, cluster.size()][round % 2];
-        let victims = some_nodes(&cluster, &mut seed, count);
+        let victims = cluster.some(&mut seed, count);
         for victim in &victims {
             cluster.kill(*victim);
         }

@@ -15,7 +15,7 @@ use cluster_tests::wait;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::load::EVENT;
+use cluster_tests::load::EVENT;
 
 /// Events raised around each fault: more than are delivered until it happens.
 const ROUND: u32 = 150;
@@ -40,12 +40,7 @@ struct Pushing {
 impl Pushing {
     async fn start(test: &str, manner: Manner, quality: Value) -> Self {
         let seed = Seed::of_test("cluster", test);
-        let mut cluster = Cluster::prepare(3).expect("a place for the nodes");
-        for node in cluster.nodes() {
-            let allowed = "\n[push]\nhosts = [\"127.0.0.1\"]\n";
-            cluster.configure(node, allowed).expect("the configuration is written");
-        }
-        cluster.start_all().await.expect("the cluster starts");
+        let cluster = Cluster::start(3).await.expect("the cluster starts");
         let structure = structure(&[queueing(EVENT, 50_000)]);
         let site = Site::new_at(cluster.admin(1), cluster.urls_from(1), "one", &structure).await;
         site.guest("reader").await;

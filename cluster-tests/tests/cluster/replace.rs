@@ -8,9 +8,9 @@ use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 use serde_json::Value;
 
-use super::kills::{GAP, some_nodes};
-use super::load::Load;
-use super::scale::{operate, until_balanced};
+use super::kills::GAP;
+use super::scale::until_balanced;
+use cluster_tests::load::Load;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_disk_is_lost_is_replaced_while_the_others_serve() {
@@ -18,7 +18,7 @@ async fn a_node_whose_disk_is_lost_is_replaced_while_the_others_serve() {
     let mut cluster = Cluster::start(3).await.expect("the cluster starts");
     let load = Load::start(&cluster).await;
     load.flows(seed.between(5, 40)).await;
-    let lost = some_nodes(&cluster, &mut seed, 1)[0];
+    let lost = cluster.some(&mut seed, 1)[0];
     load.longest_waits();
     cluster.kill(lost);
     cluster.wipe(lost).expect("the disk is emptied");
@@ -30,7 +30,7 @@ async fn a_node_whose_disk_is_lost_is_replaced_while_the_others_serve() {
     let words = ["cluster", "replace", &lost.to_string()];
     let command = cluster.command(asked, &words).expect("the binary is built");
     let mut replacing = Tool::start(command, None, Box::new(|_| {})).expect("the tool starts");
-    let table = operate(&cluster, asked, &["cluster", "join"]).await;
+    let table = cluster.operate(asked, &["cluster", "join"]).await;
     let members: Vec<String> = serde_json::from_value(table["join"].clone()).expect("addresses");
     let node = cluster.add(&members).expect("there is room");
     cluster.start_node(node).await.expect("the node starts");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_tests::cluster::Cluster;
 use cluster_tests::seed::Seed;
 
-use super::load::Load;
+use cluster_tests::load::Load;
 
 /// How long an event may wait when a node stops in order.
 const GAP: Duration = Duration::from_millis(500);

@@ -18,7 +18,7 @@ use cluster_tests::seed::Seed;
 use cluster_tests::site::{Account, Site, queueing, structure};
 use cluster_tests::wait;
 
-use super::load::{EVENT, OUTCOME};
+use cluster_tests::load::{EVENT, OUTCOME};
 
 /// A node that no leader confirms for so long sends nothing any more,
 const STALE: Duration = Duration::from_secs(1);

@@ -7,30 +7,18 @@ use std::time::{Duration, Instant};
 
 use ackord_wire::resource;
 use cluster_tests::admin::Admin;
-use cluster_tests::cli::Tool;
 use cluster_tests::cluster::{Cluster, READY};
 use cluster_tests::seed::Seed;
 use cluster_tests::wait;
 use reqwest::Method;
-use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::load::{Load, OUTCOME};
+use cluster_tests::load::Load;
 
 /// How long a publisher may have to wait while votes and leads move; the test allows ten times it.
 const WAIT: Duration = Duration::from_millis(500);
 /// Between two looks at who votes.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Runs a command of an operator to its end; gives what it wrote.
-pub async fn operate(cluster: &Cluster, node: usize, words: &[&str]) -> Value {
-    let command = cluster.command(node, words).expect("the binary is built");
-    let mut tool = Tool::start(command, None, Box::new(|_| {})).expect("the tool starts");
-    let what = format!("{words:?} to end");
-    wait::until_for(OUTCOME, &what, async || tool.has_ended().then_some(())).await;
-    assert_eq!(tool.ended().await, Some(0), "{words:?}: {}", tool.errors());
-    tool.lines().pop().expect("the tool writes what it did")
-}
 
 pub async fn view(cluster: &Cluster, node: usize) -> resource::Cluster {
     let view = cluster.view(node).await.expect("the node answers");
@@ -160,7 +148,7 @@ pub async fn until_balanced(cluster: &Cluster) {
 
 async fn join(cluster: &mut Cluster, load: &Load, lookout: &Lookout) {
     let asked = cluster.running()[0];
-    let table = operate(cluster, asked, &["cluster", "join"]).await;
+    let table = cluster.operate(asked, &["cluster", "join"]).await;
     let members: Vec<String> = serde_json::from_value(table["join"].clone()).expect("addresses");
     let node = cluster.add(&members).expect("there is room");
     cluster.start_node(node).await.expect("the node starts");
@@ -174,7 +162,7 @@ async fn join(cluster: &mut Cluster, load: &Load, lookout: &Lookout) {
 async fn leave(cluster: &mut Cluster, load: &Load, lookout: &Lookout, node: usize) {
     let asked = cluster.running().into_iter().find(|other| *other != node).expect("others");
     let since = Instant::now();
-    let drained = operate(cluster, asked, &["cluster", "drain", &node.to_string()]).await;
+    let drained = cluster.operate(asked, &["cluster", "drain", &node.to_string()]).await;
     println!("node {node} drained after {:?}", since.elapsed());
     assert_eq!(drained["done"], true, "{drained}");
     for group in groups(cluster).await {
@@ -187,7 +175,7 @@ async fn leave(cluster: &mut Cluster, load: &Load, lookout: &Lookout, node: usiz
     assert_eq!(cluster.stop(node).await.expect("it runs"), Some(0), "it stops in order");
     load.flows(10).await;
     load.check_waits(&format!("while node {node} stopped"), WAIT);
-    operate(cluster, asked, &["cluster", "remove", &node.to_string()]).await;
+    cluster.operate(asked, &["cluster", "remove", &node.to_string()]).await;
     let known = view(cluster, asked).await;
     let removed = known.nodes.iter().find(|known| known.id == node as u64);
     assert_eq!(removed.map(|node| node.state), Some(resource::NodeState::Removed));

@@ -9,8 +9,8 @@ use cluster_tests::wait;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
-use super::kills::{GAP, some_nodes};
-use super::load::Load;
+use super::kills::GAP;
+use cluster_tests::load::Load;
 
 /// What a node says that nobody takes in,
 const OUTSIDE: &str = "not taken into the cluster yet";
@@ -98,7 +98,7 @@ async fn nothing_is_lost_between_peers_that_show_certificates() {
     for _ in 0..super::rounds(2) {
         load.flows(seed.between(5, 40)).await;
         load.longest_waits();
-        let victims = some_nodes(&cluster, &mut seed, 1);
+        let victims = cluster.some(&mut seed, 1);
         cluster.kill(victims[0]);
         load.flows(10).await;
         cluster.start_node(victims[0]).await.expect("the node starts again");

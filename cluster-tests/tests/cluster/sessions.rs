@@ -9,7 +9,7 @@ use cluster_tests::wait::{until, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::load::EVENT;
+use cluster_tests::load::EVENT;
 
 /// A node that does not answer costs no more than this: the deadline of a question is a second.
 const ANSWER: Duration = Duration::from_secs(10);

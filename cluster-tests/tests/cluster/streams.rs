@@ -13,8 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::kills::some_nodes;
-use super::load::{EVENT, OUTCOME};
+use cluster_tests::load::{EVENT, OUTCOME};
 
 /// Between two events.
 const PACE: Duration = Duration::from_millis(10);
@@ -173,7 +172,7 @@ async fn clients_over_plain_http_see_everything_once_whichever_node_is_killed() 
     ];
     let raiser = Arc::new(site.raiser(&service).start().await);
     let mut raised = 0;
-    for victim in some_nodes(&cluster, &mut seed, 3).into_iter().cycle().take(super::rounds(3)) {
+    for victim in cluster.some(&mut seed, 3).into_iter().cycle().take(super::rounds(3)) {
         let raising = {
             let (raiser, numbers) = (raiser.clone(), raised..raised + ROUND);
             tokio::spawn(async move {

@@ -9,7 +9,7 @@ use cluster_tests::raiser::json;
 use cluster_tests::site::{Site, queueing, structure};
 use serde_json::json as value;
 
-use super::load::EVENT;
+use cluster_tests::load::EVENT;
 
 /// How long the older of two may go on.
 const TAKEOVER: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use cluster_tests::wait::{until, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::load::EVENT;
+use cluster_tests::load::EVENT;
 
 /// What a node answers, as soon as it is as wanted.
 async fn why(cluster: &Cluster, node: usize, query: &str, wanted: fn(&Value) -> bool) -> Value {

@@ -6,14 +6,15 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cluster_tests::cli::{self, Tool};
-use cluster_tests::history::{Call, Entry, Handled, History, Subscriber};
-use cluster_tests::process::Signal;
-use cluster_tests::site::{Account, Site};
-use cluster_tests::wait;
+use crate::cli::{self, Tool};
+use crate::history::{Call, Entry, Handled, History, Subscriber};
+use crate::process::Signal;
+use crate::site::{Account, Site};
+use crate::wait;
 use serde_json::Value;
 
-use super::load::{EVENT, OUTCOME, Progress};
+use super::progress::Progress;
+use super::{EVENT, OUTCOME};
 
 /// `ackord raise --store`: fed line by line.
 pub struct Writer {

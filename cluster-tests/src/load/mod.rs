@@ -1,0 +1,293 @@
+//! Publishers and subscribers on all nodes of a cluster, and what must be true of them at the end.
+//!
+//! Each workload is a site with one service and two clients, every one on another node to begin with:
+//!
+//! | site | service | clients |
+//! |---|---|---|
+//! | `memory` | SDK, SPL-1 | SDK with an account, CPL-1; SDK, stateless |
+//! | `file` | SDK, SPL-2 | SDK, CPL-2; SDK, CPL-1 |
+//! | `tools` | `ackord raise --store` | `ackord subscribe --state`; SDK, stateless |
+//! | `crashing` | SDK, SPL-2, killed again and again | SDK, CPL-1 and CPL-2, killed again and again |
+//! | `plain` | HTTP under keys, each try at another node | HTTP polling; an HTTP callback |
+//! | `newest` | SDK, a Replacing event | two clients that want the newest |
+//! | `authority` | SDK, Private events and one for a role | one whose role comes and goes; one that never has it |
+//!
+//! Invariants: a service keeps a bounded number of events in flight and
+//! ahead of its clients; what a workload finds wrong at its end it says as violations, and what does
+//! not come about at all in time is a panic.
+
+pub mod authority;
+pub mod crashing;
+pub mod newest;
+pub mod plain;
+pub mod progress;
+pub mod steady;
+pub mod tools;
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ackord_endpoint::Event;
+use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
+use tokio::time::MissedTickBehavior;
+
+use self::authority::Authority;
+use self::crashing::Crashing;
+use self::newest::Newest;
+use self::plain::Plain;
+use self::progress::{Progress, Waits};
+use crate::cluster::Cluster;
+use crate::history::Handled;
+use crate::oracle::Violation;
+use crate::raiser::{Raiser, json};
+use crate::seed::Seed;
+use crate::site::Site;
+use crate::wait;
+
+/// The event of every site.
+pub const EVENT: &str = "reading";
+/// Between two events of a service.
+const PACE: Duration = Duration::from_millis(15);
+/// How long an outcome or a delivery may take, whatever happens to the cluster.
+pub const OUTCOME: Duration = Duration::from_secs(90);
+
+/// What a workload came to.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Events that were acknowledged to their service.
+    pub acknowledged: u64,
+    /// Instances that handlers were called with.
+    pub handled: u64,
+    /// What must not be.
+    pub violations: Vec<Violation>,
+}
+
+impl Judged {
+    fn add(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.handled += other.handled;
+        self.violations.extend(other.violations);
+    }
+
+    /// How many violations are of these properties.
+    pub fn count(&self, properties: &[&str]) -> usize {
+        self.violations.iter().filter(|found| properties.contains(&found.property)).count()
+    }
+}
+
+/// A site with its service and its clients.
+pub trait Workload: Send + Sync {
+    /// The site's name.
+    fn name(&self) -> &str;
+
+    /// How far it is.
+    fn progress(&self) -> &Progress;
+
+    /// Its clients, as their progress counts them.
+    fn clients(&self) -> &[String];
+
+    /// How often endpoints of it were killed so far.
+    fn deaths(&self) -> u64 {
+        0
+    }
+
+    /// Lets the clients finish and judges everything that happened. Nothing more is raised.
+    fn finish<'a>(self: Box<Self>, cluster: &'a Cluster) -> LocalBoxFuture<'a, Judged>;
+}
+
+/// See the module.
+pub struct Load {
+    workloads: Vec<Box<dyn Workload>>,
+    dir: tempfile::TempDir,
+}
+
+impl Load {
+    /// Makes the sites of [`steady`], and starts all services and clients.
+    pub async fn start(cluster: &Cluster) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let workloads: Vec<Box<dyn Workload>> = vec![
+            Box::new(steady::memory(cluster, dir.path()).await),
+            Box::new(steady::file(cluster, dir.path()).await),
+            Box::new(steady::tools(cluster, dir.path()).await),
+        ];
+        let load = Self { workloads, dir };
+        load.flows(10).await;
+        load
+    }
+
+    /// As [`Load::start`], with all sites.
+    pub async fn start_all(cluster: &Cluster, seed: &mut Seed) -> Self {
+        let mut load = Self::start(cluster).await;
+        let dir = load.dir.path().to_owned();
+        load.workloads.extend([
+            Box::new(Crashing::start(cluster, &dir, seed.fork()).await) as Box<dyn Workload>,
+            Box::new(Plain::start(cluster).await),
+            Box::new(Newest::start(cluster).await),
+            Box::new(Authority::start(cluster, seed.fork()).await),
+        ]);
+        load.flows(5).await;
+        load
+    }
+
+    /// Waits until every service got so many more acknowledgements and every client handled as many
+    /// more instances.
+    pub async fn flows(&self, more: u64) {
+        let marks: Vec<_> = self.workloads.iter().map(|one| mark(one.progress(), more)).collect();
+        for (one, (acknowledged, handled)) in self.workloads.iter().zip(marks) {
+            let (name, progress) = (one.name(), one.progress());
+            let what = format!("the service of {name} to go on");
+            wait::until_for(OUTCOME, &what, async || {
+                (progress.acknowledged() >= acknowledged).then_some(())
+            })
+            .await;
+            for (index, handled) in handled.into_iter().enumerate() {
+                let what = format!("{} of {name} to go on", one.clients()[index]);
+                wait::until_for(OUTCOME, &what, async || {
+                    (progress.handled()[index] >= handled).then_some(())
+                })
+                .await;
+            }
+        }
+    }
+
+    /// How often endpoints were killed so far.
+    pub fn deaths(&self) -> u64 {
+        self.workloads.iter().map(|one| one.deaths()).sum()
+    }
+
+    /// The name of one of the sites.
+    pub fn site(&self) -> &str {
+        self.workloads[0].name()
+    }
+
+    /// Waits until proposals to all sites are carried out through this node.
+    pub async fn served_by(&self, cluster: &Cluster, node: usize) {
+        let admin = cluster.admin(node);
+        for one in &self.workloads {
+            let what = format!("{} to be served by node {node}", one.name());
+            wait::until_for(OUTCOME, &what, async || {
+                admin.put_user(one.name(), "probe", &[]).await.ok()
+            })
+            .await;
+        }
+    }
+
+    /// The longest that an event of each service waited for its acknowledgement since this was asked
+    /// last. The tool's first attempt to connect again comes after half a second or more.
+    pub fn longest_waits(&self) -> Waits {
+        let longest =
+            self.workloads.iter().map(|one| (one.name().to_owned(), one.progress().longest_wait()));
+        Waits(longest.collect())
+    }
+
+    /// Says how long an event waited at most since this was asked last, and fails when that is ten
+    /// times what is wanted: machines are busy, figures are measured elsewhere.
+    pub fn check_waits(&self, what: &str, wanted: Duration) {
+        let waits = self.longest_waits();
+        eprintln!("longest wait {what}: {waits}");
+        assert!(waits.longest() <= wanted * 10, "{what}: {waits}");
+    }
+
+    /// Stops the services, lets the clients finish and judges everything that happened. All nodes
+    /// must run.
+    ///
+    /// # Panics
+    /// When something does not come to its end, and when replicas are different.
+    pub async fn judge(self, cluster: &mut Cluster) -> Judged {
+        cluster.mesh().heal();
+        cluster.ready().await;
+        for one in &self.workloads {
+            one.progress().stop();
+        }
+        let mut judged = Judged::default();
+        for one in self.workloads {
+            judged.add(one.finish(cluster).await);
+        }
+        cluster.until_replicas_agree().await;
+        judged
+    }
+
+    /// As [`Load::judge`], for a test.
+    ///
+    /// # Panics
+    /// When anything was wrong.
+    pub async fn finish(self, cluster: &mut Cluster) {
+        let Judged { violations, .. } = self.judge(cluster).await;
+        let first: Vec<String> = violations.iter().take(10).map(ToString::to_string).collect();
+        assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), first.join("\n"));
+    }
+}
+
+fn mark(progress: &Progress, more: u64) -> (u64, Vec<u64>) {
+    let handled = progress.handled().iter().map(|handled| handled + more).collect();
+    (progress.acknowledged() + more, handled)
+}
+
+/// The number of an event, as its arguments say it.
+fn number(handled: &Handled) -> u64 {
+    let args = handled.args.as_deref().and_then(|args| serde_json::from_str(args).ok());
+    args.and_then(|args: Value| args["n"].as_u64()).expect("a number")
+}
+
+/// Waits until handlers of a client were called so often.
+async fn until_handled(site: &Site, client: &str, count: usize) {
+    let what = format!("{client} of {} to handle {count} instances", site.name);
+    wait::until_for(OUTCOME, &what, async || {
+        (site.history.count_handled(client) >= count).then_some(())
+    })
+    .await;
+}
+
+/// Raises events until there are no more to be and all are acknowledged.
+async fn publish(raiser: Raiser, pace: Duration, progress: Arc<Progress>) {
+    let raiser = publish_while(raiser, pace, &progress, || true).await;
+    assert_eq!(raiser.close().await, 0, "everything is acknowledged");
+}
+
+/// As [`publish`], as long as this holds.
+async fn publish_while(
+    raiser: Raiser,
+    pace: Duration,
+    progress: &Progress,
+    goes_on: impl Fn() -> bool,
+) -> Raiser {
+    let mut pace = tokio::time::interval(pace);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut flying = FuturesUnordered::new();
+    while goes_on() {
+        tokio::select! {
+            biased;
+            Some(outcome) = flying.next() => {
+                let outcome: Result<_, ackord_endpoint::RaiseError> = outcome;
+                outcome.expect("an event is never refused");
+            }
+            _ = pace.tick() => {
+                if progress.is_stopping() && flying.is_empty() {
+                    break;
+                }
+                if progress.is_stopping() || !progress.has_room() {
+                    continue;
+                }
+                let event = Event::new(EVENT, Some(json(progress.next())));
+                let since = Instant::now();
+                let raiser = &raiser;
+                let mut raising = Box::pin(async move {
+                    let outcome = raiser.outcome(event).await?;
+                    progress.acknowledge(since.elapsed());
+                    Ok(outcome)
+                });
+                // The first poll hands it over: calls are in order.
+                match futures_util::poll!(&mut raising) {
+                    Poll::Pending => flying.push(raising),
+                    Poll::Ready(outcome) => drop(outcome.expect("an event is never refused")),
+                }
+            }
+        }
+    }
+    drop(flying);
+    raiser
+}

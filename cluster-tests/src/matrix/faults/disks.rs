@@ -1,0 +1,154 @@
+//! Disks that rot, run full, fail, hang, are old, or empty.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+
+use super::{HOLDS, Run, leader, refuses_to_start, replace, victims};
+use crate::disk::Disk;
+use crate::seed::Seed;
+
+/// The exit status for a wrong configuration.
+const CONFIGURATION: Option<i32> = Some(78);
+
+/// All files below a directory that have something in them.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn a_file(root: &Path, seed: &mut Seed) -> (PathBuf, u64) {
+    let files = files(root);
+    let file = files[seed.between(0, files.len() as u64) as usize].clone();
+    let length = file.metadata().expect("it is there").len();
+    (file, length)
+}
+
+/// Starts a node on a damaged disk: it has everything, or it says so and is replaced.
+async fn start_damaged(run: &mut Run, node: usize) {
+    run.cluster.start_node(node).await.expect("the process starts");
+    if refuses_to_start(&mut run.cluster, node).await {
+        let number = node;
+        run.cluster.wipe(node).expect("the disk is emptied");
+        replace(&mut run.cluster, number).await;
+    }
+}
+
+/// Row 15.
+pub fn bit_flips(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let victim = victims(&run.cluster, &mut run.seed, 1)[0];
+        run.cluster.kill(victim);
+        let (path, length) = a_file(run.cluster.data(victim), &mut run.seed);
+        let file = std::fs::File::options().read(true).write(true).open(&path).expect("a file");
+        let (at, bit) = (run.seed.between(0, length), run.seed.between(0, 8));
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).expect("a byte");
+        file.write_all_at(&[byte[0] ^ (1 << bit)], at).expect("a byte");
+        run.injected(1);
+        run.load.flows(2).await;
+        start_damaged(run, victim).await;
+    }
+    .boxed_local()
+}
+
+/// Row 16.
+pub fn old_disk(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let victim = victims(&run.cluster, &mut run.seed, 1)[0];
+        if run.round.is_multiple_of(2) {
+            run.cluster.kill(victim);
+            let (path, length) = a_file(run.cluster.data(victim), &mut run.seed);
+            let file = std::fs::File::options().write(true).open(&path).expect("a file");
+            file.set_len(run.seed.between(0, length)).expect("it is cut");
+        } else {
+            assert_eq!(run.cluster.stop(victim).await.expect("it runs"), Some(0));
+            let yesterday = run.cluster.keep_disk(victim).expect("a copy");
+            run.cluster.start_node(victim).await.expect("the node starts");
+            run.cluster.until_ready(victim).await;
+            run.load.flows(20).await;
+            run.cluster.kill(victim);
+            run.cluster.put_disk_back(victim, &yesterday).expect("the copy is put back");
+        }
+        run.injected(1);
+        run.load.flows(2).await;
+        start_damaged(run, victim).await;
+    }
+    .boxed_local()
+}
+
+/// Row 17.
+pub fn wiped(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let victim = victims(&run.cluster, &mut run.seed, 1)[0];
+        run.cluster.kill(victim);
+        run.cluster.wipe(victim).expect("the disk is emptied");
+        run.injected(1);
+        // Under its old name it has nothing to say.
+        run.cluster.start_node(victim).await.expect("the process starts");
+        assert_eq!(run.cluster.ended(victim).await.expect("it ran"), CONFIGURATION);
+        run.load.flows(3).await;
+        replace(&mut run.cluster, victim).await;
+    }
+    .boxed_local()
+}
+
+/// Row 18.
+pub fn full_disk(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let count = [1, run.cluster.size()][run.round % 2];
+        let victims = victims(&run.cluster, &mut run.seed, count);
+        for victim in &victims {
+            run.cluster.disk(*victim).and_then(|disk| disk.inject("enospc")).expect("it is full");
+        }
+        let held = run.seed.millis(500, HOLDS.as_millis() as u64);
+        run.cluster.lasts(held).await;
+        fail_and_heal(run, &victims).await;
+    }
+    .boxed_local()
+}
+
+/// Row 19.
+pub fn failing_syncs(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let (victim, _) = leader(&run.cluster, &mut run.seed).await;
+        let fault = ["eio-sync", "slow-sync 150", "eio-write"][run.round % 3];
+        run.cluster.disk(victim).and_then(|disk| disk.inject(fault)).expect("the fault holds");
+        run.load.flows(3).await;
+        if fault.starts_with("slow") {
+            run.injected(1);
+            run.cluster.disk(victim).and_then(Disk::heal).expect("the fault ends");
+            return;
+        }
+        fail_and_heal(run, &[victim]).await;
+    }
+    .boxed_local()
+}
+
+/// Ends a fault of disks, and starts those again that ended by it; it counts where one did.
+async fn fail_and_heal(run: &mut Run, victims: &[usize]) {
+    for victim in victims {
+        run.cluster.disk(*victim).and_then(Disk::heal).expect("the fault ends");
+        if run.cluster.has_ended(*victim) {
+            let code = run.cluster.ended(*victim).await.expect("it ran");
+            assert_ne!(code, Some(0), "node {victim} ended as if all were well");
+            assert_ne!(code, Some(101), "node {victim} panicked: {}", run.cluster.log(*victim));
+            run.injected(1);
+            run.cluster.start_node(*victim).await.expect("the node starts again");
+        }
+    }
+}
