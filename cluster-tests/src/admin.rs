@@ -179,10 +179,24 @@ impl Admin {
         self.put(&format!("/v1/sites/{site}/users/{id}"), json!({ "roles": roles })).await
     }
 
-    /// As [`Admin::put_user`], within [`ANSWER`]; whether it is done.
-    pub async fn put_user_soon(&self, site: &str, id: &str, roles: &[&str]) -> bool {
-        let put = tokio::time::timeout(ANSWER, self.put_user(site, id, roles)).await;
-        put.is_ok_and(|put| put.is_ok())
+    /// As [`Admin::put_user`], within [`ANSWER`] and only over what was read before, so that a try
+    /// that was given up cannot come about later; whether it is known to be done.
+    pub async fn put_user_over(&self, site: &str, id: &str, roles: &[&str]) -> bool {
+        let url = format!("{}/v1/sites/{site}/users/{id}", self.url);
+        let putting = async {
+            let read = self.http.get(&url).bearer_auth(&self.token).send().await?;
+            let read = read.error_for_status()?;
+            let tag = read.headers().get("etag").cloned().context("no ETag in the answer")?;
+            let body: Value = read.json().await?;
+            if body["roles"] == json!(roles) {
+                return anyhow::Ok(true);
+            }
+            let put = self.http.put(&url).bearer_auth(&self.token).header("If-Match", tag);
+            let put = put.json(&json!({ "roles": roles })).send().await?;
+            Ok(put.status().is_success())
+        };
+        let put = tokio::time::timeout(ANSWER, putting).await;
+        put.is_ok_and(|put| put.unwrap_or(false))
     }
 
     /// Removes a user.

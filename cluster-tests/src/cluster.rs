@@ -251,7 +251,7 @@ impl Cluster {
         let config = dir.with_extension("toml");
         let text = format!(
             "data = {}\nlisten = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\nlog = \"{LOG}\"\n\
-             [limits]\n{LIMITS}[push]\nhosts = [\"127.0.0.1\"]\n[cluster]\nlisten = \"{}\"\nadvertise = {}\nurls = {}\n{how}",
+             [limits]\n{LIMITS}[sessions]\nkeepalive_s_default = 10\n[push]\nhosts = [\"127.0.0.1\"]\n[cluster]\nlisten = \"{}\"\nadvertise = {}\nurls = {}\n{how}",
             json!(dir),
             place.front,
             place.peer,
@@ -542,8 +542,15 @@ impl Drop for Cluster {
                 eprintln!("node {node}: {}", node::tail(&self.members[node - 1].log()));
             }
         }
+        if std::thread::panicking() && std::env::var_os(KEEP_VARIABLE).is_some() {
+            self.dir.disable_cleanup(true);
+            eprintln!("disks and logs are kept in {}", self.dir.path().display());
+        }
     }
 }
+
+/// The environment variable that keeps the disks and logs of a cluster in which a test failed.
+const KEEP_VARIABLE: &str = "ACKORD_TEST_KEEP";
 
 /// What the nodes log.
 const LOG: &str = "info,openraft=error,actix_http=off";

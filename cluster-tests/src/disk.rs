@@ -91,7 +91,13 @@ impl Disk {
 
     /// Undoes what no sync made safe, and starts a fresh journal. The process must be dead.
     pub fn power_cut(&self, cut: Cut) -> Result<Undone> {
-        let records = parse(&std::fs::read(self.journal()).context("the shim wrote no journal")?);
+        let journal = match std::fs::read(self.journal()) {
+            Ok(journal) => journal,
+            // The process was gone before it wrote anything.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).context("read the journal"),
+        };
+        let records = parse(&journal);
         let mut safe: BTreeMap<u64, u64> = BTreeMap::new();
         let mut result = Undone::default();
         for record in records.iter().filter(|record| record.kind == b'S') {

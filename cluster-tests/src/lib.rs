@@ -10,6 +10,7 @@
 
 pub mod admin;
 mod artifact;
+pub mod catch;
 pub mod check;
 pub mod cli;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod proxy;
 pub mod raiser;
 pub mod raw;
 pub mod receiver;
+pub mod report;
 pub mod seed;
 pub mod sim;
 pub mod site;

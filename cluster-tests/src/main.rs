@@ -3,11 +3,14 @@
 //! `cargo run --release -p cluster-tests -- matrix`
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
+use cluster_tests::catch::{self, Bug, Tree};
 use cluster_tests::matrix::{self, Line, ROWS, Row};
+use cluster_tests::report;
 
 #[derive(Parser)]
 #[command(about = "Attacks Ackord with every known fault, and judges what it did")]
@@ -20,6 +23,36 @@ struct Command {
 enum What {
     /// Runs the rows of faults under load, one after the other
     Matrix(Matrix),
+    /// Plants known mistakes into a copy of the committed tree, and sees whether they are found
+    Catch(Catch),
+    /// Puts what both wrote with --json into a page
+    Report(Report),
+}
+
+#[derive(Args)]
+struct Report {
+    /// What `matrix --json` wrote; several times for several runs
+    #[arg(long, value_name = "FILE")]
+    matrix: Vec<PathBuf>,
+    /// What `catch --json` wrote
+    #[arg(long, value_name = "FILE")]
+    catch: Option<PathBuf>,
+    /// The page, with marks around its tables
+    #[arg(long, value_name = "FILE", default_value = "docs/reliability.md")]
+    page: PathBuf,
+}
+
+#[derive(Args)]
+struct Catch {
+    /// These alone; several times for several
+    #[arg(long = "bug", value_name = "NAME")]
+    bugs: Vec<String>,
+    /// One JSON object per mistake
+    #[arg(long)]
+    json: bool,
+    /// Only says which there are
+    #[arg(long)]
+    list: bool,
 }
 
 #[derive(Args)]
@@ -48,12 +81,16 @@ struct Matrix {
 }
 
 fn main() -> ExitCode {
-    let What::Matrix(given) = Command::parse().what;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let all_well = match runtime {
-        Ok(runtime) => runtime.block_on(run(&given)),
-        Err(error) => Err(error.into()),
+    let all_well = match Command::parse().what {
+        What::Matrix(given) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            match runtime.worker_threads(2).enable_all().build() {
+                Ok(runtime) => runtime.block_on(run(&given)),
+                Err(error) => Err(error.into()),
+            }
+        }
+        What::Catch(given) => catch(&given),
+        What::Report(given) => report(&given),
     };
     match all_well {
         Ok(true) => ExitCode::SUCCESS,
@@ -63,6 +100,59 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn report(given: &Report) -> anyhow::Result<bool> {
+    let mut page = std::fs::read_to_string(&given.page)?;
+    if !given.matrix.is_empty() {
+        let mut lines = Vec::new();
+        for file in &given.matrix {
+            lines.extend(report::read(&std::fs::read_to_string(file)?)?);
+        }
+        page = report::put(&page, "matrix", &report::matrix(&lines)?)?;
+    }
+    if let Some(file) = &given.catch {
+        let lines = report::read(&std::fs::read_to_string(file)?)?;
+        page = report::put(&page, "catch", &report::catch(&lines)?)?;
+    }
+    std::fs::write(&given.page, page)?;
+    Ok(true)
+}
+
+/// Whether every mistake was found.
+fn catch(given: &Catch) -> anyhow::Result<bool> {
+    let bugs = catch::bugs()?;
+    if let Some(name) = given.bugs.iter().find(|name| bugs.iter().all(|bug| bug.name != **name)) {
+        anyhow::bail!("--bug {name}: there is none; --list says which there are");
+    }
+    let chosen = |bug: &&Bug| given.bugs.is_empty() || given.bugs.contains(&bug.name);
+    let mut out = std::io::stdout();
+    if given.list {
+        for bug in bugs.iter().filter(chosen) {
+            writeln!(out, "{:<34}{}", bug.name, bug.title)?;
+        }
+        return Ok(true);
+    }
+    let tree = Tree::new()?;
+    let mut all_caught = true;
+    for bug in bugs.iter().filter(chosen) {
+        writeln!(std::io::stderr(), "{}: {} …", bug.name, bug.title)?;
+        let caught = tree.catch(bug)?;
+        all_caught &= caught.caught;
+        if given.json {
+            writeln!(out, "{}", serde_json::to_string(&caught)?)?;
+        } else {
+            let verdict = if caught.caught { "caught" } else { "MISSED" };
+            let said = if caught.said.is_empty() { "" } else { ": " };
+            writeln!(
+                out,
+                "{verdict}  {} after {} s by {}{said}{}",
+                caught.bug, caught.seconds, caught.by, caught.said
+            )?;
+        }
+        out.flush()?;
+    }
+    Ok(all_caught)
 }
 
 /// Whether every row passed.

@@ -88,7 +88,7 @@ async fn grant(
         history.record(entry(false));
         let roles: &[&str] = if granted { &["insider"] } else { &[] };
         let mut at = seed.between(0, admins.len() as u64) as usize;
-        while !admins[at].put_user_soon(&site, CLIENTS[0], roles).await {
+        while !admins[at].put_user_over(&site, CLIENTS[0], roles).await {
             at = (at + 1) % admins.len();
             tokio::time::sleep(wait::POLL).await;
         }
@@ -218,6 +218,10 @@ fn newest_letters(history: &History) -> [Option<u64>; 2] {
 impl Workload for Authority {
     fn name(&self) -> &str {
         &self.site.name
+    }
+
+    fn watched(&self) -> (String, String, History) {
+        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
     }
 
     fn progress(&self) -> &Progress {

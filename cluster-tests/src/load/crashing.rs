@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::progress::Progress;
 use super::{EVENT, Judged, OUTCOME, Workload, number, publish_while};
 use crate::cluster::Cluster;
-use crate::history::Handled;
+use crate::history::{Handled, History};
 use crate::oracle::{self, Expectations};
 use crate::seed::Seed;
 use crate::site::{Account, Site, queueing, structure};
@@ -86,6 +86,7 @@ impl Client {
         let mut builder = self.site.listener(&self.account).via_all(self.urls.clone());
         builder = builder.with(|endpoint| endpoint.keepalive(Duration::from_secs(10)));
         if let Some(state) = &self.state {
+            until_free(state).await;
             builder = builder.state(state);
         }
         let (progress, index, newest) = (self.progress.clone(), self.index, handled.clone());
@@ -140,6 +141,20 @@ impl Client {
     }
 }
 
+/// Waits until nobody holds the lock of a file that an endpoint had. The endpoint is gone, but a
+/// process that is just being started was forked from this one, and has its descriptors until it
+/// begins.
+async fn until_free(path: &Path) {
+    let lock = PathBuf::from(format!("{}.lock", path.display()));
+    loop {
+        match std::fs::File::options().write(true).open(&lock) {
+            Err(_) => return,
+            Ok(file) if file.try_lock().is_ok() => return,
+            Ok(_) => tokio::time::sleep(wait::POLL).await,
+        }
+    }
+}
+
 /// The service over all its lives; how often it was killed.
 async fn serve(
     site: Site,
@@ -153,6 +168,7 @@ async fn serve(
     loop {
         let turn = seed.between(0, urls.len() as u64) as usize;
         urls.rotate_left(turn);
+        until_free(&store).await;
         let raiser = site.raiser(&account).via_all(urls.clone()).store(&store);
         let raiser = raiser.with(|endpoint| endpoint.keepalive(Duration::from_secs(10)));
         let raiser = raiser.start().await;
@@ -246,6 +262,10 @@ impl Crashing {
 impl Workload for Crashing {
     fn name(&self) -> &str {
         &self.site.name
+    }
+
+    fn watched(&self) -> (String, String, History) {
+        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
     }
 
     fn progress(&self) -> &Progress {

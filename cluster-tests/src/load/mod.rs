@@ -12,12 +12,14 @@
 //! | `newest` | SDK, a Replacing event | two clients that want the newest |
 //! | `authority` | SDK, Private events and one for a role | one whose role comes and goes; one that never has it |
 //!
-//! Invariants: a service keeps a bounded number of events in flight and
+//! Beside them [`hostile`] attacks and [`lookout`] looks at cursors. Invariants: a service keeps a bounded number of events in flight and
 //! ahead of its clients; what a workload finds wrong at its end it says as violations, and what does
 //! not come about at all in time is a panic.
 
 pub mod authority;
 pub mod crashing;
+pub mod hostile;
+pub mod lookout;
 pub mod newest;
 pub mod plain;
 pub mod progress;
@@ -37,11 +39,13 @@ use tokio::time::MissedTickBehavior;
 
 use self::authority::Authority;
 use self::crashing::Crashing;
+use self::hostile::Hostile;
+use self::lookout::Lookout;
 use self::newest::Newest;
 use self::plain::Plain;
 use self::progress::{Progress, Waits};
 use crate::cluster::Cluster;
-use crate::history::Handled;
+use crate::history::{Handled, History};
 use crate::oracle::Violation;
 use crate::raiser::{Raiser, json};
 use crate::seed::Seed;
@@ -90,6 +94,9 @@ pub trait Workload: Send + Sync {
     /// Its clients, as their progress counts them.
     fn clients(&self) -> &[String];
 
+    /// Its site, and a client with an account whose confirmed cursors are in this history.
+    fn watched(&self) -> (String, String, History);
+
     /// How often endpoints of it were killed so far.
     fn deaths(&self) -> u64 {
         0
@@ -102,6 +109,8 @@ pub trait Workload: Send + Sync {
 /// See the module.
 pub struct Load {
     workloads: Vec<Box<dyn Workload>>,
+    hostile: Option<Hostile>,
+    lookout: Option<Lookout>,
     dir: tempfile::TempDir,
 }
 
@@ -114,12 +123,12 @@ impl Load {
             Box::new(steady::file(cluster, dir.path()).await),
             Box::new(steady::tools(cluster, dir.path()).await),
         ];
-        let load = Self { workloads, dir };
+        let load = Self { workloads, hostile: None, lookout: None, dir };
         load.flows(10).await;
         load
     }
 
-    /// As [`Load::start`], with all sites.
+    /// As [`Load::start`], with all sites, somebody who attacks and somebody who looks.
     pub async fn start_all(cluster: &Cluster, seed: &mut Seed) -> Self {
         let mut load = Self::start(cluster).await;
         let dir = load.dir.path().to_owned();
@@ -129,6 +138,9 @@ impl Load {
             Box::new(Newest::start(cluster).await),
             Box::new(Authority::start(cluster, seed.fork()).await),
         ]);
+        load.hostile = Some(Hostile::start(cluster, seed));
+        let (site, client, history) = load.workloads[0].watched();
+        load.lookout = Some(Lookout::start(cluster, &site, &client, &history, seed.fork()));
         load.flows(5).await;
         load
     }
@@ -204,6 +216,10 @@ impl Load {
             one.progress().stop();
         }
         let mut judged = Judged::default();
+        if let Some(hostile) = self.hostile {
+            assert!(hostile.attacks() > 0, "nobody attacked");
+        }
+        judged.violations.extend(self.lookout.map(Lookout::end).unwrap_or_default());
         for one in self.workloads {
             judged.add(one.finish(cluster).await);
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::progress::Progress;
 use super::{EVENT, Judged, OUTCOME, Workload, number, publish};
 use crate::cluster::Cluster;
-use crate::history::Handled;
+use crate::history::{Handled, History};
 use crate::listener::Listener;
 use crate::oracle::{self, Expectations, Violation};
 use crate::site::{Site, replacing, structure};
@@ -102,6 +102,10 @@ impl Newest {
 impl Workload for Newest {
     fn name(&self) -> &str {
         &self.site.name
+    }
+
+    fn watched(&self) -> (String, String, History) {
+        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
     }
 
     fn progress(&self) -> &Progress {

@@ -298,6 +298,10 @@ impl Workload for Plain {
         &self.site.name
     }
 
+    fn watched(&self) -> (String, String, History) {
+        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
+    }
+
     fn progress(&self) -> &Progress {
         &self.progress
     }

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::tools::{Reader, Writer};
 use super::{EVENT, Judged, OUTCOME, PACE, Workload, publish};
 use crate::cluster::Cluster;
-use crate::history::{Handled, Subscriber};
+use crate::history::{Handled, History, Subscriber};
 use crate::listener::{Listener, ListenerBuilder};
 use crate::oracle::{self, Expectations, Violation};
 use crate::site::{Account, Site, queueing, structure};
@@ -132,6 +132,10 @@ pub async fn tools(cluster: &Cluster, dir: &Path) -> Scene {
 impl Workload for Scene {
     fn name(&self) -> &str {
         &self.site.name
+    }
+
+    fn watched(&self) -> (String, String, History) {
+        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
     }
 
     fn progress(&self) -> &Progress {

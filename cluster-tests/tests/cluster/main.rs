@@ -6,7 +6,6 @@
 //! a publisher had to wait at most (`-- --nocapture`).
 
 mod batches;
-mod chaos;
 mod clock;
 mod compat;
 mod empty;
@@ -17,7 +16,6 @@ mod links;
 mod lone_power;
 mod operators;
 mod pods;
-mod power;
 mod push;
 mod replace;
 mod restarts;

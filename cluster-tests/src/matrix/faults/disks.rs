@@ -13,6 +13,9 @@ use crate::seed::Seed;
 /// The exit status for a wrong configuration.
 const CONFIGURATION: Option<i32> = Some(78);
 
+/// Nodes that the cluster began with.
+const FOUNDERS: usize = 3;
+
 /// All files below a directory that have something in them.
 fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -94,7 +97,10 @@ pub fn old_disk(run: &mut Run) -> LocalBoxFuture<'_, ()> {
 /// Row 17.
 pub fn wiped(run: &mut Run) -> LocalBoxFuture<'_, ()> {
     async move {
-        let victim = victims(&run.cluster, &mut run.seed, 1)[0];
+        // One of the founders: who joined joins again.
+        let founders: Vec<usize> =
+            run.cluster.running().into_iter().filter(|node| *node <= FOUNDERS).collect();
+        let victim = founders[run.seed.between(0, founders.len() as u64) as usize];
         run.cluster.kill(victim);
         run.cluster.wipe(victim).expect("the disk is emptied");
         run.injected(1);
