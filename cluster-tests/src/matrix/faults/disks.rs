@@ -49,6 +49,8 @@ async fn start_damaged(run: &mut Run, node: usize) {
         run.cluster.wipe(node).expect("the disk is emptied");
         replace(&mut run.cluster, number).await;
     }
+    // A disk that lost something is one failure: the next one waits until it is made good.
+    run.cluster.until_replicas_agree().await;
 }
 
 /// Row 15.
