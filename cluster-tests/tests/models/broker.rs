@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use ackord_machine::session::{Failed, Token, View};
 use ackord_machine::site::{
     Access, AdminAction, Batch, ClientId, Command, Epoch, EventDefinition, EventKey, EventName,
-    GuestSupport, Incarnation, Kind, Outcome, Raise, Raising, RequestId, Sequence, ServiceId, Site, SiteName,
-    SiteSettings, Stamp, State, StorageUid, Structure, UserId, apply, coalesce,
+    GuestSupport, Incarnation, Kind, Outcome, Raise, Raising, RequestId, Sequence, ServiceId, Site,
+    SiteName, SiteSettings, Stamp, State, StorageUid, Structure, UserId, apply, coalesce,
 };
 
 use super::whole::Whole;
@@ -256,9 +256,8 @@ impl Broker {
 
     /// Sessions are gone: nobody waits for what they asked for, which may be lost with them.
     pub fn forget(&mut self, links: &[u64], lost: bool) {
-        let of = |proposal: &Proposal| {
-            proposal.waiter.is_some_and(|(link, _)| links.contains(&link))
-        };
+        let of =
+            |proposal: &Proposal| proposal.waiter.is_some_and(|(link, _)| links.contains(&link));
         self.queue.change(|queue| {
             if lost {
                 queue.retain(|proposal| !of(proposal));

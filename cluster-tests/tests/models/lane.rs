@@ -16,13 +16,11 @@ use ackord_endpoint::entropy::Entropy;
 use ackord_endpoint::publish::Then;
 use ackord_endpoint::subscribe::{Account, SetRule, Subscribe, SubscribeOptions, SubscribeOutput};
 use ackord_endpoint::{ClientNotice, Flow, Subscription};
-use ackord_machine::session::{
-    ClientSession, Output, SessionOptions, ToClient, View, Wake,
-};
+use ackord_machine::session::{ClientSession, Output, SessionOptions, ToClient, View, Wake};
 use ackord_machine::site::{
-    Arguments, AttachService, Claim, ClientId, Command, Decision, Epoch, EventName, Incarnation, NewEvent, Outcome, Place, Raise,
-    Receiver, Sequence, ServiceId, SessionId, Start, StorageUid, Subscribe as List, SubscribeMode,
-    SubscriptionRequest,
+    Arguments, AttachService, Claim, ClientId, Command, Decision, Epoch, EventName, Incarnation,
+    NewEvent, Outcome, Place, Raise, Receiver, Sequence, ServiceId, SessionId, Start, StorageUid,
+    Subscribe as List, SubscribeMode, SubscriptionRequest,
 };
 use ackord_wire::Codec;
 use ackord_wire::frame::{ClientFrame, ClientMessage, Position};
@@ -186,7 +184,8 @@ impl Lane {
             ..SubscribeOptions::default()
         };
         let positions = file.filter(|_| self.durable).map(|position| (EVENT.to_owned(), position));
-        let stored = Positions { positions: positions.into_iter().collect(), ..Positions::default() };
+        let stored =
+            Positions { positions: positions.into_iter().collect(), ..Positions::default() };
         Whole::new(Subscribe::new(options, self.durable, stored, Entropy::from_number(1)))
     }
 
@@ -618,25 +617,57 @@ impl Model for Lane {
             Property::always("each once, in order, one at a time", |_, world: &World| {
                 world.broken.is_none()
             }),
-            Property::always("cursors rise, and only the newest session moves them", |_, world: &World| {
-                world.broker.broken.is_none()
-            }),
-            Property::always("nothing rests before all is delivered", |model: &Self, world: &World| {
-                let mut acts = Vec::new();
-                model.progress(world, &mut acts);
-                !acts.is_empty() || model.is_drained(world)
-            }),
-            Property::sometimes("all is delivered after all faults", |model: &Self, world: &World| {
-                world.left.is_spent() && model.is_drained(world)
-            }),
+            Property::always(
+                "cursors rise, and only the newest session moves them",
+                |_, world: &World| world.broker.broken.is_none(),
+            ),
+            Property::always(
+                "nothing rests before all is delivered",
+                |model: &Self, world: &World| {
+                    let mut acts = Vec::new();
+                    model.progress(world, &mut acts);
+                    !acts.is_empty() || model.is_drained(world)
+                },
+            ),
+            Property::sometimes(
+                "all is delivered after all faults",
+                |model: &Self, world: &World| world.left.is_spent() && model.is_drained(world),
+            ),
         ]
     }
 }
 
 #[test]
-fn tryout_lane() {
-    let Ok(text) = std::env::var("TRY") else { return };
-    let n: Vec<u8> = text.split(',').map(|n| n.parse().expect("number")).collect();
-    let budget = Budget { cuts: n[2], failovers: n[3], doubts: n[4], overdue: n[5], crashes: n[6] };
-    check(&text, Lane { events: n[0], durable: n[1] > 0, budget });
+fn given_a_connection_that_breaks_and_a_proposal_of_unknown_fate_then_each_is_handled_once() {
+    let more = u8::from(is_large());
+    let budget = Budget { cuts: 1, doubts: 1, overdue: more, ..Budget::NONE };
+    check("a subscription, CPL-2, a cut", Lane { events: 2, durable: true, budget });
+}
+
+#[test]
+fn given_a_node_that_fails_and_an_overdue_answer_then_each_is_handled_once() {
+    let more = u8::from(is_large());
+    let budget = Budget { failovers: 1 + more, doubts: 1, overdue: 1, ..Budget::NONE };
+    check("a subscription, CPL-1, a failover", Lane { events: 2, durable: false, budget });
+}
+
+#[test]
+fn given_three_events_and_a_node_that_fails_then_each_is_handled_once() {
+    let more = u8::from(is_large());
+    let budget = Budget { failovers: 1, doubts: 1, overdue: more, ..Budget::NONE };
+    check("a subscription, CPL-2, 3 events", Lane { events: 3, durable: true, budget });
+}
+
+#[test]
+fn given_a_client_in_memory_that_dies_then_what_it_had_not_acknowledged_comes_once_more() {
+    let more = u8::from(is_large());
+    let budget = Budget { doubts: 1, overdue: more, crashes: 1, ..Budget::NONE };
+    check("a subscription, CPL-1, a crash", Lane { events: 2, durable: false, budget });
+}
+
+#[test]
+fn given_a_client_with_a_file_that_dies_then_what_the_file_has_never_comes_again() {
+    let more = u8::from(is_large());
+    let budget = Budget { failovers: more, doubts: more, crashes: 1, ..Budget::NONE };
+    check("a subscription, CPL-2, a crash", Lane { events: 2, durable: true, budget });
 }

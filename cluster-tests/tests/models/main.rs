@@ -29,6 +29,8 @@ struct Budget {
 }
 
 impl Budget {
+    const NONE: Self = Self { cuts: 0, failovers: 0, doubts: 0, overdue: 0, crashes: 0 };
+
     fn is_spent(self) -> bool {
         self.cuts + self.failovers + self.doubts + self.overdue + self.crashes == 0
     }
@@ -42,7 +44,7 @@ where
     M::Action: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static,
 {
     let begun = Instant::now();
-    let checker = model.checker().timeout(std::time::Duration::from_secs(20)).spawn_bfs().join();
+    let checker = model.checker().spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     println!("{name}: {states} states, depth {depth}, {:.1} s", begun.elapsed().as_secs_f32());
     for (property, path) in checker.discoveries() {

@@ -515,7 +515,8 @@ impl Model for Raises {
                     known.raised
                 });
                 let event = Event::queueing(EVENT, Payload::json(text.to_string().into_bytes()));
-                let raise = |service: &mut Publish, now| service.raise(now, event, Waits::ForOutcome);
+                let raise =
+                    |service: &mut Publish, now| service.raise(now, event, Waits::ForOutcome);
                 let Some(Ok(ticket)) = next.endpoint(raise) else {
                     next.broken = Some("a raise was refused at once");
                     return Some(next);
@@ -603,14 +604,18 @@ impl Model for Raises {
             Property::always("each once, in order, none lost", |_, world: &World| {
                 world.broken.is_none()
             }),
-            Property::always("no number is passed over, the newest session alone stores", |_, world: &World| {
-                world.broker.broken.is_none()
-            }),
-            Property::always("nothing rests before all is stored", |model: &Self, world: &World| {
-                let mut acts = Vec::new();
-                model.progress(world, &mut acts);
-                !acts.is_empty() || model.is_drained(world)
-            }),
+            Property::always(
+                "no number is passed over, the newest session alone stores",
+                |_, world: &World| world.broker.broken.is_none(),
+            ),
+            Property::always(
+                "nothing rests before all is stored",
+                |model: &Self, world: &World| {
+                    let mut acts = Vec::new();
+                    model.progress(world, &mut acts);
+                    !acts.is_empty() || model.is_drained(world)
+                },
+            ),
             Property::sometimes("all is stored after all faults", |model: &Self, world: &World| {
                 world.left.is_spent() && model.is_drained(world)
             }),
@@ -619,9 +624,29 @@ impl Model for Raises {
 }
 
 #[test]
-fn tryout_raises() {
-    let Ok(text) = std::env::var("TRY") else { return };
-    let n: Vec<u8> = text.split(',').map(|n| n.parse().expect("number")).collect();
-    let budget = Budget { cuts: n[2], failovers: n[3], doubts: n[4], overdue: n[5], crashes: n[6] };
-    check(&text, Raises { events: n[0], window: 2, durable: n[1] > 0, budget });
+fn given_a_connection_that_breaks_while_its_session_goes_on_then_each_raise_is_stored_once() {
+    let doubts = u8::from(is_large());
+    let budget = Budget { cuts: 1, doubts, ..Budget::NONE };
+    check("raises, SPL-2, a cut", Raises { events: 2, window: 2, durable: true, budget });
+}
+
+#[test]
+fn given_a_node_that_fails_and_a_proposal_of_unknown_fate_then_each_raise_is_stored_once() {
+    let overdue = u8::from(is_large());
+    let budget = Budget { failovers: 1, doubts: 1, overdue, ..Budget::NONE };
+    check("raises, SPL-1, a failover", Raises { events: 3, window: 3, durable: false, budget });
+}
+
+#[test]
+fn given_a_service_with_a_file_that_dies_then_each_raise_that_the_file_has_is_stored_once() {
+    let failovers = u8::from(is_large());
+    let budget = Budget { failovers, crashes: 1, ..Budget::NONE };
+    check("raises, SPL-2, a crash", Raises { events: 2, window: 2, durable: true, budget });
+}
+
+#[test]
+fn given_a_service_in_memory_that_dies_then_no_raise_is_stored_twice() {
+    let doubts = u8::from(is_large());
+    let budget = Budget { doubts, crashes: 1, ..Budget::NONE };
+    check("raises, SPL-1, a crash", Raises { events: 2, window: 2, durable: false, budget });
 }

@@ -92,7 +92,15 @@ impl Raft {
             Node { up: true, close: member, log: if member { vec![entry] } else { Vec::new() } }
         };
         let nodes = (0..nodes).map(node).collect();
-        Self { nodes, lead: Some(0), term: 0, committed: (0, entry), forgotten: false, apart: false, inherited: false }
+        Self {
+            nodes,
+            lead: Some(0),
+            term: 0,
+            committed: (0, entry),
+            forgotten: false,
+            apart: false,
+            inherited: false,
+        }
     }
 
     fn of(&self, is: impl Fn(&Node) -> bool) -> Nodes {
@@ -192,9 +200,8 @@ impl Raft {
             return false;
         }
         let age = |node: &Node| (node.log.last().map(|entry| entry.term), node.log.len());
-        let votes = self.of(|voter| {
-            voter.up && age(voter) <= age(me) && (me.close || !voter.close)
-        });
+        let votes =
+            self.of(|voter| voter.up && age(voter) <= age(me) && (me.close || !voter.close));
         self.lead != Some(node) && last.is_quorum(votes)
     }
 
@@ -239,8 +246,7 @@ impl Raft {
         }
         self.committed.0 = places.range(..self.committed.0).count();
         let entries = self.nodes.iter().flat_map(|node| node.log.iter().map(|entry| entry.term));
-        let terms: BTreeSet<u8> =
-            entries.chain([self.term, self.committed.1.term]).collect();
+        let terms: BTreeSet<u8> = entries.chain([self.term, self.committed.1.term]).collect();
         let rank = |term: u8| terms.range(..term).count() as u8;
         let ranked = |entry: &mut Entry| entry.term = rank(entry.term);
         self.nodes.iter_mut().flat_map(|node| &mut node.log).for_each(ranked);
