@@ -11,7 +11,7 @@ mod whole;
 
 use std::time::Instant;
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 /// Whether larger bounds are asked for.
 fn is_large() -> bool {
@@ -44,7 +44,7 @@ where
     M::Action: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static,
 {
     let begun = Instant::now();
-    let checker = model.checker().spawn_bfs().join();
+    let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     println!("{name}: {states} states, depth {depth}, {:.1} s", begun.elapsed().as_secs_f32());
     for (property, path) in checker.discoveries() {

@@ -25,7 +25,7 @@ use ackord_machine::site::{
     Row, Stamp, State, Write, apply,
 };
 use openraft::{BasicNode, ChangeMembers, Membership};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::{Group, NodeId, Step, next_step};
 use raft::{Entry, Nodes, Raft};
@@ -568,7 +568,8 @@ impl Model for Mover {
 /// Checks all of it.
 fn check(name: &str, bounds: Bounds) {
     let begun = Instant::now();
-    let checker = Mover::new(bounds).checker().spawn_bfs().join();
+    let checker =
+        Mover::new(bounds).checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     let seconds = begun.elapsed().as_secs_f32();
     println!("{name}: {states} states, depth {depth}, {seconds:.1} s, {bounds:?}");
