@@ -470,7 +470,8 @@ impl Broker {
         };
         let Some(counted) = self.place(&connection, "service", encode) else { return };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ServiceSession::new(site, service.clone(), credential, session_id());
+        let mut session = ServiceSession::new(site, service.clone(), credential, session_id());
+        self.read_site(connection.site.as_str(), |site, _| session.on_opened(site));
         ServiceAgent::open(session, self.setup(connection, Who::Service(service), counted), frames);
     }
 
@@ -516,7 +517,8 @@ impl Broker {
             },
         };
         let (site, credential) = (connection.site.clone(), connection.token.clone());
-        let session = ClientSession::new(site, receiver, credential, id, options);
+        let mut session = ClientSession::new(site, receiver, credential, id, options);
+        self.read_site(connection.site.as_str(), |site, _| session.on_opened(site));
         ClientAgent::open(session, self.setup(connection, who, counted), frames);
     }
 

@@ -311,6 +311,9 @@ async fn carry_out(raft: &Raft, number: u32, step: Step) {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use ackord_machine::site::{Batch, Command, DirectoryCommand, NodeInfo, Stamp, State, apply};
 

@@ -96,12 +96,14 @@ pub(super) enum Stage {
 }
 
 /// All of one connected client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSession {
     pub(super) site: SiteName,
     pub(super) receiver: Receiver,
     pub(super) credential: Credential,
     pub(super) claim: Claim,
+    /// The client's epoch as it was when the connection opened.
+    pub(super) opened: Option<Epoch>,
     pub(super) epoch: Epoch,
     pub(super) incarnation: Incarnation,
     pub(super) options: SessionOptions,
@@ -133,6 +135,7 @@ impl ClientSession {
             receiver,
             credential: Credential::new(credential),
             claim: Claim { session: id, above: Epoch(0) },
+            opened: None,
             epoch: Epoch(0),
             incarnation: Incarnation(0),
             options,
@@ -142,6 +145,13 @@ impl ClientSession {
             lanes: Vec::new(),
             requests: None,
         }
+    }
+
+    /// The connection is there: sessions that attach from now on are newer than this one, however
+    /// late its hello arrives.
+    pub fn on_opened(&mut self, site: &Site) {
+        let row = self.client().and_then(|client| site.client(client.as_str()));
+        self.opened = Some(row.map(|row| row.epoch).unwrap_or_default());
     }
 
     /// The site.
@@ -218,7 +228,7 @@ impl ClientSession {
             return;
         }
         if self.stage == (Stage::Opening { token }) {
-            return self.on_opened(result, view, out);
+            return self.on_attached(result, view, out);
         }
         if self.requests.as_ref().is_some_and(|requests| requests.awaits(token)) {
             return self.on_request_outcome(result, view, out);

@@ -5,6 +5,7 @@
 //! Invariants:
 //! - An attach comes again under one claim until its fate is known: the state lets it take over
 //!   once, and never from a session that the claim does not know of.
+//! - What attached after the connection was opened is newer, however late the hello arrives.
 //! - A session that was overtaken takes over only after its client has answered a probe sent since:
 //!   an endpoint that has opened a newer session does not answer on the older one.
 
@@ -35,7 +36,8 @@ impl ClientSession {
         self.requests_mut().set = set;
         // What this replica has not applied yet, the attach is told.
         let row = self.client().and_then(|client| view.site?.client(client.as_str()));
-        self.claim.above = row.map(|row| row.epoch).unwrap_or_default();
+        let seen = || row.map(|row| row.epoch).unwrap_or_default();
+        self.claim.above = self.opened.unwrap_or_else(seen);
         self.begin_opening(out);
     }
 
@@ -52,7 +54,7 @@ impl ClientSession {
         });
     }
 
-    pub(super) fn on_opened(
+    pub(super) fn on_attached(
         &mut self,
         result: Result<Outcome, Failed>,
         view: View<'_>,

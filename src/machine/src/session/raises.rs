@@ -33,7 +33,7 @@ pub const ARGS_BYTES_CUT: usize = 65_536 + 1;
 pub const SURPLUS_MAX: usize = 64;
 
 /// One raise that is not yet answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     sequence: Sequence,
     /// Refusals of an earlier run say nothing about the present one.
@@ -43,7 +43,7 @@ struct Slot {
     fate: Fate,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Fate {
     /// Its outcome is awaited.
     Proposed,
@@ -66,7 +66,7 @@ struct Stall {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Raises {
     /// The next number in line: higher ones are out of sequence.
     expected: Sequence,

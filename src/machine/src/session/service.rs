@@ -5,12 +5,13 @@
 //! How raises are answered is in `raises.rs`. Invariants of the opening:
 //! - An attach comes again under one claim until its fate is known: the state lets it take over
 //!   once, and never from a session that the claim does not know of.
+//! - What attached after the connection was opened is newer, however late the hello arrives.
 //! - A session that was overtaken takes over only after its service has answered a probe sent since:
 //!   an endpoint that has opened a newer session does not answer on the older one.
 
 use crate::site::{
     AttachService, Claim, Command, Epoch, Incarnation, Outcome, Parked, Place, Refusal, Sequence,
-    ServiceId, SessionId, SiteName, StorageUid, Structure, TokenId,
+    ServiceId, SessionId, Site, SiteName, StorageUid, Structure, TokenId,
 };
 
 use super::credential::Credential;
@@ -68,7 +69,7 @@ pub(super) enum Stage {
 }
 
 /// How the attach went, until the welcome.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Welcome {
     incarnation: Incarnation,
     last: Sequence,
@@ -76,12 +77,14 @@ struct Welcome {
 }
 
 /// All of one connected service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServiceSession {
     pub(super) site: SiteName,
     pub(super) service: ServiceId,
     credential: Credential,
     claim: Claim,
+    /// The service's epoch as it was when the connection opened.
+    opened: Option<Epoch>,
     pub(super) epoch: Epoch,
     pub(super) stage: Stage,
     patience: Patience,
@@ -112,6 +115,7 @@ impl ServiceSession {
             service,
             credential: Credential::new(credential),
             claim: Claim { session: id, above: Epoch(0) },
+            opened: None,
             epoch: Epoch(0),
             stage: Stage::New,
             patience: Patience::default(),
@@ -124,6 +128,13 @@ impl ServiceSession {
             tokens: 0,
             raises: Raises::default(),
         }
+    }
+
+    /// The connection is there: sessions that attach from now on are newer than this one, however
+    /// late its hello arrives.
+    pub fn on_opened(&mut self, site: &Site) {
+        let row = site.service(self.service.as_str());
+        self.opened = Some(row.map(|row| row.epoch).unwrap_or_default());
     }
 
     /// The site.
@@ -196,7 +207,7 @@ impl ServiceSession {
         }
         self.uid = hello.uid;
         self.window = hello.window.max(1);
-        self.claim.above = hello.above;
+        self.claim.above = self.opened.unwrap_or(hello.above);
         self.hello = Some(Box::new(hello));
         self.attach(out);
     }

@@ -60,7 +60,7 @@ pub(super) enum Told<'a> {
 }
 
 /// One thing that a client asked about its subscriptions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Request {
     /// Under it the state recognises a repeat.
     number: u64,
@@ -69,7 +69,7 @@ pub(super) struct Request {
 }
 
 /// The part of a session that a settled client does without.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     /// The hash that came with the hello.
     pub(super) set: Option<Digest>,

@@ -171,6 +171,29 @@ fn given_a_client_overtaken_while_it_attached_then_it_takes_over_only_with_a_sig
 }
 
 #[test]
+fn given_a_hello_that_arrives_after_a_newer_session_attached_then_it_takes_over_from_nobody() {
+    let mut world = World::new();
+    let mut late = Client::new(Receiver::Client("c".into()), &world);
+    late.session.on_opened(world.site());
+    let mut newer = Client::with(&mut world, &["reading"]);
+    late.tell(&world, |session, view, out| session.on_hello(None, view, out));
+    late.settle(&mut world);
+    newer.settle(&mut world);
+    assert_eq!((late.probed, newer.closed), (1, None), "the client may have given it up");
+    late.time_out(&mut world);
+    assert_eq!((late.closed, newer.closed), (Some(CloseReason::Unavailable), None));
+
+    let mut late = Service::new(&world);
+    late.session.on_opened(world.site());
+    let mut newer = Service::connected(&mut world);
+    let hello = hello(&world, newest(&world));
+    late.tell(&world, |session, _, out| session.on_hello(hello, out));
+    late.settle(&mut world);
+    newer.settle(&mut world);
+    assert_eq!((late.probed, newer.closed), (1, None), "the service may have given it up");
+}
+
+#[test]
 fn given_a_session_that_ends_while_it_attaches_then_its_service_is_not_left_online() {
     let mut world = World::new();
     let (service, (_, command)) = attaching(&world, Epoch(0));
