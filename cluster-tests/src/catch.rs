@@ -131,7 +131,15 @@ impl Tree {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         match words.next() {
             Some("simulation") => {
-                cargo.args(["test", "-p", "cluster-tests", "--test", "simulation", "no_promise"]);
+                cargo.args([
+                    "test",
+                    "-p",
+                    "cluster-tests",
+                    "--test",
+                    "simulation",
+                    "--",
+                    "no_promise",
+                ]);
                 cargo.env("ACKORD_TEST_SEEDS", WORLDS);
             }
             Some("test") => {
