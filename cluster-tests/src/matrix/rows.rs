@@ -70,7 +70,7 @@ pub static ROWS: &[Row] = &[
         2,
         row(23, "rolling restart, and upgrade from the oldest protocol", faults::rolling),
     )),
-    rounds(1, 3, row(24, "processors and memory squeezed", faults::squeeze)),
+    rounds(1, 3, row(24, "processors squeezed, one node suspended beside it", faults::squeeze)),
     in_gate(rounds(
         2,
         8,
