@@ -145,9 +145,8 @@ impl Authority {
     async fn end(self, cluster: &Cluster) -> Judged {
         let Self { mut site, progress, publishing, granting, listeners, .. } = self;
         site.admin = cluster.admin(cluster.running()[0]);
-        for (what, ending) in [("publishing", tokio::time::timeout(OUTCOME, publishing).await)] {
-            ending.unwrap_or_else(|_| panic!("authority: {what} hangs")).expect("no panic");
-        }
+        let published = tokio::time::timeout(OUTCOME, publishing).await;
+        published.expect("authority: an outcome is missing").expect("no panic");
         let granted = tokio::time::timeout(OUTCOME, granting).await;
         let revoked = granted.expect("authority: a grant hangs").expect("no panic");
         assert!(revoked > 0, "the role was never revoked");

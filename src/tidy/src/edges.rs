@@ -77,7 +77,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("opentelemetry", &["ackord-agents"]),
     ("opentelemetry_sdk", &["ackord-agents"]),
     ("opentelemetry-otlp", &["ackord-agents"]),
-    ("clap", &["ackord"]),
+    ("clap", &["ackord", "cluster-tests"]),
     ("indicatif", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),
     ("hdrhistogram", &["ackord-bench"]),

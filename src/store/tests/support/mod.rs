@@ -6,9 +6,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
-use ackord_store::{Done, Entry, GroupId, Mark, Store, StoreError, StoreOptions};
+use ackord_store::{Done, Entry, GroupId, Mark, OpenError, Store, StoreError, StoreOptions};
 use bytes::Bytes;
+
+/// How long the lock of a store that was dropped may be held by somebody else.
+const UNLOCKED: Duration = Duration::from_secs(10);
 
 pub const G: GroupId = GroupId(1);
 
@@ -72,7 +76,15 @@ pub fn contents(store: &Store, group: GroupId) -> Vec<Entry> {
 }
 
 pub fn open(dir: &Path) -> Store {
-    Store::open(StoreOptions::small(dir)).unwrap()
+    let until = Instant::now() + UNLOCKED;
+    loop {
+        match Store::open(StoreOptions::small(dir)) {
+            // A process that another test just starts has this one's descriptors, and so the lock of
+            // a store that was dropped, until it begins.
+            Err(OpenError::Locked(_)) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 pub fn files_under(dir: &Path) -> Vec<PathBuf> {
