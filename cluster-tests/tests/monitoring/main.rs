@@ -70,8 +70,7 @@ async fn cluster(dir: &Path) -> Cluster {
         let certificate = file(format!("{node}.pem"), &certificate.pem());
         let key = file(format!("{node}.key"), &key.serialize_pem());
         let tables = format!(
-            "[cluster.tls]\nauthority = {authority}\ncertificate = {certificate}\nkey = {key}\n\
-             [push]\nhosts = [\"127.0.0.1\"]\n"
+            "[cluster.tls]\nauthority = {authority}\ncertificate = {certificate}\nkey = {key}\n"
         );
         cluster.configure(node, &tables).expect("a configuration");
     }
