@@ -8,7 +8,7 @@
 //! ([`Cluster::admin`]) go to the nodes directly and are never cut.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::admin::Admin;
 use crate::cli::Tool;
 use crate::disk::{self, Cut, Disk, Undone};
 use crate::load::OUTCOME;
-use crate::mesh::Mesh;
+use crate::mesh::{self, Mesh};
 use crate::node;
 use crate::process::{self, Signal};
 use crate::seed::Seed;
@@ -236,10 +236,10 @@ impl Cluster {
         anyhow::ensure!(node <= NODES_MAX, "a cluster has at most {NODES_MAX} nodes here");
         let ip = address(self.subnet, node);
         let peer = free(ip, &mut self.random)?;
-        // Held meanwhile, so that the other one is not the same.
-        let held = TcpListener::bind(peer)?;
-        let front = free(ip, &mut self.random)?;
-        drop(held);
+        let mut front = free(ip, &mut self.random)?;
+        while front == peer {
+            front = free(ip, &mut self.random)?;
+        }
         let advertised = self.mesh.relay(node, peer)?.to_string();
         self.urls.push(format!("http://{}", self.mesh.relay(node, front)?));
         Ok(Place { node, peer, front, advertised })
@@ -581,7 +581,9 @@ fn address((a, b): (u8, u8), node: usize) -> IpAddr {
 fn free(ip: IpAddr, random: &mut Seed) -> anyhow::Result<SocketAddr> {
     for _ in 0..100 {
         let port = u16::try_from(random.between(PORTS.start, PORTS.end))?;
-        if TcpListener::bind((ip, port)).is_ok() {
+        // Not one that listens: a process that another test is just starting would hold it open,
+        // and the node would find its own port taken.
+        if mesh::socket((ip, port).into()).is_ok() {
             return Ok(SocketAddr::new(ip, port));
         }
     }

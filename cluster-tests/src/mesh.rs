@@ -238,7 +238,7 @@ impl Drop for Mesh {
 }
 
 /// A socket at this address, beside others that do not listen there.
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+pub fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -3,13 +3,13 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::Context as _;
 use cluster_tests::cluster::{self, Cluster};
-use cluster_tests::{process, wait};
+use cluster_tests::{mesh, process, wait};
 use serde_json::{Value, json};
 
 /// How often it scrapes, and judges rules.
@@ -61,7 +61,7 @@ impl Prometheus {
         put("prometheus.yml", text).expect("the configuration is written");
         // An address that nothing else on this machine uses.
         let ip = IpAddr::V4(Ipv4Addr::new(127, 90, std::process::id() as u8, u8::from(labelled)));
-        let free = TcpListener::bind((ip, 0)).and_then(|free| free.local_addr());
+        let free = mesh::socket((ip, 0).into()).and_then(|free| free.local_addr());
         let address = free.expect("a free port");
         let process = run(dir.path(), &address.to_string()).expect("a Prometheus");
         let (url, http) = (format!("http://{address}"), reqwest::Client::new());

@@ -1,20 +1,24 @@
 //! Founding a cluster, coming back, losing a disk, joining and leaving.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use ackord_machine::site::{Command, DirectoryCommand, NodeState, Outcome};
 use futures_util::future::join_all;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::cluster::{eventually, persist, within};
 use super::fixture::{Publisher, options};
 use crate::{GroupView, Node, NodeOptions, PeerOptions, StartError};
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, nor a process that another test is just starting.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket.local_addr().unwrap()
 }
 
 struct Place {
