@@ -104,18 +104,13 @@ impl Tree {
         run(Command::new("git").arg("-C").arg(self.path()).args(arguments)).map(drop)
     }
 
-    /// Plants a mistake, lets what finds it look for it, and takes it out again.
-    ///
-    /// # Errors
-    /// When it cannot be planted, or what was to find it did not run.
-    pub fn catch(&self, bug: &Bug) -> anyhow::Result<Caught> {
+    /// Plants a mistake, lets what finds it look for it, and takes it out again. One that cannot be
+    /// planted, or that nobody looked for, is not caught.
+    pub fn catch(&self, bug: &Bug) -> Caught {
         let since = Instant::now();
-        let patch = bug.patch.to_str().context("a path of text")?;
-        self.git(&["apply", patch])?;
-        let output = self.look(bug);
-        self.git(&["checkout", "--quiet", "--", "."])?;
-        let (caught, said) = judge(&bug.caught_by, &output?)?;
-        Ok(Caught {
+        let found = self.planted(bug).and_then(|output| judge(&bug.caught_by, &output));
+        let (caught, said) = found.unwrap_or_else(|error| (false, format!("{error:#}")));
+        Caught {
             bug: bug.name.clone(),
             title: bug.title.clone(),
             patch: format!("cluster-tests/mistakes/{}.patch", bug.name),
@@ -123,7 +118,15 @@ impl Tree {
             seconds: since.elapsed().as_secs(),
             by: bug.caught_by.clone(),
             said,
-        })
+        }
+    }
+
+    fn planted(&self, bug: &Bug) -> anyhow::Result<Output> {
+        let patch = bug.patch.to_str().context("a path of text")?;
+        self.git(&["apply", patch])?;
+        let output = self.look(bug);
+        self.git(&["checkout", "--quiet", "--", "."])?;
+        output
     }
 
     fn look(&self, bug: &Bug) -> anyhow::Result<Output> {

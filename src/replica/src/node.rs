@@ -126,7 +126,7 @@ impl Node {
         let peers = match (&options.peers, listening) {
             (Some(peers), Some(listening)) => {
                 let _entered = runtime.enter();
-                Some(Peers::new(peers, listening, store.identity(), time.clone()))
+                Some(Peers::new(peers, listening, store.clone(), fatal.clone(), time.clone()))
             }
             _ => None,
         };
@@ -332,6 +332,12 @@ impl Node {
     #[cfg(test)]
     pub(crate) fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// How far the store is.
+    #[cfg(test)]
+    pub(crate) fn written(&self) -> u64 {
+        self.shared.store.written()
     }
 
     #[cfg(test)]
@@ -670,6 +676,9 @@ fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
         tracing::error!("the checkpointer panicked");
     }
     runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
+    if let Some(peers) = &shared.peers {
+        peers.save();
+    }
     if let Err(error) = shared.store.close() {
         tracing::error!(%error, "the store did not close in order");
     }

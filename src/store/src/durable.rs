@@ -31,7 +31,10 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Replaces a file as a whole: written beside, synced, renamed, directory synced.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When one of these fails; what was there before may be there still.
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = File::create(&beside)?;
     file.write_all(content)?;

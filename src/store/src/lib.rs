@@ -49,6 +49,7 @@ mod usage;
 mod writer;
 
 pub use checkpoint::{CHECKPOINT_BATCH_BYTES_MAX, CHECKPOINT_KEY_BYTES_MAX, Checkpoint, Loaded};
+pub use durable::replace_file;
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use error::{Damage, OpenError, StoreError};
 pub use options::{FatalHook, StoreOptions};

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub queue: Queue,
     pub groups: RwLock<BTreeMap<GroupId, Arc<Mutex<Group>>>>,
     pub sequence: AtomicU64,
+    /// The number of the last durable write.
+    pub written: AtomicU64,
     /// Held while the file is written and synced: not for threads that must not wait.
     pub water: Arc<Mutex<HighWater>>,
     high_water_writes: Arc<AtomicU64>,
@@ -84,7 +86,7 @@ impl Shared {
         options: StoreOptions,
         (identity, salt): (Identity, Salt),
         groups: BTreeMap<GroupId, Group>,
-        sequence: u64,
+        (sequence, written): (u64, u64),
         water: Arc<Mutex<HighWater>>,
         files: Arc<LogFiles>,
     ) -> Shared {
@@ -98,6 +100,7 @@ impl Shared {
             queue: Queue::new(options.queue_bytes_max, options.queue_count_max),
             groups: RwLock::new(cells),
             sequence: AtomicU64::new(sequence),
+            written: AtomicU64::new(written),
             high_water_writes,
             committed_changed: AtomicBool::new(false),
             water,

@@ -87,7 +87,7 @@ impl Store {
             options,
             (opened.identity, opened.salt),
             opened.groups,
-            opened.last_sequence,
+            (opened.last_sequence, opened.last_number),
             opened.water,
             opened.files,
         ));
@@ -127,6 +127,17 @@ impl Store {
     /// Whose directory this is.
     pub fn identity(&self) -> Identity {
         self.shared.identity
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.shared.dir
+    }
+
+    /// The number of the last durable write: counted over all times the directory was open, so that
+    /// it only ever grows, unless the directory is replaced by an older copy of itself.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
     }
 
     /// The groups the log knows.

@@ -86,6 +86,7 @@ impl Writer {
             Ok(()) => {}
             Err(reason) => return Err((reason, batch)),
         }
+        self.shared.written.store(self.number, Ordering::Relaxed);
         let count = batch.len();
         let bytes = batch.iter().map(|queued| queued.bytes).sum();
         let counters = &self.shared.counters;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -41,16 +42,22 @@ fn a_file(root: &Path, seed: &mut Seed) -> (PathBuf, u64) {
     (file, length)
 }
 
-/// Starts a node on a damaged disk: it has everything, or it says so and is replaced.
-async fn start_damaged(run: &mut Run, node: usize) {
+/// How long the others have to hear how far a node's disk is; it tells them every second.
+const TOLD: Duration = Duration::from_secs(3);
+
+/// Starts a node on a damaged disk: it has everything, or it says so and is replaced. Gives whether it
+/// was replaced.
+async fn start_damaged(run: &mut Run, node: usize) -> bool {
     run.cluster.start_node(node).await.expect("the process starts");
-    if refuses_to_start(&mut run.cluster, node).await {
+    let refused = refuses_to_start(&mut run.cluster, node).await;
+    if refused {
         let number = node;
         run.cluster.wipe(node).expect("the disk is emptied");
         replace(&mut run.cluster, number).await;
     }
     // A disk that lost something is one failure: the next one waits until it is made good.
     run.cluster.until_replicas_agree().await;
+    refused
 }
 
 /// Row 15.
@@ -75,7 +82,8 @@ pub fn bit_flips(run: &mut Run) -> LocalBoxFuture<'_, ()> {
 pub fn old_disk(run: &mut Run) -> LocalBoxFuture<'_, ()> {
     async move {
         let victim = victims(&run.cluster, &mut run.seed, 1)[0];
-        if run.round.is_multiple_of(2) {
+        let is_cut = run.round.is_multiple_of(2);
+        if is_cut {
             run.cluster.kill(victim);
             let (path, length) = a_file(run.cluster.data(victim), &mut run.seed);
             let file = std::fs::File::options().write(true).open(&path).expect("a file");
@@ -86,12 +94,14 @@ pub fn old_disk(run: &mut Run) -> LocalBoxFuture<'_, ()> {
             run.cluster.start_node(victim).await.expect("the node starts");
             run.cluster.until_ready(victim).await;
             run.load.flows(20).await;
+            run.cluster.lasts(TOLD).await;
             run.cluster.kill(victim);
             run.cluster.put_disk_back(victim, &yesterday).expect("the copy is put back");
         }
         run.injected(1);
         run.load.flows(2).await;
-        start_damaged(run, victim).await;
+        let replaced = start_damaged(run, victim).await;
+        assert!(replaced || is_cut, "node {victim} went on with an older copy of its disk");
     }
     .boxed_local()
 }

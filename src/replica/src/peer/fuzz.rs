@@ -8,7 +8,7 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use serde::Serialize;
 
 use super::codec::message;
-use super::hello::{self, Hello, VERSIONS};
+use super::hello::{self, Disk, Hello, VERSIONS};
 use super::stranger::{Ask, Told};
 use super::wire::{Answer, Append, Appended, Ballot, Call, Fate, Forward, Forwarded, Vote, Voted};
 use crate::error::ProposeError;
@@ -59,6 +59,7 @@ fn call(call: Call) {
             let _again = Vote::of(&vote.raft());
         }
         Call::Clock
+        | Call::Pulse(_)
         | Call::ReadIndex { .. }
         | Call::SnapshotBegin { .. }
         | Call::SnapshotPiece { .. } => {}
@@ -74,6 +75,7 @@ fn answer(answer: Answer) {
             let _again = Vote::of(&vote.raft());
         }
         Answer::Clock { .. }
+        | Answer::Pulse { .. }
         | Answer::Transferred(_)
         | Answer::ReadIndex(_)
         | Answer::Received(_)
@@ -131,6 +133,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "end",
             sealed(2, &Call::SnapshotEnd { group: 1, id: id(), vote: Vote::of(&vote) }),
         ),
+        ("envelope", "pulse", sealed(2, &Call::Pulse(Disk { run: 1, stored: 2 }))),
         ("envelope", "voted", sealed(3, &Answer::Voted(voted))),
         ("envelope", "refused", sealed(3, &Answer::Refused("no".to_owned()))),
         ("envelope", "forward", sealed(4, &Forward { group: 1, number: 2, batch })),

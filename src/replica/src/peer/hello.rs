@@ -20,10 +20,12 @@ use super::stranger::{Ask, Told};
 use crate::types::NodeId;
 
 /// The protocol versions that this release can speak. With 2 there are questions (`ask`), with 3 the log
-/// may have raises with a trace context.
-pub(super) const VERSIONS: RangeInclusive<u8> = 1..=3;
+/// may have raises with a trace context, with 4 connected nodes say how far their stores are.
+pub(super) const VERSIONS: RangeInclusive<u8> = 1..=4;
 /// The first with trace contexts.
 pub(crate) const TRACES: u8 = 3;
+/// The first with pulses.
+pub(super) const PULSES: u8 = 4;
 
 /// Nothing else on the network begins like these: what members of a cluster say,
 const MEMBER: [u8; 8] = *b"ACKORD-P";
@@ -46,6 +48,12 @@ pub(super) struct Myself {
     pub(super) run: u64,
 }
 
+impl Myself {
+    pub(super) fn disk(&self, stored: u64) -> Disk {
+        Disk { run: self.run, stored }
+    }
+}
+
 /// Who connects, as far as its first words say.
 #[derive(Debug)]
 pub(super) enum Greeting {
@@ -63,6 +71,18 @@ pub(super) struct Hello {
     wall_ms: u64,
     at: String,
     run: u64,
+    /// Behind the rest; releases before the fourth protocol have none.
+    #[serde(skip)]
+    disk: Option<Disk>,
+}
+
+/// How far the store of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Disk {
+    /// The run of the process.
+    pub(super) run: u64,
+    /// The number of the store's last durable write.
+    pub(super) stored: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +112,12 @@ pub(crate) enum Refusal {
     /// Time would depend on who leads.
     #[error("the clocks differ by {difference_ms} ms, {max_ms} ms are allowed")]
     Clock { difference_ms: u64, max_ms: u64 },
+    /// What it had promised is gone.
+    #[error(
+        "the disk of node {node} is older than what the node has said: {stored} durable writes, \
+         {known} before"
+    )]
+    WentBack { node: NodeId, stored: u64, known: u64 },
 }
 
 /// Why there is no connection.
@@ -112,6 +138,8 @@ pub(super) struct Agreed {
     pub(super) version: u8,
     /// The other's wall clock minus ours.
     pub(super) clock_difference_ms: i64,
+    /// How far its store was.
+    pub(super) disk: Option<Disk>,
 }
 
 /// Milliseconds since 1970; earlier counts as 1970.
@@ -123,6 +151,7 @@ pub(super) fn wall_ms() -> u64 {
 pub(super) async fn offer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     myself: &Myself,
+    stored: u64,
     to: NodeId,
 ) -> Result<Agreed, HelloError> {
     let sent = Instant::now();
@@ -135,9 +164,11 @@ pub(super) async fn offer(
         wall_ms: wall_ms(),
         at: myself.at.clone(),
         run: myself.run,
+        disk: None,
     };
-    write(stream, MEMBER, &hello).await?;
-    match read(stream, MEMBER).await? {
+    write(stream, MEMBER, &(hello, myself.disk(stored))).await?;
+    let (reply, disk) = read(stream, MEMBER).await?;
+    match reply {
         Reply::Refused(refusal) => Err(HelloError::RefusedThere(refusal)),
         Reply::Welcome { version, wall_ms: theirs } => {
             let version =
@@ -146,7 +177,7 @@ pub(super) async fn offer(
             let ours = wall_ms().saturating_sub(sent.elapsed().as_millis() as u64 / 2);
             let clock_difference_ms = check_clock(theirs, ours, myself.clock_skew_max, to)
                 .map_err(HelloError::RefusedHere)?;
-            Ok(Agreed { peer: to, version, clock_difference_ms })
+            Ok(Agreed { peer: to, version, clock_difference_ms, disk })
         }
     }
 }
@@ -155,24 +186,28 @@ pub(super) async fn offer(
 pub(super) async fn greeting(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Greeting> {
     let (magic, body) = frame(stream).await?;
     match magic {
-        MEMBER => parse(&body).map(Greeting::Member),
-        STRANGER => parse(&body).map(Greeting::Stranger),
+        MEMBER => {
+            let (hello, disk) = parse(&body)?;
+            Ok(Greeting::Member(Hello { disk, ..hello }))
+        }
+        STRANGER => parse(&body).map(|(ask, _)| Greeting::Stranger(ask)),
         _ => Err(bad("this is no node of ackord")),
     }
 }
 
-/// The listening side, when a member connects; `admitted` says what is known of it beside what its
-/// hello says.
+/// The listening side, when a member connects; `admit` says what is known of it beside what its
+/// hello says, and is asked last.
 pub(super) async fn answer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     hello: &Hello,
     myself: &Myself,
-    admitted: Result<(), Refusal>,
+    stored: u64,
+    admit: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Agreed, HelloError> {
-    match judge(hello, myself).and_then(|agreed| admitted.map(|()| agreed)) {
+    match judge(hello, myself).and_then(|agreed| admit().map(|()| agreed)) {
         Ok(agreed) => {
             let welcome = Reply::Welcome { version: agreed.version, wall_ms: wall_ms() };
-            write(stream, MEMBER, &welcome).await?;
+            write(stream, MEMBER, &(welcome, myself.disk(stored))).await?;
             Ok(agreed)
         }
         Err(refusal) => {
@@ -194,7 +229,7 @@ fn judge(hello: &Hello, myself: &Myself) -> Result<Agreed, Refusal> {
     }
     let clock_difference_ms =
         check_clock(hello.wall_ms, wall_ms(), myself.clock_skew_max, hello.from)?;
-    Ok(Agreed { peer: hello.from, version, clock_difference_ms })
+    Ok(Agreed { peer: hello.from, version, clock_difference_ms, disk: hello.disk })
 }
 
 /// The newest version that both speak.
@@ -215,6 +250,11 @@ impl Hello {
     /// Who connects, as which run of its process.
     pub(super) fn who(&self) -> (NodeId, u64) {
         (self.from, self.run)
+    }
+
+    /// How far its store is, if it says so.
+    pub(super) fn disk(&self) -> Option<Disk> {
+        self.disk
     }
 
     /// Where it can be reached.
@@ -257,7 +297,7 @@ pub(super) async fn ask(
     ask: &Ask,
 ) -> io::Result<Told> {
     write(stream, STRANGER, ask).await?;
-    read(stream, STRANGER).await
+    read(stream, STRANGER).await.map(|(told, _)| told)
 }
 
 /// Answers a node that is no member.
@@ -300,16 +340,21 @@ async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<([u8; 8], Ve
     Ok((magic, body))
 }
 
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    postcard::take_from_bytes(body)
-        .map(|(message, _newer)| message)
-        .map_err(|_| bad("the hello is malformed"))
+/// The message, and what releases from the fourth protocol on have behind it.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> io::Result<(T, Option<Disk>)> {
+    let malformed = |_| bad("the hello is malformed");
+    let (message, rest) = postcard::take_from_bytes(body).map_err(malformed)?;
+    if rest.is_empty() {
+        return Ok((message, None));
+    }
+    let (disk, _newer) = postcard::take_from_bytes(rest).map_err(malformed)?;
+    Ok((message, Some(disk)))
 }
 
 async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     wanted: [u8; 8],
-) -> io::Result<T> {
+) -> io::Result<(T, Option<Disk>)> {
     let (magic, body) = frame(stream).await?;
     if magic != wanted {
         return Err(bad("this is no answer to what was said"));
@@ -339,11 +384,13 @@ mod tests {
         let (mut here, mut there) = tokio::io::duplex(4096);
         let listen = async {
             match greeting(&mut there).await? {
-                Greeting::Member(hello) => answer(&mut there, &hello, &listening, Ok(())).await,
+                Greeting::Member(hello) => {
+                    answer(&mut there, &hello, &listening, 20, || Ok(())).await
+                }
                 Greeting::Stranger(ask) => panic!("{ask:?}"),
             }
         };
-        tokio::join!(offer(&mut here, &connecting, 2), listen)
+        tokio::join!(offer(&mut here, &connecting, 10, 2), listen)
     }
 
     async fn check_refused(connecting: Myself, listening: Myself, text: &str) {
@@ -357,7 +404,9 @@ mod tests {
     async fn given_two_nodes_of_a_cluster_when_they_meet_then_they_agree() {
         let (here, there) = meet(myself(1), myself(2)).await;
         let (here, there) = (here.unwrap(), there.unwrap());
-        assert_eq!((here.peer, there.peer, here.version, there.version), (2, 1, 3, 3));
+        assert_eq!((here.peer, there.peer, here.version, there.version), (2, 1, 4, 4));
+        assert_eq!(here.disk, Some(Disk { run: 2, stored: 20 }));
+        assert_eq!(there.disk, Some(Disk { run: 1, stored: 10 }));
         assert!(here.clock_difference_ms.abs() < 1000);
     }
 
@@ -367,15 +416,15 @@ mod tests {
         other.identity.cluster = [8; 16];
         check_refused(myself(1), other, "another cluster").await;
         check_refused(myself(1), myself(3), "the node here is 3, not 2").await;
-        let newer = Myself { versions: 4..=5, ..myself(2) };
-        check_refused(myself(1), newer, "protocol 1..=3").await;
+        let newer = Myself { versions: 5..=6, ..myself(2) };
+        check_refused(myself(1), newer, "protocol 1..=4").await;
     }
 
     #[tokio::test]
     async fn given_releases_next_to_each_other_when_they_meet_then_they_speak_the_older_protocol() {
-        let newer = Myself { versions: 2..=4, ..myself(2) };
+        let newer = Myself { versions: 2..=5, ..myself(2) };
         let (here, there) = meet(myself(1), newer.clone()).await;
-        assert_eq!((here.unwrap().version, there.unwrap().version), (3, 3));
+        assert_eq!((here.unwrap().version, there.unwrap().version), (4, 4));
         let held_back = Myself { versions: 1..=1, ..newer.clone() };
         let (here, _) = meet(myself(1), held_back).await;
         assert_eq!(here.unwrap().version, 1);

@@ -30,8 +30,8 @@ use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::types::NodeId;
 
-/// How often the clocks of two connected nodes are compared.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often two connected nodes compare their clocks and say how far their stores are.
+const PULSE_INTERVAL: Duration = Duration::from_secs(1);
 /// Connecting, TLS and hello together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Between attempts, at first and at most.
@@ -219,7 +219,7 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                 state.send_replace(State::Up(connection.clone()));
                 tokio::select! {
                     () = line.gone() => {}
-                    () = compare_clocks(&context, peer, &connection) => {}
+                    () = pulse(&context, peer, &connection) => {}
                 }
                 tracing::debug!(peer, address, "the connection to a peer is lost");
                 state.send_replace(State::Connecting);
@@ -239,6 +239,9 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
                 {
                     tracing::error!("this node was removed from the cluster: stop it");
                 }
+                if let HelloError::RefusedThere(Refusal::WentBack { known, .. }) = &error {
+                    context.went_back(peer, *known);
+                }
                 let refused =
                     matches!(error, HelloError::RefusedHere(_) | HelloError::RefusedThere(_));
                 (error.to_string(), refused)
@@ -256,14 +259,26 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
     }
 }
 
-/// Knows how far the clocks are apart while connected. Never returns: a connection that stands is not
-/// given up for its clock, who leads and stamps is decided elsewhere.
-async fn compare_clocks(context: &Context, peer: NodeId, connection: &Connection) {
+/// Knows how far the clocks are apart while connected, and how far the other's store is. Never returns:
+/// a connection that stands is not given up for its clock, who leads and stamps is decided elsewhere.
+async fn pulse(context: &Context, peer: NodeId, connection: &Connection) {
     loop {
-        tokio::time::sleep(CLOCK_INTERVAL).await;
+        tokio::time::sleep(PULSE_INTERVAL).await;
         let asked = Instant::now();
-        let answer = timeout(CONNECT_LIMIT, connection.call(Call::Clock)).await;
-        if let Ok(Ok(Answer::Clock { wall_ms })) = answer {
+        let call = if connection.line.agreed.version >= hello::PULSES {
+            Call::Pulse(context.myself.disk(context.stored()))
+        } else {
+            Call::Clock
+        };
+        let answer = match timeout(CONNECT_LIMIT, connection.call(call)).await {
+            Ok(Ok(Answer::Clock { wall_ms })) => Some((wall_ms, None)),
+            Ok(Ok(Answer::Pulse { wall_ms, disk })) => Some((wall_ms, Some(disk))),
+            Ok(Ok(_) | Err(_)) | Err(_) => None,
+        };
+        if let Some((wall_ms, disk)) = answer {
+            // An old word, if it is refused: this connection was not.
+            let _ = context.remember(peer, disk);
+            context.save_when_due();
             let ours = hello::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
             let (difference, _) =
                 hello::compare(wall_ms, ours, context.myself.clock_skew_max, peer);
@@ -287,7 +302,8 @@ pub(super) async fn connect(
             Stream::Tls(Box::new(tls.into()))
         }
     };
-    let agreed = hello::offer(&mut stream, &context.myself, peer).await?;
+    let agreed = hello::offer(&mut stream, &context.myself, context.stored(), peer).await?;
+    context.remember(peer, agreed.disk).map_err(HelloError::RefusedHere)?;
     let line = Line::new(agreed);
     let io = PeerIo::new(stream, line.clone(), None);
     let channel = Endpoint::from_static("http://peer.invalid")

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `hello`: who may talk to whom; before anything else is parsed.
+//! - `remembered`: how far the stores of others were, to know a disk that went back.
 //! - `codec`, `wire`: the messages.
 //! - `link`: keeps a connection up. A second one per peer carries snapshots, so that bulk never
 //!   delays a heartbeat.
@@ -31,6 +32,7 @@ mod network;
 mod options;
 #[cfg(test)]
 mod probe;
+mod remembered;
 mod server;
 mod snapshot;
 mod stranger;
@@ -43,7 +45,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use ackord_store::Identity;
+use ackord_store::Store;
 use ackord_tls::{Refreshed, Reloading};
 use bytes::Bytes;
 use openraft::BasicNode;
@@ -62,12 +64,14 @@ pub(crate) use {forward::accept_commands, probe::Garbage};
 use self::ask::Answers;
 use self::io::Line;
 use crate::error::StartError;
+use crate::fatal::Fatal;
 use crate::partition::Partition;
 use crate::time::Time;
 use crate::types::NodeId;
-use hello::{Hello, Myself, Refusal};
+use hello::{Disk, Hello, Myself, Refusal};
 use link::{CallError, Link};
 use options::TlsSetup;
+use remembered::Remembered;
 use wire::{Answer, Call};
 
 /// The largest message; what is longer is not read.
@@ -100,6 +104,11 @@ pub(super) struct Context {
     told_removed: AtomicBool,
     appends_in_flight_peak: AtomicUsize,
     answers: Answers,
+    store: Store,
+    /// How far the store was when this process began.
+    began: u64,
+    remembered: Arc<Remembered>,
+    fatal: Fatal,
 }
 
 /// A node that has connected to this one.
@@ -144,7 +153,39 @@ impl Context {
             Some(caller) if caller.run != run && caller.lines.iter().any(stands) => {
                 Err(Refusal::Twice { node })
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.remember(node, hello.disk()),
+        }
+    }
+
+    /// A node says how far its store is.
+    fn remember(&self, node: NodeId, disk: Option<Disk>) -> Result<(), Refusal> {
+        disk.map_or(Ok(()), |disk| self.remembered.heard(node, disk.run, disk.stored))
+    }
+
+    /// Another node says that this one's disk is older than it was.
+    fn went_back(&self, peer: NodeId, known: u64) {
+        let began = self.began;
+        // What it refused may be an old word of a process before this one.
+        if began < known {
+            self.fatal.raise(&format!(
+                "the disk is older than what this node has told node {peer}: {began} durable writes, \
+                 {known} before. It is an older copy, or it loses what it calls durable, and the \
+                 votes and events with it that others count on: put a node on an empty disk in its \
+                 place (ackord cluster replace)"
+            ));
+        }
+    }
+
+    /// How far this node's store is.
+    fn stored(&self) -> u64 {
+        self.store.written()
+    }
+
+    /// Writes down what was heard of others' stores, now and then.
+    fn save_when_due(&self) {
+        if self.remembered.is_due() {
+            let remembered = self.remembered.clone();
+            self.runtime.spawn_blocking(move || remembered.save());
         }
     }
 
@@ -266,7 +307,8 @@ impl Peers {
     pub(crate) fn new(
         options: &PeerOptions,
         listening: Listening,
-        identity: Identity,
+        store: Store,
+        fatal: Fatal,
         time: Arc<Time>,
     ) -> Arc<Self> {
         let Listening { tls, listener, address } = listening;
@@ -276,7 +318,7 @@ impl Peers {
             time,
             dead: watch::Sender::default(),
             myself: Myself {
-                identity,
+                identity: store.identity(),
                 versions: *hello::VERSIONS.start()..=newest,
                 clock_skew_max: options.clock_skew_max,
                 at: crate::founding::advertised(options, &address),
@@ -293,6 +335,10 @@ impl Peers {
             told_removed: AtomicBool::new(false),
             appends_in_flight_peak: AtomicUsize::new(0),
             answers: Answers::default(),
+            began: store.written(),
+            remembered: Arc::new(Remembered::load(store.dir())),
+            store,
+            fatal,
         };
         Arc::new(Self {
             context: Arc::new(context),
@@ -321,6 +367,7 @@ impl Peers {
     /// Nodes that are no members any more: nothing is heard from them.
     pub(crate) fn set_removed(&self, removed: BTreeSet<NodeId>) {
         self.context.forget_versions(&removed);
+        self.context.remembered.forget(&removed);
         let mut known = self.context.known.lock();
         for caller in removed.iter().filter_map(|node| known.remove(node)) {
             caller.lines.iter().filter_map(Weak::upgrade).for_each(|line| line.close());
@@ -338,6 +385,11 @@ impl Peers {
     /// The end of this node's certificate, seconds of Unix time.
     pub(crate) fn certificate_not_after(&self) -> Option<i64> {
         self.context.tls.as_ref()?.current().not_after
+    }
+
+    /// Writes down what was heard of others' stores. Blocks.
+    pub(crate) fn save(&self) {
+        self.context.remembered.save();
     }
 
     /// Where this node listens.
@@ -456,6 +508,7 @@ impl PeerLinks {
         match self.main.call(Call::ReadIndex { group }, READ_INDEX_LIMIT).await? {
             Answer::ReadIndex(index) => Ok(index),
             Answer::Clock { .. }
+            | Answer::Pulse { .. }
             | Answer::Voted(_)
             | Answer::Transferred(_)
             | Answer::Received(_)

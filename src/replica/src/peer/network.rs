@@ -86,6 +86,7 @@ fn voted(answer: Answer) -> Result<VoteResponse<TypeConfig>, CallError> {
     match answer {
         Answer::Voted(voted) => Ok(voted.raft()),
         Answer::Clock { .. }
+        | Answer::Pulse { .. }
         | Answer::Transferred(_)
         | Answer::ReadIndex(_)
         | Answer::Received(_)
@@ -219,6 +220,7 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
                 Ok(Err(TransferLeaderError::VoteChanged { expected: vote, actual: vote }))
             }
             Answer::Clock { .. }
+            | Answer::Pulse { .. }
             | Answer::Voted(_)
             | Answer::ReadIndex(_)
             | Answer::Received(_)

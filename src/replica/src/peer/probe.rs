@@ -40,6 +40,11 @@ impl Peers {
         self.run(reaching).await.expect("the runtime goes on")
     }
 
+    /// How far a node's store is, as it said last.
+    pub(crate) fn remembered(&self, peer: NodeId) -> Option<u64> {
+        self.context.remembered.of(peer)
+    }
+
     /// How many nodes this one is connected to.
     pub(crate) fn links_up(&self) -> usize {
         let links = self.links.lock();
@@ -59,7 +64,7 @@ impl Peers {
             match garbage {
                 Garbage::Frames => {
                     let mut stream = TcpStream::connect(address).await.unwrap();
-                    hello::offer(&mut stream, &context.myself, peer).await.unwrap();
+                    hello::offer(&mut stream, &context.myself, context.stored(), peer).await.unwrap();
                     stream.write_all(&[0xff; 64]).await.unwrap();
                     let mut rest = Vec::new();
                     // Reset or closed: both are an end.

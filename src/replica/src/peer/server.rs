@@ -41,7 +41,7 @@ use super::{
 };
 use crate::options::PARTITIONS_MAX;
 use crate::partition::Partition;
-use crate::types::{Raft, TypeConfig};
+use crate::types::{NodeId, Raft, TypeConfig};
 
 /// How long a new connection may take for TLS and hello.
 pub(super) const HELLO_LIMIT: Duration = Duration::from_secs(2);
@@ -121,8 +121,9 @@ async fn accept(
                 Ok(Err(error)) => return tracing::warn!(%error, "a connection is refused"),
                 Err(_) => return tracing::warn!("a connection said nothing and is closed"),
             };
-            let admitted = context.admits(&hello);
-            match hello::answer(&mut stream, &hello, &context.myself, admitted).await {
+            let admit = || context.admits(&hello);
+            let stored = context.stored();
+            match hello::answer(&mut stream, &hello, &context.myself, stored, admit).await {
                 Ok(agreed) => {
                     context.agreed(agreed.peer, agreed.version);
                     context.heard(agreed.peer, agreed.clock_difference_ms);
@@ -294,7 +295,8 @@ impl PeerService {
             let Some(call) = receive(&line, &mut calls).await else {
                 return Err(Status::cancelled("no call"));
             };
-            Ok(self.answer(call).await.unwrap_or_else(Answer::Refused))
+            let peer = line.agreed.peer;
+            Ok(self.answer(peer, call).await.unwrap_or_else(Answer::Refused))
         }))
     }
 
@@ -307,9 +309,15 @@ impl PeerService {
         }))
     }
 
-    async fn answer(&self, call: Call) -> Result<Answer, String> {
+    async fn answer(&self, peer: NodeId, call: Call) -> Result<Answer, String> {
         Ok(match call {
             Call::Clock => Answer::Clock { wall_ms: hello::wall_ms() },
+            Call::Pulse(disk) => {
+                // An old word, if it is refused: the connection was not.
+                let _ = self.context.remember(peer, Some(disk));
+                let disk = self.context.myself.disk(self.context.stored());
+                Answer::Pulse { wall_ms: hello::wall_ms(), disk }
+            }
             Call::Vote { group, ballot } => {
                 let (_, raft) = self.find(group)?;
                 Answer::Voted(Voted::of(&raft.vote(ballot.raft()).await.map_err(text)?))

@@ -101,6 +101,7 @@ impl Sending<'_> {
         match bulk.call(end, INSTALL_LIMIT).await? {
             Answer::Installed(vote) => Ok(vote.raft()),
             Answer::Clock { .. }
+            | Answer::Pulse { .. }
             | Answer::Voted(_)
             | Answer::Transferred(_)
             | Answer::ReadIndex(_)
@@ -114,6 +115,7 @@ fn received(answer: Answer) -> Result<u64, CallError> {
     match answer {
         Answer::Received(bytes) => Ok(bytes),
         Answer::Clock { .. }
+        | Answer::Pulse { .. }
         | Answer::Voted(_)
         | Answer::Transferred(_)
         | Answer::ReadIndex(_)

@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::hello::Disk;
 use crate::error::ProposeError;
 use crate::types::{
     LeaderId, NodeId, RaftLogId, RaftVote, TypeConfig, decode_entry, encode_entry, log_id_of,
@@ -229,6 +230,8 @@ pub(super) enum Call {
     SnapshotPiece { group: u32, id: String, offset: u64, bytes: Bytes },
     /// That was all of it: verify and install it.
     SnapshotEnd { group: u32, id: String, vote: Vote },
+    /// As [`Call::Clock`], and how far the stores of both are.
+    Pulse(Disk),
 }
 
 /// What a [`Call`] is answered.
@@ -248,6 +251,8 @@ pub(super) enum Answer {
     Installed(Vote),
     /// It was not done, and nothing of it.
     Refused(String),
+    /// To a pulse; milliseconds since 1970 by the wall clock.
+    Pulse { wall_ms: u64, disk: Disk },
 }
 
 /// Commands for the leader's queue, in order. All of a stream are of one group.

@@ -62,6 +62,11 @@ impl Cluster {
         self.members[&id].node.as_ref().expect("the scenario has it running")
     }
 
+    /// Where a node keeps everything.
+    pub(super) fn dir(&self, id: u64) -> &std::path::Path {
+        self.members[&id].dir.path()
+    }
+
     pub(super) fn proxy(&self, id: u64) -> &Proxy {
         &self.members[&id].proxy
     }

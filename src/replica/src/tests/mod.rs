@@ -9,6 +9,7 @@ mod forwarding;
 mod founding;
 mod large;
 mod membership;
+mod older_disk;
 mod proposals;
 mod proxy;
 mod recovery;
