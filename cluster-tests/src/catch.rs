@@ -200,8 +200,9 @@ fn judge(caught_by: &str, output: &Output) -> anyhow::Result<(bool, String)> {
         let line: crate::matrix::Line = serde_json::from_str(&line)?;
         return Ok((line.verdict == "fail", line.why.unwrap_or_default()));
     }
-    let result = last(&out, &|line| line.starts_with("test result:"));
-    ensure!(result.is_some(), "no test ran: {}", tail(&err));
+    // A name that fits no test runs none.
+    let ran = |line: &str| line.starts_with("test ") && line.contains(" ... ");
+    ensure!(out.lines().any(ran), "no test ran: {}", tail(&err));
     let failed = last(&out, &|line| line.starts_with("test result: FAILED"));
     let why = |line: &str| line.contains("panicked at") || line.contains("ACKORD_TEST_SEED=");
     let first = out.lines().find(|line| why(line)).unwrap_or_default();
