@@ -392,6 +392,10 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
             let detail = "the token has expired: connect again with a new one";
             self.session().close(CloseReason::CredentialsExpired, detail, &mut out);
         }
+        if marks.time && self.shell.is_outdated() {
+            let detail = "the cluster has other nodes now: connect again";
+            self.session().close(CloseReason::AddressesChanged, detail, &mut out);
+        }
         if !marks.wakes.is_empty() || !marks.written.is_empty() || marks.time {
             let mut session = self.session();
             self.shell.look(|view| {

@@ -89,6 +89,8 @@ pub(crate) struct Inner {
     pub spans: Spans,
     /// Sessions when the shutdown began.
     leaving: AtomicUsize,
+    /// As they were when somebody last asked, so that sessions share one list.
+    others: Mutex<Arc<[String]>>,
 }
 
 impl Inner {
@@ -121,10 +123,29 @@ impl Inner {
         at.saturating_duration_since(self.origin).as_millis() as u64
     }
 
-    /// Where else endpoints may go: configured, and the other nodes of the cluster.
-    pub fn addresses(&self) -> Vec<String> {
-        let configured = self.options.addresses.iter().cloned();
-        configured.chain(self.node.other_urls()).collect()
+    /// The addresses of the other nodes of the cluster.
+    pub fn others(&self) -> Arc<[String]> {
+        let now = self.node.other_urls();
+        let mut others = self.others.lock();
+        if **others != *now {
+            *others = now.into();
+        }
+        others.clone()
+    }
+
+    /// Where else endpoints may go: configured, and these other nodes.
+    pub fn addresses(&self, others: &[String]) -> Vec<String> {
+        self.options.addresses.iter().chain(others).cloned().collect()
+    }
+
+    /// Whether whoever was told of these other nodes is to be told anew. What is configured stays.
+    pub fn outdates(&self, told: &[String]) -> bool {
+        if !self.options.addresses.is_empty() {
+            return false;
+        }
+        let others = self.others();
+        let kept = told.iter().filter(|url| others.contains(url)).count();
+        kept * 2 <= told.len() && others.iter().any(|url| !told.contains(url))
     }
 
     /// Proposes what a session leaves behind.
@@ -165,6 +186,7 @@ impl Broker {
             record: Recorder::default(),
             usage: Arc::default(),
             leaving: AtomicUsize::new(0),
+            others: Mutex::default(),
             options,
         };
         let broker = Self { inner: Arc::new(inner) };

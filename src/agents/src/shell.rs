@@ -111,6 +111,8 @@ pub(crate) struct Shell {
     patience: Patience,
     /// When the credentials end, milliseconds of Unix time.
     expires_ms: Option<u64>,
+    /// The other nodes as the peer was told of them.
+    told: RefCell<Option<Arc<[String]>>>,
     pub outbox: Outbox,
     _counted: Counted,
 }
@@ -161,6 +163,7 @@ impl Shell {
             raises: Raises::default(),
             heard: Instant::now(),
             seat,
+            told: RefCell::default(),
             outbox,
             _counted: counted,
         }
@@ -172,7 +175,11 @@ impl Shell {
 
     /// Puts what a session says into a frame, with what the welcome says besides.
     pub fn with_terms<R>(&self, frame: impl FnOnce(Terms<'_>) -> R) -> R {
-        let addresses = || self.broker.addresses();
+        let addresses = || {
+            let others = self.broker.others();
+            *self.told.borrow_mut() = Some(others.clone());
+            self.broker.addresses(&others)
+        };
         frame(Terms { keepalive_s: self.keepalive_s, addresses: &addresses })
     }
 
@@ -223,6 +230,13 @@ impl Shell {
     /// Whether the credentials are over. The wall clock says so: it may be set meanwhile.
     pub fn has_expired(&self) -> bool {
         self.expires_ms.is_some_and(|expires_ms| expires_ms <= unix_ms())
+    }
+
+    /// Whether the peer would hardly find the cluster again if this node were gone: half or more of
+    /// the others that it was told of are no members any more, and there are new ones.
+    pub fn is_outdated(&self) -> bool {
+        let told = self.told.borrow();
+        told.as_deref().is_some_and(|told| self.broker.outdates(told))
     }
 
     /// Sets the session's timer to its own deadline, the end of patience or of the credentials.

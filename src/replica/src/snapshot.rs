@@ -57,11 +57,27 @@ fn raft_snapshot(home: Snapshots, info: &SnapshotInfo) -> io::Result<Snapshot> {
     })
 }
 
-/// The newest verified snapshot.
+/// The verified snapshots of what was applied here, the newest first. One that was received is there
+/// before raft installs it: taken for one of this node's own, raft would purge the log up to it, and
+/// skip what was never applied.
+fn held(partition: &Partition) -> io::Result<Vec<(SnapshotInfo, Meta)>> {
+    let list = partition.shared.store.snapshots(partition.group).list().map_err(other)?;
+    let applied = partition.applied.read().last;
+    let mut held = Vec::with_capacity(list.len());
+    for info in list {
+        let meta = meta_of(&info)?;
+        if meta.last <= applied {
+            held.push((info, meta));
+        }
+    }
+    Ok(held)
+}
+
+/// The newest verified snapshot of what was applied here.
 pub(crate) fn newest(partition: &Partition) -> io::Result<Option<Snapshot>> {
     let home = partition.shared.store.snapshots(partition.group);
-    let list = home.list().map_err(other)?;
-    list.first().map(|info| raft_snapshot(home.clone(), info)).transpose()
+    let held = held(partition)?;
+    held.first().map(|(info, _)| raft_snapshot(home, info)).transpose()
 }
 
 /// Writes a snapshot and then lets raft take it as its own. One at a time; a full disk only puts
@@ -256,7 +272,7 @@ pub(crate) fn install(
     Ok(())
 }
 
-fn copy(from: &Snapshots, id: &str, to: &Snapshots) -> io::Result<()> {
+pub(crate) fn copy(from: &Snapshots, id: &str, to: &Snapshots) -> io::Result<()> {
     let source = from
         .open(id)
         .map_err(other)?
@@ -338,11 +354,10 @@ impl RecordWriter {
     }
 }
 
-/// The last entry of the older of the two newest verified snapshots.
+/// The last entry of the older of the two newest verified snapshots of what was applied here.
 pub(crate) fn purgeable(partition: &Partition) -> io::Result<Option<RaftLogId>> {
-    let list = partition.shared.store.snapshots(partition.group).list().map_err(other)?;
-    let older = list.get(1).map(meta_of).transpose()?;
-    Ok(older.and_then(|meta| meta.last))
+    let held = held(partition)?;
+    Ok(held.get(1).and_then(|(_, meta)| meta.last))
 }
 
 /// Asks raft to purge the log up to `upto`; raft sees to it that its own snapshot covers it.

@@ -141,6 +141,8 @@ codes! {
     CallbackNotAllowed = "callback-not-allowed", 403, false;
     /// The callback did not answer the challenge.
     CallbackUnverified = "callback-unverified", 422, false;
+    /// The nodes of the cluster are others than the endpoint was told: connect again.
+    AddressesChanged = "addresses-changed", 503, true;
 }
 
 #[cfg(feature = "schema")]
@@ -191,6 +193,7 @@ pub const CLOSE_CODES: &[CloseCode] = &[
     CloseCode { number: 4411, code: Code::RateLimited, reconnect: true },
     CloseCode { number: 4412, code: Code::QuotaExceeded, reconnect: true },
     CloseCode { number: 4413, code: Code::CredentialsExpired, reconnect: true },
+    CloseCode { number: 4414, code: Code::AddressesChanged, reconnect: true },
     CloseCode { number: 4500, code: Code::Goodbye, reconnect: false },
     CloseCode { number: 4501, code: Code::BadCredentials, reconnect: false },
     CloseCode { number: 4502, code: Code::NotRegistered, reconnect: false },

@@ -175,6 +175,10 @@ pub fn of(code: Code) -> (&'static str, &'static str) {
             "The node is stopping in order.",
             "Connect to another node, or come again after the time that is named.",
         ),
+        Code::AddressesChanged => (
+            "Half or more of the nodes that the endpoint was told of are no members of the cluster any more.",
+            "Nothing: it connects again by itself, and is told where the nodes are now.",
+        ),
         Code::SiteRebuilt => (
             "The site was rebuilt: its queues are new and its ids begin anew.",
             "Connect again; kept ids of the earlier life no longer count.",

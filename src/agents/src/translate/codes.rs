@@ -133,6 +133,7 @@ pub fn close_code(reason: CloseReason) -> Code {
         CloseReason::IdleTimeout => Code::IdleTimeout,
         CloseReason::SlowConsumer => Code::SlowConsumer,
         CloseReason::ShuttingDown => Code::ShuttingDown,
+        CloseReason::AddressesChanged => Code::AddressesChanged,
         CloseReason::Internal => Code::Internal,
     }
 }

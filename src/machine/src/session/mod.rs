@@ -181,6 +181,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// The peer did not read fast enough.
     SlowConsumer,
+    /// The nodes of the cluster are others than the peer was told.
+    AddressesChanged,
     /// The node is shutting down.
     ShuttingDown,
     /// The broker contradicts itself.

@@ -64,7 +64,9 @@ impl Peers {
             match garbage {
                 Garbage::Frames => {
                     let mut stream = TcpStream::connect(address).await.unwrap();
-                    hello::offer(&mut stream, &context.myself, context.stored(), peer).await.unwrap();
+                    hello::offer(&mut stream, &context.myself, context.stored(), peer)
+                        .await
+                        .unwrap();
                     stream.write_all(&[0xff; 64]).await.unwrap();
                     let mut rest = Vec::new();
                     // Reset or closed: both are an end.

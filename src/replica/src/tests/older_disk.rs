@@ -74,8 +74,7 @@ async fn given_an_older_copy_of_its_disk_when_a_node_comes_back_then_it_is_not_h
     cluster.ready().await;
     let began = cluster.node(victim).written();
     raise(&mut publisher, 10).await;
-    let others: Vec<u64> =
-        cluster.running().into_iter().filter(|node| *node != victim).collect();
+    let others: Vec<u64> = cluster.running().into_iter().filter(|node| *node != victim).collect();
     let know = |node: &u64| cluster.node(*node).peers().remembered(victim) > Some(began);
     eventually("the others are told how far it is", || others.iter().all(know)).await;
     cluster.kill(victim);
