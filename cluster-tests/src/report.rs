@@ -84,7 +84,8 @@ pub fn catch(lines: &[Caught]) -> anyhow::Result<String> {
     ensure!(!lines.is_empty(), "no mistake was planted");
     let mut table =
         String::from("| mistake | patch | looked for by | found |\n|---|---|---|---|\n");
-    for line in lines {
+    let newest: BTreeMap<&str, &Caught> = lines.iter().map(|line| (&*line.bug, line)).collect();
+    for line in newest.values() {
         let found = if line.caught { format!("after {} s", line.seconds) } else { "**no**".into() };
         writeln!(table, "| {} | `{}` | `{}` | {found} |", line.title, line.bug, line.by)?;
     }

@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 use crate::load::{Judged, Load};
 use crate::seed::Seed;
 
-pub use rows::ROWS;
+pub use rows::{FOUND, Found, ROWS};
 
 /// Properties of which a violation is an event that was acknowledged and is gone.
 const LOST: &[&str] = &["acknowledged_never_lost", "stored_as_acknowledged"];

@@ -71,3 +71,27 @@ pub static ROWS: &[Row] = &[
     )),
     in_gate(on(Ground::Disks, rounds(1, 6, row(26, "everything at once", faults::everything)))),
 ];
+
+/// A seed that found something once, which is mended.
+pub struct Found {
+    /// The row.
+    pub row: u32,
+    /// How many rounds it took.
+    pub rounds: usize,
+    /// What was drawn from.
+    pub seed: u64,
+    /// What it was.
+    pub what: &'static str,
+}
+
+/// Seeds that are run again: `matrix --found`.
+pub static FOUND: &[Found] = &[
+    Found {
+        row: 5,
+        rounds: 2,
+        seed: 11_541_732_074_074_997_307,
+        what: "a snapshot that was received was taken for an own one",
+    },
+    Found { row: 15, rounds: 6, seed: 11, what: "endpoints knew no node that was left" },
+    Found { row: 16, rounds: 4, seed: 7, what: "a node went on with an older copy of its disk" },
+];

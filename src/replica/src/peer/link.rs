@@ -30,8 +30,10 @@ use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::types::NodeId;
 
-/// How often two connected nodes compare their clocks and say how far their stores are.
+/// How often two connected nodes say how far their stores are,
 const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+/// and after how many of these they compare their clocks.
+const PULSES_PER_CLOCK: u32 = 5;
 /// Connecting, TLS and hello together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Between attempts, at first and at most.
@@ -262,13 +264,18 @@ async fn keep(context: Arc<Context>, peer: NodeId, address: String, state: watch
 /// Knows how far the clocks are apart while connected, and how far the other's store is. Never returns:
 /// a connection that stands is not given up for its clock, who leads and stamps is decided elsewhere.
 async fn pulse(context: &Context, peer: NodeId, connection: &Connection) {
+    let mut pulses = 0_u32;
     loop {
         tokio::time::sleep(PULSE_INTERVAL).await;
+        pulses = pulses.wrapping_add(1);
+        let with_clock = pulses.is_multiple_of(PULSES_PER_CLOCK);
         let asked = Instant::now();
         let call = if connection.line.agreed.version >= hello::PULSES {
             Call::Pulse(context.myself.disk(context.stored()))
-        } else {
+        } else if with_clock {
             Call::Clock
+        } else {
+            continue;
         };
         let answer = match timeout(CONNECT_LIMIT, connection.call(call)).await {
             Ok(Ok(Answer::Clock { wall_ms })) => Some((wall_ms, None)),
@@ -279,6 +286,9 @@ async fn pulse(context: &Context, peer: NodeId, connection: &Connection) {
             // An old word, if it is refused: this connection was not.
             let _ = context.remember(peer, disk);
             context.save_when_due();
+            if !with_clock {
+                continue;
+            }
             let ours = hello::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
             let (difference, _) =
                 hello::compare(wall_ms, ours, context.myself.clock_skew_max, peer);
