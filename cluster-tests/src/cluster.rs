@@ -528,6 +528,32 @@ impl Cluster {
         .await;
     }
 
+    /// The hashes that a node took last, by group: after which entry, and what.
+    pub async fn hashes(&self, node: usize) -> anyhow::Result<Vec<(usize, u64, String)>> {
+        let view = self.view(node).await?;
+        let groups = view["groups"].as_array().context("no groups")?.iter().enumerate();
+        let taken = groups.filter_map(|(group, shown)| {
+            let compared = &shown["compared"];
+            Some((group, compared["index"].as_u64()?, compared["hash"].as_str()?.to_owned()))
+        });
+        Ok(taken.collect())
+    }
+
+    /// Takes the checkpoint of a node that does not run, so that it reads its log again.
+    pub fn forget_checkpoint(&self, node: usize) -> anyhow::Result<()> {
+        assert!(!self.runs(node), "node {node} runs");
+        Ok(std::fs::remove_dir_all(self.data(node).join("node/checkpoint"))?)
+    }
+
+    /// The most memory that a node's process has had so far, bytes.
+    pub fn peak_memory(&self, node: usize) -> anyhow::Result<u64> {
+        let status = format!("/proc/{}/status", self.process(node)?.id());
+        let status = std::fs::read_to_string(status)?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = peak.and_then(|peak| peak.split_whitespace().next());
+        Ok(kilobytes.context("no peak")?.parse::<u64>()? * 1024)
+    }
+
     /// Lets the fault that is in force last for so long.
     pub async fn lasts(&self, duration: Duration) {
         tokio::time::sleep(duration).await;

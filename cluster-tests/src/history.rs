@@ -120,6 +120,68 @@ pub enum Entry {
         /// Whether it is known to hold; before, it may hold or not.
         known: bool,
     },
+    /// Something that an administrator does.
+    Administration(Administration),
+    /// A session of a subscriber was opened: it is newer than those of its earlier lives.
+    Opened {
+        /// Whose.
+        by: Subscriber,
+    },
+    /// How much of something was found, and how much there may be.
+    Measured {
+        /// Of what.
+        what: String,
+        /// How much.
+        found: u64,
+        /// At most.
+        bound: u64,
+    },
+    /// A replica has taken the hash of its state.
+    Hashed {
+        /// Which one, and how it came by its state.
+        replica: String,
+        /// Of what.
+        group: usize,
+        /// After which entry.
+        index: u64,
+        /// What it is.
+        hash: String,
+    },
+}
+
+/// Something that an administrator does, or is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Administration {
+    /// A change is asked for.
+    Asked {
+        /// Which one.
+        act: Call,
+        /// What is changed.
+        what: String,
+        /// Into what; `None` when it is removed.
+        value: Option<String>,
+    },
+    /// The answer to a change. One without an answer that counts is of unknown outcome.
+    Answered {
+        /// Which one.
+        act: Call,
+        /// Whether it was done; otherwise it was refused.
+        done: bool,
+    },
+    /// Something is asked for.
+    Looked {
+        /// Which time.
+        act: Call,
+        /// For what.
+        what: String,
+    },
+    /// The answer.
+    Shown {
+        /// Which time.
+        act: Call,
+        /// What it is; `None` when it is not there.
+        value: Option<String>,
+    },
 }
 
 /// A history that grows; cheap to clone, all clones are the same.
@@ -156,6 +218,14 @@ impl History {
         call
     }
 
+    /// Records what an administrator begins and gives its number.
+    pub fn administers(&self, begin: impl FnOnce(Call) -> Administration) -> Call {
+        let mut entries = self.lock();
+        let act = Call(entries.len() as u64);
+        entries.push(Entry::Administration(begin(act)));
+        act
+    }
+
     /// All that happened so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().clone()
@@ -172,7 +242,11 @@ impl History {
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
             | Entry::Killed { .. }
-            | Entry::Authority { .. } => None,
+            | Entry::Authority { .. }
+            | Entry::Administration(_)
+            | Entry::Opened { .. }
+            | Entry::Measured { .. }
+            | Entry::Hashed { .. } => None,
         };
         self.lock().iter().filter_map(pick).collect()
     }
@@ -190,7 +264,11 @@ impl History {
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
             | Entry::Killed { .. }
-            | Entry::Authority { .. } => None,
+            | Entry::Authority { .. }
+            | Entry::Administration(_)
+            | Entry::Opened { .. }
+            | Entry::Measured { .. }
+            | Entry::Hashed { .. } => None,
         };
         self.lock().iter().filter_map(pick).max().unwrap_or(0)
     }

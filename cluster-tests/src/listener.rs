@@ -46,6 +46,9 @@ impl ListenerBuilder {
                     let (by, event) = (who.clone(), event.clone());
                     recorder.record(Entry::Committed { by, event, instance_id: *instance_id });
                 }
+                if let ClientNotice::Connected { client: Some(_), .. } = &notice {
+                    recorder.record(Entry::Opened { by: who.clone() });
+                }
                 told.push(notice);
             });
         let hook: Hook = Arc::new(|_| async { Ok(()) }.boxed());

@@ -44,15 +44,19 @@ pub type Property = (&'static str, fn(&[Entry], &Expectations) -> Vec<String>);
 /// All properties.
 pub const PROPERTIES: &[Property] = &[
     ("acknowledged_never_lost", check::acknowledged_never_lost::check),
+    ("administration_linearizable", check::administration_linearizable::check),
     ("authority_respected", check::authority_respected::check),
+    ("bounds_kept", check::bounds_kept::check),
     ("committed_never_again", check::committed_never_again::check),
     ("cursor_monotonic", check::cursor_monotonic::check),
+    ("epochs_fence", check::epochs_fence::check),
     ("handled_once", check::handled_once::check),
     ("handler_never_concurrent", check::handler_never_concurrent::check),
     ("ids_follow_raise_order", check::ids_follow_raise_order::check),
     ("nothing_invented", check::nothing_invented::check),
     ("order_strictly_increasing", check::order_strictly_increasing::check),
     ("private_stays_private", check::private_stays_private::check),
+    ("replay_equals_live", check::replay_equals_live::check),
     ("one_id_per_call", check::one_id_per_call::check),
     ("one_instance_per_content", check::one_instance_per_content::check),
 ];

@@ -14,7 +14,8 @@ use ackord_endpoint::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::history::{Call, Entry, History};
+use crate::check::epochs_fence;
+use crate::history::{Call, Entry, History, Subscriber};
 use crate::site::{Account, Site};
 use crate::wait;
 
@@ -121,6 +122,21 @@ impl RaiserBuilder {
     #[must_use]
     pub fn store(self, path: &Path) -> Self {
         self.with(|endpoint| endpoint.persistence(ServiceLevel::file(path)))
+    }
+
+    /// Raises as one life of its account, and records when its sessions are opened.
+    #[must_use]
+    pub fn lives(mut self, by: Subscriber) -> Self {
+        let (history, told) = (self.history.clone(), self.notices.clone());
+        self.service = epochs_fence::service_of(&by);
+        self.with(|endpoint| {
+            endpoint.on_notice(move |notice| {
+                if let ServiceNotice::Connected { .. } = &notice {
+                    history.record(Entry::Opened { by: by.clone() });
+                }
+                told.push(notice);
+            })
+        })
     }
 
     /// Declares a structure.

@@ -36,7 +36,11 @@ fn missing(entries: &[Entry], event: &str, name: &str) -> Vec<String> {
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
             | Entry::Killed { .. }
-            | Entry::Authority { .. } => {}
+            | Entry::Authority { .. }
+            | Entry::Administration(_)
+            | Entry::Opened { .. }
+            | Entry::Measured { .. }
+            | Entry::Hashed { .. } => {}
         }
     }
     let lost = acknowledged.difference(&handled);

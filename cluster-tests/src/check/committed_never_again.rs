@@ -6,7 +6,7 @@ use crate::history::Entry;
 use crate::oracle::Expectations;
 
 /// Handler calls with what had been confirmed before.
-pub fn check(entries: &[Entry], _: &Expectations) -> Vec<String> {
+pub fn check(entries: &[Entry], expectations: &Expectations) -> Vec<String> {
     let mut confirmed: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut violations = Vec::new();
     for entry in entries {
@@ -24,12 +24,20 @@ pub fn check(entries: &[Entry], _: &Expectations) -> Vec<String> {
                     violations.push(format!("{event} {id} came to {name} after it was confirmed"));
                 }
             }
+            // It was confirmed to nobody but itself.
+            Entry::Killed { by } if expectations.forgetful.contains(&by.name) => {
+                confirmed.retain(|(name, _), _| *name != by.name);
+            }
             Entry::Raised { .. }
             | Entry::Acknowledged { .. }
             | Entry::Rejected { .. }
             | Entry::HandlerEnded { .. }
             | Entry::Killed { .. }
-            | Entry::Authority { .. } => {}
+            | Entry::Authority { .. }
+            | Entry::Administration(_)
+            | Entry::Opened { .. }
+            | Entry::Measured { .. }
+            | Entry::Hashed { .. } => {}
         }
     }
     violations

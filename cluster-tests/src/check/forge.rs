@@ -1,6 +1,6 @@
 //! Short forms of history entries, for the tests of the properties.
 
-use crate::history::{Call, Entry, Handled, Subscriber};
+use crate::history::{Administration, Call, Entry, Handled, Subscriber};
 
 /// Subscriber `ann` in a life.
 pub fn ann(life: u32) -> Subscriber {
@@ -51,4 +51,26 @@ pub fn committed(life: u32, instance_id: u64) -> Entry {
 /// Ann's process was killed.
 pub fn killed(life: u32) -> Entry {
     Entry::Killed { by: ann(life) }
+}
+
+/// Somebody asked for a change of `x`.
+pub fn asked(act: u64, value: Option<&str>) -> Entry {
+    let (what, value) = ("x".to_owned(), value.map(str::to_owned));
+    Entry::Administration(Administration::Asked { act: Call(act), what, value })
+}
+
+/// The change was done or refused.
+pub fn answered(act: u64, done: bool) -> Entry {
+    Entry::Administration(Administration::Answered { act: Call(act), done })
+}
+
+/// Somebody asked for `x`.
+pub fn looked(act: u64) -> Entry {
+    Entry::Administration(Administration::Looked { act: Call(act), what: "x".to_owned() })
+}
+
+/// And was told.
+pub fn shown(act: u64, value: Option<&str>) -> Entry {
+    let value = value.map(str::to_owned);
+    Entry::Administration(Administration::Shown { act: Call(act), value })
 }

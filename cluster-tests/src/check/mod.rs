@@ -4,9 +4,12 @@
 //! tolerance of its own. Each file shows a history that has the property and one that has not.
 
 pub mod acknowledged_never_lost;
+pub mod administration_linearizable;
 pub mod authority_respected;
+pub mod bounds_kept;
 pub mod committed_never_again;
 pub mod cursor_monotonic;
+pub mod epochs_fence;
 pub mod handled_once;
 pub mod handler_never_concurrent;
 pub mod ids_follow_raise_order;
@@ -15,6 +18,7 @@ pub mod one_id_per_call;
 pub mod one_instance_per_content;
 pub mod order_strictly_increasing;
 pub mod private_stays_private;
+pub mod replay_equals_live;
 
 #[cfg(test)]
 mod forge;

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::progress::Progress;
-use super::{Judged, OUTCOME, Workload, number};
+use super::{Cast, Judged, OUTCOME, Workload, number};
 use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::history::{Entry, Handled, History};
@@ -33,9 +33,7 @@ const CLIENTS: [&str; 2] = ["ann", "bob"];
 
 /// See the module.
 pub struct Authority {
-    site: Site,
-    clients: [String; 2],
-    progress: Arc<Progress>,
+    cast: Cast,
     publishing: JoinHandle<()>,
     granting: JoinHandle<u64>,
     listeners: Vec<Listener>,
@@ -133,18 +131,16 @@ impl Authority {
         let (history, name) = (site.history.clone(), site.name.clone());
         let granting = grant(admins, name, history, progress.clone(), seed.fork());
         Self {
-            clients: CLIENTS.map(str::to_owned),
+            cast: Cast::new(&site, &CLIENTS, &progress),
             granting: tokio::spawn(granting),
-            site,
-            progress,
             publishing,
             listeners,
         }
     }
 
     async fn end(self, cluster: &Cluster) -> Judged {
-        let Self { mut site, progress, publishing, granting, listeners, .. } = self;
-        site.admin = cluster.admin(cluster.running()[0]);
+        let Self { cast, publishing, granting, listeners } = self;
+        let Cast { site, progress, .. } = cast.at_end(cluster);
         let published = tokio::time::timeout(OUTCOME, publishing).await;
         published.expect("authority: an outcome is missing").expect("no panic");
         let granted = tokio::time::timeout(OUTCOME, granting).await;
@@ -208,27 +204,19 @@ fn newest_letters(history: &History) -> [Option<u64>; 2] {
             | Entry::HandlerEnded { .. }
             | Entry::Committed { .. }
             | Entry::Killed { .. }
-            | Entry::Authority { .. } => {}
+            | Entry::Authority { .. }
+            | Entry::Administration(_)
+            | Entry::Opened { .. }
+            | Entry::Measured { .. }
+            | Entry::Hashed { .. } => {}
         }
     }
     newest
 }
 
 impl Workload for Authority {
-    fn name(&self) -> &str {
-        &self.site.name
-    }
-
-    fn watched(&self) -> (String, String, History) {
-        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn clients(&self) -> &[String] {
-        &self.clients
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
     fn finish<'a>(self: Box<Self>, cluster: &'a Cluster) -> LocalBoxFuture<'a, Judged> {

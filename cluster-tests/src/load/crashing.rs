@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::progress::Progress;
-use super::{EVENT, Judged, OUTCOME, Workload, number, publish_while};
+use super::{Cast, EVENT, Judged, OUTCOME, Workload, number, publish_while};
 use crate::cluster::Cluster;
-use crate::history::{Handled, History};
+use crate::history::Handled;
 use crate::oracle::{self, Expectations};
 use crate::seed::Seed;
 use crate::site::{Account, Site, queueing, structure};
@@ -29,9 +29,7 @@ const PACE: Duration = Duration::from_millis(25);
 
 /// See the module.
 pub struct Crashing {
-    site: Site,
-    clients: [String; 2],
-    progress: Arc<Progress>,
+    cast: Cast,
     /// The last instance that there is, once that is known.
     last: Arc<AtomicU64>,
     /// How often somebody was killed.
@@ -144,7 +142,7 @@ impl Client {
 /// Waits until nobody holds the lock of a file that an endpoint had. The endpoint is gone, but a
 /// process that is just being started was forked from this one, and has its descriptors until it
 /// begins.
-async fn until_free(path: &Path) {
+pub(super) async fn until_free(path: &Path) {
     let lock = PathBuf::from(format!("{}.lock", path.display()));
     loop {
         match std::fs::File::options().write(true).open(&lock) {
@@ -217,9 +215,7 @@ impl Crashing {
         let serving = serve(site.clone(), service, urls, store, progress.clone(), seed.fork());
         Self {
             publishing: tokio::spawn(serving),
-            clients: clients.map(str::to_owned),
-            site,
-            progress,
+            cast: Cast::new(&site, &clients, &progress),
             last,
             deaths,
             living,
@@ -227,8 +223,8 @@ impl Crashing {
     }
 
     async fn end(self, cluster: &Cluster) -> Judged {
-        let Self { mut site, clients, progress, last, publishing, living, .. } = self;
-        site.admin = cluster.admin(cluster.running()[0]);
+        let Self { cast, last, publishing, living, .. } = self;
+        let Cast { site, clients, progress } = cast.at_end(cluster);
         let ended = tokio::time::timeout(OUTCOME, publishing).await;
         let killed = ended.expect("crashing: an outcome is missing").expect("no panic");
         let retained = site.retained(EVENT).await;
@@ -260,20 +256,8 @@ impl Crashing {
 }
 
 impl Workload for Crashing {
-    fn name(&self) -> &str {
-        &self.site.name
-    }
-
-    fn watched(&self) -> (String, String, History) {
-        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn clients(&self) -> &[String] {
-        &self.clients
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
     fn deaths(&self) -> u64 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use tokio::task::JoinHandle;
 
-use super::EVENT;
+use super::{Cast, EVENT};
 use crate::admin::Admin;
 use crate::cluster::Cluster;
 use crate::history::History;
@@ -32,18 +32,14 @@ struct Seen {
 }
 
 impl Lookout {
-    /// Looks at the cursor of a client of a site from now on.
-    pub fn start(
-        cluster: &Cluster,
-        site: &str,
-        client: &str,
-        history: &History,
-        seed: Seed,
-    ) -> Self {
+    /// Looks at the cursor of a site's first client from now on.
+    pub fn start(cluster: &Cluster, cast: &Cast, seed: Seed) -> Self {
+        let Cast { site, clients, .. } = cast;
+        let client = clients[0].clone();
         let admins: Vec<Admin> = cluster.nodes().map(|node| cluster.admin(node)).collect();
         let seen = Arc::<Mutex<Seen>>::default();
-        let path = format!("/v1/sites/{site}/clients/{client}/subscriptions/{EVENT}");
-        let looking = look(admins, path, client.to_owned(), history.clone(), seen.clone(), seed);
+        let path = format!("/v1/sites/{}/clients/{client}/subscriptions/{EVENT}", site.name);
+        let looking = look(admins, path, client, site.history.clone(), seen.clone(), seed);
         Self { looking: tokio::spawn(looking), seen }
     }
 

@@ -11,11 +11,14 @@
 //! | `plain` | HTTP under keys, each try at another node | HTTP polling; an HTTP callback |
 //! | `newest` | SDK, a Replacing event | two clients that want the newest |
 //! | `authority` | SDK, Private events and one for a role | one whose role comes and goes; one that never has it |
+//! | `returning` | SDK, of queues that turn over | SDK, CPL-2; SDK, stateless: both away for most of the time |
 //!
-//! Beside them [`hostile`] attacks and [`lookout`] looks at cursors. Invariants: a service keeps a bounded number of events in flight and
+//! Beside them [`hostile`] attacks, [`lookout`] looks at cursors, and [`administration`] makes, changes and removes
+//! things. Invariants: a service keeps a bounded number of events in flight and
 //! ahead of its clients; what a workload finds wrong at its end it says as violations, and what does
 //! not come about at all in time is a panic.
 
+pub mod administration;
 pub mod authority;
 pub mod crashing;
 pub mod hostile;
@@ -23,8 +26,12 @@ pub mod lookout;
 pub mod newest;
 pub mod plain;
 pub mod progress;
+pub mod replay;
+pub mod returning;
 pub mod steady;
+pub mod survey;
 pub mod tools;
+pub mod twins;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -37,6 +44,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
+use self::administration::Administration;
 use self::authority::Authority;
 use self::crashing::Crashing;
 use self::hostile::Hostile;
@@ -44,9 +52,12 @@ use self::lookout::Lookout;
 use self::newest::Newest;
 use self::plain::Plain;
 use self::progress::{Progress, Waits};
+use self::returning::Returning;
+use self::survey::Survey;
+use self::twins::Twins;
 use crate::cluster::Cluster;
 use crate::history::{Handled, History};
-use crate::oracle::Violation;
+use crate::oracle::{self, Expectations, Violation};
 use crate::raiser::{Raiser, json};
 use crate::seed::Seed;
 use crate::site::Site;
@@ -83,19 +94,33 @@ impl Judged {
     }
 }
 
+/// What all workloads have.
+pub struct Cast {
+    /// The site.
+    pub site: Site,
+    /// Its clients, as their progress counts them.
+    pub clients: Vec<String>,
+    /// How far it is.
+    pub progress: Arc<Progress>,
+}
+
+impl Cast {
+    fn new(site: &Site, clients: &[&str], progress: &Arc<Progress>) -> Self {
+        let clients = clients.iter().map(|client| (*client).to_owned()).collect();
+        Self { site: site.clone(), clients, progress: progress.clone() }
+    }
+
+    /// The same, asked of a node that runs: the one that was asked until now may be gone for good.
+    fn at_end(mut self, cluster: &Cluster) -> Self {
+        self.site.admin = cluster.admin(cluster.running()[0]);
+        self
+    }
+}
+
 /// A site with its service and its clients.
 pub trait Workload: Send + Sync {
-    /// The site's name.
-    fn name(&self) -> &str;
-
-    /// How far it is.
-    fn progress(&self) -> &Progress;
-
-    /// Its clients, as their progress counts them.
-    fn clients(&self) -> &[String];
-
-    /// Its site, and a client with an account whose confirmed cursors are in this history.
-    fn watched(&self) -> (String, String, History);
+    /// Where it is and how far.
+    fn cast(&self) -> &Cast;
 
     /// How often endpoints of it were killed so far.
     fn deaths(&self) -> u64 {
@@ -111,6 +136,10 @@ pub struct Load {
     workloads: Vec<Box<dyn Workload>>,
     hostile: Option<Hostile>,
     lookout: Option<Lookout>,
+    administration: Option<Administration>,
+    survey: Option<Survey>,
+    twins: Option<Twins>,
+    history: History,
     dir: tempfile::TempDir,
 }
 
@@ -123,7 +152,16 @@ impl Load {
             Box::new(steady::file(cluster, dir.path()).await),
             Box::new(steady::tools(cluster, dir.path()).await),
         ];
-        let load = Self { workloads, hostile: None, lookout: None, dir };
+        let load = Self {
+            workloads,
+            hostile: None,
+            lookout: None,
+            administration: None,
+            survey: None,
+            twins: None,
+            history: History::new(),
+            dir,
+        };
         load.flows(10).await;
         load
     }
@@ -137,10 +175,13 @@ impl Load {
             Box::new(Plain::start(cluster).await),
             Box::new(Newest::start(cluster).await),
             Box::new(Authority::start(cluster, seed.fork()).await),
+            Box::new(Returning::start(cluster, &dir, seed.fork()).await),
         ]);
         load.hostile = Some(Hostile::start(cluster, seed));
-        let (site, client, history) = load.workloads[0].watched();
-        load.lookout = Some(Lookout::start(cluster, &site, &client, &history, seed.fork()));
+        load.survey = Some(Survey::start(cluster, &load.history, seed.fork()));
+        load.twins = Some(Twins::start(cluster, seed.fork()).await);
+        load.administration = Some(Administration::start(cluster, seed.fork()).await);
+        load.lookout = Some(Lookout::start(cluster, load.workloads[0].cast(), seed.fork()));
         load.flows(5).await;
         load
     }
@@ -148,22 +189,26 @@ impl Load {
     /// Waits until every service got so many more acknowledgements and every client handled as many
     /// more instances.
     pub async fn flows(&self, more: u64) {
-        let marks: Vec<_> = self.workloads.iter().map(|one| mark(one.progress(), more)).collect();
-        for (one, (acknowledged, handled)) in self.workloads.iter().zip(marks) {
-            let (name, progress) = (one.name(), one.progress());
+        let marks: Vec<_> = self.casts().map(|cast| mark(&cast.progress, more)).collect();
+        for (cast, (acknowledged, handled)) in self.casts().zip(marks) {
+            let Cast { site: Site { name, .. }, clients, progress } = cast;
             let what = format!("the service of {name} to go on");
             wait::until_for(OUTCOME, &what, async || {
                 (progress.acknowledged() >= acknowledged).then_some(())
             })
             .await;
             for (index, handled) in handled.into_iter().enumerate() {
-                let what = format!("{} of {name} to go on", one.clients()[index]);
+                let what = format!("{} of {name} to go on", clients[index]);
                 wait::until_for(OUTCOME, &what, async || {
                     (progress.handled()[index] >= handled).then_some(())
                 })
                 .await;
             }
         }
+    }
+
+    fn casts(&self) -> impl Iterator<Item = &Cast> {
+        self.workloads.iter().map(|one| one.cast())
     }
 
     /// How often endpoints were killed so far.
@@ -173,16 +218,16 @@ impl Load {
 
     /// The name of one of the sites.
     pub fn site(&self) -> &str {
-        self.workloads[0].name()
+        &self.workloads[0].cast().site.name
     }
 
     /// Waits until proposals to all sites are carried out through this node.
     pub async fn served_by(&self, cluster: &Cluster, node: usize) {
         let admin = cluster.admin(node);
-        for one in &self.workloads {
-            let what = format!("{} to be served by node {node}", one.name());
+        for site in self.casts().map(|cast| &cast.site) {
+            let what = format!("{} to be served by node {node}", site.name);
             wait::until_for(OUTCOME, &what, async || {
-                admin.put_user(one.name(), "probe", &[]).await.ok()
+                admin.put_user(&site.name, "probe", &[]).await.ok()
             })
             .await;
         }
@@ -192,7 +237,7 @@ impl Load {
     /// last. The tool's first attempt to connect again comes after half a second or more.
     pub fn longest_waits(&self) -> Waits {
         let longest =
-            self.workloads.iter().map(|one| (one.name().to_owned(), one.progress().longest_wait()));
+            self.casts().map(|cast| (cast.site.name.clone(), cast.progress.longest_wait()));
         Waits(longest.collect())
     }
 
@@ -212,18 +257,28 @@ impl Load {
     pub async fn judge(self, cluster: &mut Cluster) -> Judged {
         cluster.mesh().heal();
         cluster.ready().await;
-        for one in &self.workloads {
-            one.progress().stop();
-        }
+        self.casts().for_each(|cast| cast.progress.stop());
         let mut judged = Judged::default();
         if let Some(hostile) = self.hostile {
             assert!(hostile.attacks() > 0, "nobody attacked");
         }
         judged.violations.extend(self.lookout.map(Lookout::end).unwrap_or_default());
+        if let Some(twins) = self.twins {
+            judged.violations.extend(twins.end().await);
+        }
+        if let Some(administration) = self.administration {
+            judged.violations.extend(administration.end(cluster).await);
+        }
         for one in self.workloads {
             judged.add(one.finish(cluster).await);
         }
         cluster.until_replicas_agree().await;
+        if let Some(survey) = self.survey {
+            survey.end();
+            replay::replay(cluster, &self.history).await;
+            let found = oracle::judge(&self.history, &Expectations::default());
+            judged.violations.extend(found);
+        }
         judged
     }
 

@@ -9,9 +9,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::task::JoinHandle;
 
 use super::progress::Progress;
-use super::{EVENT, Judged, OUTCOME, Workload, number, publish};
+use super::{Cast, EVENT, Judged, OUTCOME, Workload, number, publish};
 use crate::cluster::Cluster;
-use crate::history::{Handled, History};
+use crate::history::Handled;
 use crate::listener::Listener;
 use crate::oracle::{self, Expectations, Violation};
 use crate::site::{Site, replacing, structure};
@@ -24,9 +24,7 @@ const SLOW: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct Newest {
-    site: Site,
-    clients: [String; 2],
-    progress: Arc<Progress>,
+    cast: Cast,
     publishing: JoinHandle<()>,
     listeners: Vec<Listener>,
 }
@@ -59,17 +57,15 @@ impl Newest {
         let raiser = raiser.with(|endpoint| endpoint.keepalive(Duration::from_secs(10)));
         let publishing = publish(raiser.start().await, PACE, progress.clone());
         Self {
-            clients: ["slow", "fast"].map(str::to_owned),
+            cast: Cast::new(&site, &["slow", "fast"], &progress),
             publishing: tokio::spawn(publishing),
-            site,
-            progress,
             listeners,
         }
     }
 
     async fn end(self, cluster: &Cluster) -> Judged {
-        let Self { mut site, clients, progress, publishing, listeners } = self;
-        site.admin = cluster.admin(cluster.running()[0]);
+        let Self { cast, publishing, listeners } = self;
+        let Cast { site, clients, progress } = cast.at_end(cluster);
         let ended = tokio::time::timeout(OUTCOME, publishing).await;
         ended.expect("newest: an outcome is missing").expect("no panic");
         let retained = site.retained(EVENT).await;
@@ -100,20 +96,8 @@ impl Newest {
 }
 
 impl Workload for Newest {
-    fn name(&self) -> &str {
-        &self.site.name
-    }
-
-    fn watched(&self) -> (String, String, History) {
-        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn clients(&self) -> &[String] {
-        &self.clients
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
     fn finish<'a>(self: Box<Self>, cluster: &'a Cluster) -> LocalBoxFuture<'a, Judged> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::progress::Progress;
-use super::{EVENT, Judged, OUTCOME, Workload, until_handled};
+use super::{Cast, EVENT, Judged, OUTCOME, Workload, until_handled};
 use crate::cluster::Cluster;
 use crate::history::{Entry, Handled, History, Subscriber};
 use crate::oracle::{self, Expectations, Violation};
@@ -35,9 +35,7 @@ const CALLED: &str = "called";
 
 /// See the module.
 pub struct Plain {
-    site: Site,
-    clients: [String; 2],
-    progress: Arc<Progress>,
+    cast: Cast,
     raising: JoinHandle<()>,
     polling: JoinHandle<()>,
     watching: JoinHandle<()>,
@@ -209,19 +207,17 @@ impl Plain {
             }
         };
         Self {
-            clients: [POLLS, CALLED].map(str::to_owned),
+            cast: Cast::new(&site, &[POLLS, CALLED], &progress),
             raising: tokio::spawn(raising),
             polling: tokio::spawn(polling),
             watching: tokio::spawn(watching),
-            site,
-            progress,
             receiver,
         }
     }
 
     async fn end(self, cluster: &Cluster) -> Judged {
-        let Self { mut site, progress, raising, polling, watching, receiver, .. } = self;
-        site.admin = cluster.admin(cluster.running()[0]);
+        let Self { cast, raising, polling, watching, receiver } = self;
+        let Cast { site, progress, .. } = cast.at_end(cluster);
         let ended = tokio::time::timeout(OUTCOME, raising).await;
         ended.expect("plain: an outcome is missing").expect("no panic");
         let retained = site.retained(EVENT).await;
@@ -294,20 +290,8 @@ fn called(receiver: &Receiver, retained: &[u64]) -> Vec<Violation> {
 }
 
 impl Workload for Plain {
-    fn name(&self) -> &str {
-        &self.site.name
-    }
-
-    fn watched(&self) -> (String, String, History) {
-        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn clients(&self) -> &[String] {
-        &self.clients
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
     fn finish<'a>(self: Box<Self>, cluster: &'a Cluster) -> LocalBoxFuture<'a, Judged> {

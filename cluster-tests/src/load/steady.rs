@@ -13,22 +13,19 @@ use tokio::task::JoinHandle;
 
 use super::progress::Progress;
 use super::tools::{Reader, Writer};
-use super::{EVENT, Judged, OUTCOME, PACE, Workload, publish};
+use super::{Cast, EVENT, Judged, OUTCOME, PACE, Workload, publish};
 use crate::cluster::Cluster;
-use crate::history::{Handled, History, Subscriber};
+use crate::history::{Handled, Subscriber};
 use crate::listener::{Listener, ListenerBuilder};
 use crate::oracle::{self, Expectations, Violation};
 use crate::site::{Account, Site, queueing, structure};
 
 /// A site with its service and its two clients, of which nothing is ever killed.
 pub struct Scene {
-    site: Site,
+    cast: Cast,
     service: Account,
-    /// Ids of the clients with an account.
-    accounts: Vec<String>,
-    /// Names of all clients.
-    clients: Vec<String>,
-    progress: Arc<Progress>,
+    /// How many of the clients have an account: the first ones.
+    accounts: usize,
     publishing: JoinHandle<()>,
     listeners: Vec<Listener>,
     reader: Option<Reader>,
@@ -72,13 +69,11 @@ pub async fn memory(cluster: &Cluster, _: &Path) -> Scene {
     let raiser = raiser.via_all(cluster.urls_from(1)).start().await;
     Scene {
         publishing: tokio::spawn(publish(raiser, PACE, progress.clone())),
-        clients: vec!["reader".to_owned(), "guest".to_owned()],
-        accounts: vec!["reader".to_owned()],
+        cast: Cast::new(&site, &["reader", "guest"], &progress),
+        accounts: 1,
         listeners: vec![first, second],
         reader: None,
-        site,
         service,
-        progress,
     }
 }
 
@@ -94,13 +89,11 @@ pub async fn file(cluster: &Cluster, dir: &Path) -> Scene {
     let raiser = raiser.via_all(cluster.urls_from(2)).start().await;
     Scene {
         publishing: tokio::spawn(publish(raiser, PACE, progress.clone())),
-        clients: vec!["kept".to_owned(), "plain".to_owned()],
-        accounts: vec!["kept".to_owned(), "plain".to_owned()],
+        cast: Cast::new(&site, &["kept", "plain"], &progress),
+        accounts: 2,
         listeners: vec![first, second],
         reader: None,
-        site,
         service,
-        progress,
     }
 }
 
@@ -119,31 +112,17 @@ pub async fn tools(cluster: &Cluster, dir: &Path) -> Scene {
         publishing: tokio::task::spawn_blocking(move || {
             Handle::current().block_on(writer.publish(PACE));
         }),
-        clients: vec!["reader".to_owned(), "guest".to_owned()],
-        accounts: vec!["reader".to_owned()],
+        cast: Cast::new(&site, &["reader", "guest"], &progress),
+        accounts: 1,
         listeners: vec![second],
         reader: Some(reader),
-        site,
         service,
-        progress,
     }
 }
 
 impl Workload for Scene {
-    fn name(&self) -> &str {
-        &self.site.name
-    }
-
-    fn watched(&self) -> (String, String, History) {
-        (self.site.name.clone(), self.clients[0].clone(), self.site.history.clone())
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn clients(&self) -> &[String] {
-        &self.clients
+    fn cast(&self) -> &Cast {
+        &self.cast
     }
 
     fn finish<'a>(self: Box<Self>, cluster: &'a Cluster) -> LocalBoxFuture<'a, Judged> {
@@ -153,10 +132,8 @@ impl Workload for Scene {
 
 impl Scene {
     async fn end(self, cluster: &Cluster) -> Judged {
-        let Self { mut site, service, accounts, clients, progress, publishing, listeners, reader } =
-            self;
-        // The node that it was asked of until now may be gone for good.
-        site.admin = cluster.admin(cluster.running()[0]);
+        let Self { cast, service, accounts, publishing, listeners, reader } = self;
+        let Cast { site, clients, progress } = cast.at_end(cluster);
         let name = &site.name;
         let published = tokio::time::timeout(OUTCOME, publishing).await;
         published.unwrap_or_else(|_| panic!("{name}: an outcome is missing")).expect("no panic");
@@ -165,7 +142,7 @@ impl Scene {
             super::until_handled(&site, client, retained.len()).await;
         }
         let last = retained.last().copied().unwrap_or(0);
-        for client in &accounts {
+        for client in &clients[..accounts] {
             site.until_cursor(client, EVENT, last).await;
         }
         for listener in listeners {

@@ -67,6 +67,8 @@ struct World {
     left: Budget,
     /// The highest instance that a handler was called with.
     handled: u64,
+    /// The highest instance that the client has acknowledged.
+    acknowledged: u64,
     /// The one that a crash allows once more.
     again: Option<u64>,
     /// The highest instance that the client was told never to get again.
@@ -375,6 +377,9 @@ impl World {
         for output in outputs {
             match output {
                 SubscribeOutput::Send(frame) => {
+                    if let ClientFrame::Ack(answer) = &frame {
+                        self.acknowledged = self.acknowledged.max(answer.instance_id);
+                    }
                     if let Some(place) = self.link.and_then(|id| self.place(id)) {
                         self.links[place].up.change(|up| up.push_back(frame));
                     }
@@ -444,9 +449,11 @@ impl World {
         self.client = None;
         self.running = false;
         self.hang_up();
-        // A file lets only what it has not come again; memory what the broker has not heard of.
+        // A file lets only what it has not come again, and has what was acknowledged; memory what
+        // the broker has not heard of.
         let known = if durable {
-            self.file.get().map_or(0, |position| position.instance_id)
+            let filed = self.file.get().map_or(0, |position| position.instance_id);
+            filed.max(self.acknowledged)
         } else {
             self.broker.cursor().unwrap_or(0)
         };
@@ -492,6 +499,7 @@ impl Model for Lane {
             now: 0,
             left: self.budget,
             handled: 0,
+            acknowledged: 0,
             again: None,
             confirmed: 0,
             broken: None,

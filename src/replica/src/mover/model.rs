@@ -294,6 +294,8 @@ impl Mover {
                     Some("a vote goes to a node that is not close")
                 } else if now.is_quorum(there) && !next.is_quorum(there) {
                     Some("the next voters have no majority that is there")
+                } else if goal.count_ones() < now.new.count_ones().min(wanted.count_ones()) {
+                    Some("a vote is taken away before another one takes its place")
                 } else if now.new & 1 << leader != 0
                     && goal & 1 << leader == 0
                     && goal & !wanted != 0
