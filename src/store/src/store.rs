@@ -341,6 +341,9 @@ impl Store {
         bytes: u64,
         done: Done,
     ) {
+        if let Some(turns) = &self.shared.options.turns {
+            turns.queued();
+        }
         self.shared.queue.push(Queued { group, sequence, request, last: locked.last, bytes, done });
     }
 
