@@ -155,7 +155,7 @@ impl Node {
         };
         let store = open_store(&options, hooks.identity.or(beginning.identity), &fatal)?;
         let wanted = beginning.partitions.unwrap_or(options.partitions);
-        options.partitions = settle_partitions(&store, wanted, options.peers.is_some())?;
+        options.partitions = settle_partitions(&store, wanted, options.peers.is_some()).await?;
         if options.peers.is_none() {
             beginning.agreed = Some(Agreed::alone(store.identity(), options.partitions));
         }

@@ -20,6 +20,8 @@ pub trait WriterTurns: Send + Sync {
     fn queued(&self);
     /// The writer has something to write: returns when it may.
     fn begin(&self);
+    /// Whether the process is as good as killed: nothing is written any more.
+    fn gone(&self) -> bool;
     /// So many requests are written, and whoever waited for them has been told.
     fn end(&self, requests: usize);
 }

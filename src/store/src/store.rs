@@ -599,6 +599,9 @@ impl Core {
             self.shared.fail(&failure);
         }
         self.outcome()?;
+        if self.shared.is_gone() {
+            return Ok(());
+        }
         let committed = self.shared.committed();
         let mut high = self.shared.water.lock();
         high.note_committed(&committed);

@@ -63,6 +63,13 @@ impl Writer {
                     if let Some(turns) = &turns {
                         turns.begin();
                     }
+                    if self.shared.is_gone() {
+                        let error = StoreError::Closed;
+                        for queued in batch {
+                            (queued.done)(Err(error.clone()));
+                        }
+                        return Ok(());
+                    }
                     self.shared.set_writing(true);
                     if let Err((reason, batch)) = self.handle(batch) {
                         let cause = self.shared.health().failure().unwrap_or(reason);
