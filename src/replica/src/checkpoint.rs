@@ -12,13 +12,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::site::{Row, RowKey, encode_key, encode_row};
 use ackord_store::{Checkpoint, StoreError};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::changes::Changes;
 use crate::partition::{Applied, Partition, Shared};
@@ -186,21 +187,7 @@ pub(crate) fn run(
             break stop;
         }
         let started = Instant::now();
-        let mut left = false;
-        for partition in partitions {
-            if shared.checkpoints.stopping() {
-                break;
-            }
-            left |= !pass(partition);
-            if partition.snapshot_due() {
-                snapshot::start(partition, runtime);
-            }
-        }
-        for group in shared.store.take_laggards() {
-            if let Some(partition) = partitions.iter().find(|partition| partition.group == group) {
-                snapshot::start(partition, runtime);
-            }
-        }
+        let left = round(shared, partitions, runtime);
         pause = started.elapsed() * PAUSE_FACTOR;
         if left {
             pause = pause.max(RETRY_PAUSE);
@@ -211,6 +198,45 @@ pub(crate) fn run(
         Stop::Written => write_last(partitions),
         Stop::Now => {}
     }
+}
+
+/// The checkpointer of a node that is started on somebody else's runtime: a task of that, whose
+/// time it keeps.
+pub(crate) async fn run_here(shared: Arc<Shared>, partitions: Vec<Arc<Partition>>) {
+    let runtime = tokio::runtime::Handle::current();
+    loop {
+        tokio::time::sleep(shared.options.checkpoint_interval).await;
+        if shared.checkpoints.stopping() {
+            return;
+        }
+        let (shared, partitions) = (shared.clone(), partitions.clone());
+        let runtime = runtime.clone();
+        let written =
+            tokio::task::spawn_blocking(move || round(&shared, &partitions, &runtime)).await;
+        if written.is_err() {
+            return tracing::error!("the checkpointer panicked");
+        }
+    }
+}
+
+/// Writes what is due of every partition. True when something is left.
+fn round(shared: &Shared, partitions: &[Arc<Partition>], runtime: &tokio::runtime::Handle) -> bool {
+    let mut left = false;
+    for partition in partitions {
+        if shared.checkpoints.stopping() {
+            break;
+        }
+        left |= !pass(partition);
+        if partition.snapshot_due() {
+            snapshot::start(partition, runtime);
+        }
+    }
+    for group in shared.store.take_laggards() {
+        if let Some(partition) = partitions.iter().find(|partition| partition.group == group) {
+            snapshot::start(partition, runtime);
+        }
+    }
+    left
 }
 
 /// The checkpoints of a graceful stop, those with the fewest changes first.

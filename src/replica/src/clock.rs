@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn given_a_stamp_from_the_future_when_leading_then_time_stands_still_but_never_goes_back() {
-        let clock = Clock::new(Arc::new(Time::new()));
+        let clock = Clock::new(Arc::new(Time::new(crate::ground::Wall::default())));
         clock.set_leading(true);
         let future = Stamp(clock.time.own_ms() + 3_600_000);
         clock.applied(future);
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn given_a_follower_when_asked_then_it_goes_on_from_the_last_stamp() {
-        let clock = Clock::new(Arc::new(Time::new()));
+        let clock = Clock::new(Arc::new(Time::new(crate::ground::Wall::default())));
         clock.applied(Stamp(1_000_000));
         let first = clock.now();
         assert!(first >= Stamp(1_000_000) && first < Stamp(1_060_000), "{first:?}");

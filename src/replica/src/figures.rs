@@ -3,13 +3,14 @@
 //! Everything is read from what is kept anyway: nothing is counted for it on the way of a command.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::NodeState;
 use ackord_store::DurationCounts;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::partition::Partition;

@@ -17,6 +17,7 @@ mod figures;
 mod founding;
 #[doc(hidden)]
 pub mod fuzz;
+mod ground;
 mod handle;
 mod handover;
 mod keeper;
@@ -34,6 +35,7 @@ mod recover;
 mod restore;
 mod share;
 mod snapshot;
+mod starting;
 mod state_machine;
 mod succession;
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use ackord_store::{DURATION_BOUNDS_US, DiskUsage, DurationCounts};
 pub use counters::NodeCounters;
 pub use error::{ProposeError, StartError};
 pub use figures::{Condition, Figures, GroupFigures, Role};
+pub use ground::{Ground, Listener, Net, Wire, WriterTurns};
 pub use handle::{PartitionHandle, Pending};
 pub use node::Node;
 pub use options::{NodeOptions, OnFatal};

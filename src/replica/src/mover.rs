@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::site::{Command, Directory, DirectoryCommand, NodeState, Placement};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Membership, RaftMetrics};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::handover::hand_over;
 use crate::partition::{Partition, Shared};

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use ackord_machine::session::CUT_OFF_MS;
 use ackord_machine::site::{Limits, NodeInfo, NodeState, SiteName};
-use ackord_store::{DiskUsage, GroupId, Identity, Store, StoreOptions};
+use ackord_store::{DiskUsage, Identity, Store, StoreOptions};
 use ackord_tls::Refreshed;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
+#[cfg(test)]
+use openraft::BasicNode;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{BasicNode, Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,36 +27,27 @@ use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
 use crate::fatal::Fatal;
 use crate::founding::{self, Agreed, Beginning};
+use crate::ground::Wall;
 use crate::handle::PartitionHandle;
 use crate::handover::hand_over;
 use crate::keeper;
-use crate::leadership::follow_leadership;
-use crate::log::{LogStorage, SyncHook};
+use crate::log::SyncHook;
 use crate::mover;
 use crate::options::NodeOptions;
 use crate::partition::{Continuity, Partition, Shared};
-use crate::peer::{Answerer, AskError, Listening, Network, Peers};
+use crate::peer::{Answerer, AskError, Listening, Peers};
 use crate::placement::{partition_of, settle_partitions};
 use crate::proposer;
 use crate::recover;
-use crate::restore::{Source, restore};
-use crate::snapshot;
-use crate::state_machine::StateMachine;
+use crate::starting::{start_partitions, wait_for_own};
 use crate::succession;
 use crate::time::Time;
-use crate::types::{NodeId, Raft};
 use crate::view::{self, ClusterView};
 
 /// How long a graceful stop waits for the commands that were accepted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a stop waits for tasks that do not end by themselves.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How often a start looks whether the limits are set.
-const LIMITS_INTERVAL: Duration = Duration::from_millis(2);
-/// Between two questions whether this node has caught up.
-const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
-/// Log entries that go to another node in one message.
-const PAYLOAD_ENTRIES_MAX: u64 = 64;
 
 /// Seams for tests of this crate.
 #[derive(Clone, Default)]
@@ -76,9 +68,15 @@ pub struct Node {
 
 /// What ends when the node does.
 struct Running {
+    /// `None` when the node runs on somebody else's.
+    threads: Option<Threads>,
+    proposers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What a node runs on.
+struct Threads {
     runtime: Runtime,
     checkpointer: JoinHandle<()>,
-    proposers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
@@ -91,6 +89,26 @@ impl Node {
         Self::start_with(options, Hooks::default())
     }
 
+    /// As [`Node::start`] for a simulation, which gives [`NodeOptions::ground`]: the node runs on the
+    /// runtime that is current, in its time, and ends with it. Only the disk's work is done on
+    /// other threads.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_here(options: NodeOptions) -> Result<Self, StartError> {
+        options.validate()?;
+        if options.ground.is_none() {
+            let detail = "only a simulation has its own".into();
+            return Err(StartError::Options { field: "ground", detail });
+        }
+        let fatal = Fatal::new(options.on_fatal.clone());
+        let (mut node, proposers) = Self::begin(options, &Hooks::default(), fatal).await?;
+        let (shared, partitions) = (node.shared.clone(), node.partitions.clone());
+        tokio::spawn(checkpoint::run_here(shared, partitions));
+        *node.running.get_mut() = Some(Running { threads: None, proposers });
+        Ok(node)
+    }
+
     pub(crate) fn start_with(options: NodeOptions, hooks: Hooks) -> Result<Self, StartError> {
         options.validate()?;
         // A thread of its own: the caller may be on an async runtime, where blocking on another
@@ -99,22 +117,45 @@ impl Node {
     }
 
     fn start_blocking(options: NodeOptions, hooks: &Hooks) -> Result<Self, StartError> {
-        let mut options = options;
+        if options.ground.is_some() {
+            let detail = "only for a start on the runtime that is current".into();
+            return Err(StartError::Options { field: "ground", detail });
+        }
         let fatal = Fatal::new(options.on_fatal.clone());
         let runtime = start_runtime(&options, &fatal)?;
+        let (mut node, proposers) = runtime.block_on(Self::begin(options, hooks, fatal))?;
+        let checkpointer = {
+            let (shared, partitions) = (node.shared.clone(), node.partitions.clone());
+            let handle = runtime.handle().clone();
+            std::thread::Builder::new()
+                .name("ackord-checkpoint".into())
+                .spawn(move || checkpoint::run(&shared, &partitions, &handle))?
+        };
+        let threads = Some(Threads { runtime, checkpointer });
+        *node.running.get_mut() = Some(Running { threads, proposers });
+        Ok(node)
+    }
+
+    /// Everything of a start but the threads.
+    async fn begin(
+        options: NodeOptions,
+        hooks: &Hooks,
+        fatal: Fatal,
+    ) -> Result<(Self, Vec<tokio::task::JoinHandle<()>>), StartError> {
+        let mut options = options;
         let listening = match &options.peers {
-            Some(peers) => Some(runtime.block_on(Listening::open(peers))?),
+            Some(peers) => Some(Listening::open(peers, options.ground.as_ref()).await?),
             None => None,
         };
         let mut beginning = match (&options.peers, &listening) {
             (Some(peers), Some(listening)) if hooks.identity.is_none() => {
-                runtime.block_on(founding::begin(&options, peers, listening))?
+                founding::begin(&options, peers, listening).await?
             }
             _ => Beginning::default(),
         };
         let store = open_store(&options, hooks.identity.or(beginning.identity), &fatal)?;
         let wanted = beginning.partitions.unwrap_or(options.partitions);
-        options.partitions = settle_partitions(&store, wanted, options.peers.is_some())?;
+        options.partitions = settle_partitions(&store, wanted, options.peers.is_some()).await?;
         if options.peers.is_none() {
             beginning.agreed = Some(Agreed::alone(store.identity(), options.partitions));
         }
@@ -122,10 +163,9 @@ impl Node {
             let detail = "its log lost entries that were durable: replace the node".into();
             return Err(StartError::Options { field: "peers", detail });
         }
-        let time = Arc::new(Time::new());
+        let time = Arc::new(Time::new(Wall::of(options.ground.as_ref())));
         let peers = match (&options.peers, listening) {
             (Some(peers), Some(listening)) => {
-                let _entered = runtime.enter();
                 Some(Peers::new(peers, listening, store.clone(), fatal.clone(), time.clone()))
             }
             _ => None,
@@ -147,42 +187,34 @@ impl Node {
             fatal,
         });
         let founding = beginning.agreed.clone();
-        let partitions = runtime.block_on(start_partitions(&shared, founding, hooks))?;
+        let partitions = start_partitions(&shared, founding, hooks).await?;
         let proposers = partitions
             .iter()
             .filter_map(|partition| {
                 let raft = partition.raft.get()?.clone();
-                Some(runtime.spawn(proposer::run(partition.clone(), raft)))
+                Some(tokio::spawn(proposer::run(partition.clone(), raft)))
             })
             .collect();
         let info = node_info(&shared);
         // A test founds its clusters itself, without a directory.
         if hooks.identity.is_none() {
-            runtime.spawn(keeper::run(partitions[0].clone(), beginning.agreed, info));
+            tokio::spawn(keeper::run(partitions[0].clone(), beginning.agreed, info));
         }
         match &shared.peers {
             Some(peers) => {
-                runtime.block_on(async { peers.serve(&partitions) });
-                runtime.spawn(mover::run(shared.clone(), partitions.clone()));
-                runtime.spawn(succession::run(partitions.clone(), peers.dead()));
+                peers.serve(&partitions);
+                tokio::spawn(mover::run(shared.clone(), partitions.clone()));
+                tokio::spawn(succession::run(partitions.clone(), peers.dead()));
             }
             // With others to be waited for, a start does not wait: see `ready`.
             None => {
-                runtime.block_on(wait_for_own(&shared, &partitions))?;
+                wait_for_own(&shared, &partitions).await?;
                 if recover::is_renewal_due(&shared.options.dir) {
                     recover::renewed(&shared.options.dir)?;
                 }
             }
         }
-        let checkpointer = {
-            let (shared, partitions) = (shared.clone(), partitions.clone());
-            let handle = runtime.handle().clone();
-            std::thread::Builder::new()
-                .name("ackord-checkpoint".into())
-                .spawn(move || checkpoint::run(&shared, &partitions, &handle))?
-        };
-        let running = Mutex::new(Some(Running { runtime, checkpointer, proposers }));
-        Ok(Self { shared, partitions, running })
+        Ok((Self { shared, partitions, running: Mutex::default() }, proposers))
     }
 
     /// Its number, unlike that of any other node of the cluster.
@@ -384,26 +416,34 @@ impl Node {
     }
 
     /// Stops gracefully: no new proposals, waits for those accepted, writes a last checkpoint,
-    /// closes the store. Idempotent. Blocks for that long.
+    /// closes the store. Idempotent. Blocks for that long. A node on somebody else's runtime is left
+    /// as when it is dropped.
     pub fn shutdown(&self) {
-        let Some(running) = self.running.lock().take() else { return };
+        let Some(Running { threads, proposers }) = self.running.lock().take() else { return };
+        let Some(threads) = threads else { return self.close_queues() };
         let (shared, partitions) = (self.shared.clone(), self.partitions.clone());
-        let stopped = on_thread("ackord-stop", move || stop(&shared, &partitions, running));
+        let stopped =
+            on_thread("ackord-stop", move || stop(&shared, &partitions, threads, proposers));
         if let Err(error) = stopped {
             tracing::error!(%error, "the node did not stop in order; the log has everything");
         }
+    }
+
+    /// Takes nothing any more, and writes nothing that can wait for the next start.
+    fn close_queues(&self) {
+        self.partitions.iter().for_each(|partition| partition.queue.close());
+        self.shared.checkpoints.stop(Stop::Now);
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let Some(running) = self.running.lock().take() else { return };
-        self.partitions.iter().for_each(|partition| partition.queue.close());
-        self.shared.checkpoints.stop(Stop::Now);
+        let Some(Running { threads, proposers }) = self.running.lock().take() else { return };
+        drop(proposers);
+        self.close_queues();
         // Waits only for what a thread is in the middle of, so that the store closes with the last
         // handle.
-        let Running { runtime, checkpointer, proposers } = running;
-        drop(proposers);
+        let Some(Threads { runtime, checkpointer }) = threads else { return };
         let ended = on_thread("ackord-stop", move || {
             runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
             checkpointer.join().is_ok()
@@ -433,6 +473,7 @@ fn open_store(
     store.reserve_bytes = options.disk_reserve_bytes;
     store.log_file_bytes = options.log_file_bytes;
     store.log_purge_bytes = options.log_purge_bytes;
+    store.turns = options.ground.as_ref().map(|ground| ground.turns.clone());
     store.on_fatal = Some(Arc::new(move |reason: &str| fatal.raise(reason)));
     Store::open(store).map_err(|error| StartError::Store(error.to_string()))
 }
@@ -451,182 +492,6 @@ fn start_runtime(options: &NodeOptions, fatal: &Fatal) -> Result<Runtime, StartE
     Ok(builder.build()?)
 }
 
-async fn start_partitions(
-    shared: &Arc<Shared>,
-    founding: Option<Agreed>,
-    hooks: &Hooks,
-) -> Result<Vec<Arc<Partition>>, StartError> {
-    let placement = founding.map(|agreed| (agreed.placement(), agreed));
-    let starting: Vec<_> = (0..=shared.options.partitions)
-        .map(|number| {
-            let first = placement.as_ref().and_then(|(placement, agreed)| {
-                Some(agreed.first_members(placement.get(number as usize)?))
-            });
-            tokio::spawn(start_partition(shared.clone(), number, first, hooks.clone()))
-        })
-        .collect();
-    let mut partitions = Vec::with_capacity(starting.len());
-    for starting in starting {
-        partitions.push(starting.await.map_err(std::io::Error::other)??);
-    }
-    Ok(partitions)
-}
-
-async fn start_partition(
-    shared: Arc<Shared>,
-    number: u32,
-    first: Option<BTreeMap<NodeId, BasicNode>>,
-    hooks: Hooks,
-) -> Result<Arc<Partition>, StartError> {
-    let group = GroupId(number);
-    let log = LogStorage::new(shared.store.clone(), group, shared.fatal.clone(), hooks.on_sync);
-    let partition = {
-        let (shared, durable) = (shared.clone(), log.durable());
-        let restoring = move || -> Result<Arc<Partition>, StartError> {
-            let restored = restore(&shared.store, group)?;
-            let partition = Partition::new(number, shared, restored.applied, durable);
-            if recover::is_renewal_due(&partition.shared.options.dir) {
-                let seed =
-                    getrandom::u64().map_err(|error| not_restored(number, error.to_string()))?;
-                partition.gauges.renewal.store(seed.max(1), Ordering::Relaxed);
-            }
-            partition
-                .gauges
-                .snapshot_log_bytes
-                .store(restored.snapshot_log_bytes, Ordering::Relaxed);
-            if restored.source == Source::Snapshot {
-                checkpoint::rebuild(&partition, &mut partition.checkpoint.lock())
-                    .map_err(|error| not_restored(number, error.to_string()))?;
-            }
-            Ok(Arc::new(partition))
-        };
-        tokio::task::spawn_blocking(restoring).await.map_err(std::io::Error::other)??
-    };
-    let machine = StateMachine { partition: partition.clone() };
-    let network = Network { group, node: shared.node, peers: shared.peers.clone() };
-    let raft = Raft::new(shared.node, Arc::new(config(number)?), network, log, machine)
-        .await
-        .map_err(|error| not_restored(number, error.to_string()))?;
-    if partition.raft.set(raft.clone()).is_err() {
-        return Err(not_restored(number, "it has a raft group already".into()));
-    }
-    tokio::spawn(follow_leadership(partition.clone(), raft.clone()));
-    bootstrap(&partition, &raft, first).await.map_err(|detail| not_ready(number, detail))?;
-    Ok(partition)
-}
-
-/// Waits until every partition judges by the configured limits, for who meets a started node must
-/// not be judged by those of an earlier start, and until its sites have the incarnations that they
-/// are to get after a recovery.
-async fn wait_for_own(shared: &Shared, partitions: &[Arc<Partition>]) -> Result<(), StartError> {
-    let deadline = tokio::time::Instant::now() + shared.options.start_timeout;
-    for partition in partitions {
-        while partition.gauges.limits_differ.load(Ordering::Acquire)
-            || partition.gauges.renewal.load(Ordering::Acquire) != 0
-        {
-            if tokio::time::Instant::now() >= deadline {
-                return Err(not_ready(
-                    partition.number,
-                    "its limits and incarnations to be set".to_owned(),
-                ));
-            }
-            tokio::time::sleep(LIMITS_INTERVAL).await;
-        }
-    }
-    Ok(())
-}
-
-fn not_restored(partition: u32, detail: String) -> StartError {
-    StartError::Restore { partition, detail }
-}
-
-fn not_ready(partition: u32, detail: String) -> StartError {
-    StartError::NotReady { partition, detail }
-}
-
-fn config(number: u32) -> Result<Config, StartError> {
-    let config = Config {
-        cluster_name: format!("ackord-{number}"),
-        heartbeat_interval: 100,
-        election_timeout_min: 300,
-        election_timeout_max: 600,
-        max_payload_entries: PAYLOAD_ENTRIES_MAX,
-        // Snapshots are asked for by the checkpointer, and the log is purged by `snapshot::purge`
-        // only, up to the older of two snapshots.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        // A leader that lost its unsynced tail must not come back without a vote and give out log
-        // ids again that followers hold already.
-        enable_leader_restore: Some(false),
-        // A member whose log went back is not a member any more: it returns under a new id.
-        allow_log_reversion: Some(false),
-        enable_pre_vote: Some(true),
-        ..Config::default()
-    };
-    config
-        .validate()
-        .map_err(|error| StartError::Options { field: "raft", detail: error.to_string() })
-}
-
-/// A group that does not exist yet is founded with its first voters, by the first of them: the
-/// others wait for it. One in which this node is the only voter elects it at once and is waited
-/// for: nobody else can.
-async fn bootstrap(
-    partition: &Arc<Partition>,
-    raft: &Raft,
-    first: Option<BTreeMap<NodeId, BasicNode>>,
-) -> Result<(), String> {
-    let node = partition.shared.node;
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let founded = raft.is_initialized().await.map_err(|error| text(&error))?;
-    if let Some(first) = first.filter(|first| !founded && first.keys().next() == Some(&node)) {
-        raft.initialize(first).await.map_err(|error| text(&error))?;
-    }
-    let purgeable = {
-        let partition = partition.clone();
-        let reading = tokio::task::spawn_blocking(move || snapshot::purgeable(&partition));
-        reading.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?
-    };
-    // The metrics may not show yet what was just founded or restored.
-    let alone = raft
-        .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node]))
-        .await
-        .map_err(|error| text(&error))?;
-    if !alone {
-        tokio::spawn(catch_up(partition.clone(), raft.clone()));
-    } else {
-        raft.trigger().elect(false).await.map_err(|error| text(&error))?;
-        let limit = partition.shared.options.start_timeout;
-        raft.wait(Some(limit))
-            .metrics(|metrics| metrics.current_leader == Some(node), "leads")
-            .await
-            .map_err(|error| text(&error))?;
-        raft.wait_for_recovery(Some(limit)).await.map_err(|error| text(&error))?;
-        partition.leads(true);
-        partition.caught_up.store(true, Ordering::Release);
-    }
-    if let Some(upto) = purgeable {
-        snapshot::purge(partition, upto).await;
-    }
-    Ok(())
-}
-
-/// Waits as long as it takes until everything that was acknowledged before the start is applied
-/// here.
-async fn catch_up(partition: Arc<Partition>, raft: Raft) {
-    if raft.wait_for_recovery(None).await.is_err() {
-        return;
-    }
-    let handle = PartitionHandle::new(partition.clone());
-    while handle.linearize().await.is_err() {
-        if partition.stopped() {
-            return;
-        }
-        tokio::time::sleep(CATCH_UP_PAUSE).await;
-    }
-    partition.caught_up.store(true, Ordering::Release);
-}
-
 fn node_info(shared: &Shared) -> NodeInfo {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     match (&shared.options.peers, &shared.peers) {
@@ -641,8 +506,13 @@ fn node_info(shared: &Shared) -> NodeInfo {
 }
 
 /// The graceful stop. What fails here is logged: the log has everything that was acknowledged.
-fn stop(shared: &Arc<Shared>, partitions: &[Arc<Partition>], running: Running) {
-    let Running { runtime, checkpointer, proposers } = running;
+fn stop(
+    shared: &Arc<Shared>,
+    partitions: &[Arc<Partition>],
+    threads: Threads,
+    proposers: Vec<tokio::task::JoinHandle<()>>,
+) {
+    let Threads { runtime, checkpointer } = threads;
     runtime.block_on(async {
         // First of all: what is queued here then goes to the next leader.
         join_all(partitions.iter().map(hand_over)).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ackord_machine::site::Limits;
 
 use crate::error::StartError;
+use crate::ground::Ground;
 use crate::peer::{MESSAGE_BYTES_MAX, PeerOptions};
 
 /// Most partitions of a node.
@@ -79,6 +80,8 @@ pub struct NodeOptions {
     pub peers: Option<PeerOptions>,
     /// What a failure that must stop the node does.
     pub on_fatal: OnFatal,
+    /// What the node stands on; `None`: the system. For [`crate::Node::start_here`] only.
+    pub ground: Option<Ground>,
 }
 
 impl NodeOptions {
@@ -105,6 +108,7 @@ impl NodeOptions {
             start_timeout: Duration::from_secs(300),
             peers: None,
             on_fatal: OnFatal::Abort,
+            ground: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::session::{CUT_OFF_MS, STALE_MS};
 use ackord_machine::site::{
@@ -21,7 +21,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::changes::Changes;
 use crate::checkpoint::{CheckpointSignal, Pace};

@@ -3,10 +3,9 @@
 //! The function below and the number of partitions are part of the data format: another one would
 //! look for a site where it is not.
 
-use std::sync::mpsc;
-
 use ackord_machine::site::SiteName;
 use ackord_store::{GroupId, Store};
+use tokio::sync::oneshot;
 
 use crate::error::StartError;
 use crate::types::{decode_versioned, encode_versioned};
@@ -31,7 +30,7 @@ pub(crate) fn partition_of(site: &SiteName, partitions: usize) -> usize {
 
 /// Takes down the number of partitions in a new data directory. In any other it must be the one that
 /// is wanted, unless the node belongs to a cluster: then the cluster's counts.
-pub(crate) fn settle_partitions(
+pub(crate) async fn settle_partitions(
     store: &Store,
     wanted: u32,
     clustered: bool,
@@ -47,13 +46,13 @@ pub(crate) fn settle_partitions(
         };
     }
     let extra = encode_versioned(&wanted).map_err(|error| failed(error.to_string()))?;
-    let (sender, receiver) = mpsc::sync_channel(1);
+    let (sender, receiver) = oneshot::channel();
     let done = Box::new(move |result| {
-        // The receiver waits below and takes one message.
+        // Whoever waits below may have been given up.
         let _ = sender.send(result);
     });
     store.save_extra(DIRECTORY, extra, done);
-    match receiver.recv() {
+    match receiver.await {
         Ok(result) => result.map(|()| wanted).map_err(|error| failed(error.to_string())),
         Err(_) => Err(failed("the store gave no answer".into())),
     }

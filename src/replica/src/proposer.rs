@@ -11,12 +11,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::site::{Batch, Command, Limits, Outcome, coalesce, encode_batch};
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::error::ProposeError;
 use crate::partition::{Partition, outcome_of};

@@ -7,11 +7,13 @@
 //! clocks heard of no single one decides.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use crate::ground::Wall;
 use crate::types::NodeId;
 
 /// How long a clock counts that was not heard of again.
@@ -19,6 +21,7 @@ const FRESH: Duration = Duration::from_secs(15);
 
 /// The clocks that a node knows.
 pub(crate) struct Time {
+    wall: Wall,
     started: Instant,
     heard: Mutex<BTreeMap<NodeId, (Instant, i64)>>,
     /// The distances of the others' clocks that count.
@@ -26,8 +29,8 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), heard: Mutex::default(), others: ArcSwap::default() }
+    pub(crate) fn new(wall: Wall) -> Self {
+        Self { wall, started: Instant::now(), heard: Mutex::default(), others: ArcSwap::default() }
     }
 
     /// Milliseconds since this was made.
@@ -53,8 +56,7 @@ impl Time {
 
     /// This node's own wall clock, milliseconds since 1970.
     pub(crate) fn own_ms(&self) -> u64 {
-        // A clock before 1970 counts as 1970.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        self.wall.ms()
     }
 
     /// The time as most have it, milliseconds since 1970.
@@ -93,14 +95,14 @@ mod tests {
 
     #[test]
     fn given_no_other_node_then_the_own_clock_counts() {
-        let time = Time::new();
+        let time = Time::new(Wall::default());
         near(time.now_ms() as i64, time.own_ms() as i64);
         assert_eq!(time.ahead_ms(), 0);
     }
 
     #[test]
     fn given_three_clocks_then_the_one_that_is_off_does_not_count_whosever_it_is() {
-        let time = Time::new();
+        let time = Time::new(Wall::default());
         time.heard(2, 10);
         time.heard(3, HOUR_MS);
         near(time.now_ms() as i64, time.own_ms() as i64);
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn given_two_clocks_then_the_one_that_is_behind_counts() {
-        let time = Time::new();
+        let time = Time::new(Wall::default());
         time.heard(2, HOUR_MS);
         near(time.now_ms() as i64, time.own_ms() as i64);
         time.heard(2, -HOUR_MS);

@@ -52,7 +52,7 @@ pub use checkpoint::{CHECKPOINT_BATCH_BYTES_MAX, CHECKPOINT_KEY_BYTES_MAX, Check
 pub use durable::replace_file;
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};
 pub use error::{Damage, OpenError, StoreError};
-pub use options::{FatalHook, StoreOptions};
+pub use options::{FatalHook, StoreOptions, WriterTurns};
 pub use recover::{GroupReport, RecoverMode, RecoveryReport};
 pub use shared::StoreCounters;
 pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotWriter, Snapshots};

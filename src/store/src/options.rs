@@ -14,6 +14,18 @@ const MIB: u64 = 1024 * 1024;
 /// Told once when a write or a sync failed and the process must stop.
 pub type FatalHook = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Says when the log writer may write; a simulation, whose time must stand still meanwhile.
+pub trait WriterTurns: Send + Sync {
+    /// One more request waits for the writer.
+    fn queued(&self);
+    /// The writer has something to write: returns when it may.
+    fn begin(&self);
+    /// Whether the process is as good as killed: nothing is written any more.
+    fn gone(&self) -> bool;
+    /// So many requests are written, and whoever waited for them has been told.
+    fn end(&self, requests: usize);
+}
+
 /// How to open a [`crate::Store`].
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -49,6 +61,8 @@ pub struct StoreOptions {
     pub checkpoint_open_limit: Duration,
     /// Told once when the store failed.
     pub on_fatal: Option<FatalHook>,
+    /// Asked before each batch; `None`: at once.
+    pub turns: Option<Arc<dyn WriterTurns>>,
     /// The salt of a new directory, when it is to hold what another one held.
     pub(crate) salt: Option<Salt>,
 }
@@ -72,6 +86,7 @@ impl StoreOptions {
             checkpoint_rewrite_bytes: 512 * MIB,
             checkpoint_open_limit: Duration::from_secs(60),
             on_fatal: None,
+            turns: None,
             salt: None,
         }
     }

@@ -165,6 +165,11 @@ impl Shared {
         }
     }
 
+    /// Whether a simulation has killed the process that has this store.
+    pub fn is_gone(&self) -> bool {
+        self.options.turns.as_ref().is_some_and(|turns| turns.gone())
+    }
+
     /// Lets go of recent durable entries above the bound: first of the groups that hold more
     /// than their share.
     pub fn evict_recent(&self) {

@@ -352,6 +352,9 @@ impl Store {
         bytes: u64,
         done: Done,
     ) {
+        if let Some(turns) = &self.shared.options.turns {
+            turns.queued();
+        }
         self.shared.queue.push(Queued { group, sequence, request, last: locked.last, bytes, done });
     }
 
@@ -607,6 +610,9 @@ impl Core {
             self.shared.fail(&failure);
         }
         self.outcome()?;
+        if self.shared.is_gone() {
+            return Ok(());
+        }
         let committed = self.shared.committed();
         let mut high = self.shared.water.lock();
         high.note_committed(&committed);

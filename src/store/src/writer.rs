@@ -59,6 +59,17 @@ impl Writer {
             let patience = self.water_due.saturating_duration_since(Instant::now());
             match self.shared.queue.take(self.shared.options.batch_bytes_max, patience) {
                 Taken::Batch(batch) => {
+                    let (turns, requests) = (self.shared.options.turns.clone(), batch.len());
+                    if let Some(turns) = &turns {
+                        turns.begin();
+                    }
+                    if self.shared.is_gone() {
+                        let error = StoreError::Closed;
+                        for queued in batch {
+                            (queued.done)(Err(error.clone()));
+                        }
+                        return Ok(());
+                    }
                     self.shared.set_writing(true);
                     if let Err((reason, batch)) = self.handle(batch) {
                         let cause = self.shared.health().failure().unwrap_or(reason);
@@ -68,6 +79,9 @@ impl Writer {
                             (queued.done)(Err(error.clone()));
                         }
                         return Ok(());
+                    }
+                    if let Some(turns) = &turns {
+                        turns.end(requests);
                     }
                 }
                 Taken::Nothing => {}

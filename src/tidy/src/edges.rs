@@ -81,6 +81,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("indicatif", &["ackord"]),
     ("tracing-subscriber", &["ackord"]),
     ("hdrhistogram", &["ackord-bench"]),
+    // What simulates time and network is for tests; nodes take what they are given.
+    ("turmoil", &[]),
 ];
 
 /// Libraries that the pure machine must never see.

@@ -154,20 +154,21 @@ fn too_long(bytes: u64) -> AskError {
 pub(super) struct Answers {
     answerer: OnceLock<(Answerer, Thread)>,
     places: Arc<Semaphore>,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self { answerer: OnceLock::new(), places: Arc::new(Semaphore::new(ANSWERED_MAX)) }
-    }
+    /// Whether the runtime that is current is to answer, in place of a thread.
+    here: bool,
 }
 
 impl Answers {
+    pub(super) fn of(here: bool) -> Self {
+        let places = Arc::new(Semaphore::new(ANSWERED_MAX));
+        Self { answerer: OnceLock::new(), places, here }
+    }
+
     /// Takes questions from now on; only the first answerer counts.
     pub(super) fn begin(&self, answerer: Answerer) -> std::io::Result<()> {
         if self.answerer.get().is_none() {
             // When two begin at the same time the thread of one of them ends again.
-            let _second = self.answerer.set((answerer, Thread::start()?));
+            let _second = self.answerer.set((answerer, Thread::start(self.here)?));
         }
         Ok(())
     }
@@ -196,11 +197,14 @@ impl Answers {
     }
 }
 
-/// The thread that answers.
+/// The thread that answers; without a runtime, that of whoever asks.
 struct Thread(Option<Runtime>);
 
 impl Thread {
-    fn start() -> std::io::Result<Self> {
+    fn start(here: bool) -> std::io::Result<Self> {
+        if here {
+            return Ok(Self(None));
+        }
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("ackord-answers").enable_time();
         Ok(Self(Some(runtime.build()?)))
@@ -212,7 +216,6 @@ impl Thread {
     ) -> tokio::task::JoinHandle<T> {
         match &self.0 {
             Some(runtime) => runtime.spawn(work),
-            // It is taken when this is dropped and not before.
             None => tokio::spawn(work),
         }
     }

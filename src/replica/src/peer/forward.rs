@@ -13,14 +13,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ackord_machine::site::{Batch, Command, Outcome, Stamp, decode_batch, encode_batch};
 use futures_util::{StreamExt, future, stream};
 use openraft::BasicNode;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 
 use super::link::{CallError, PATH_FORWARD};

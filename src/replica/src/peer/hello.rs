@@ -9,14 +9,16 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ackord_store::Identity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::stranger::{Ask, Told};
+use crate::ground::Wall;
 use crate::types::NodeId;
 
 /// The protocol versions that this release can speak. With 2 there are questions (`ask`), with 3 the log
@@ -46,6 +48,7 @@ pub(super) struct Myself {
     pub(super) at: String,
     /// This run of the process: no other has the same number.
     pub(super) run: u64,
+    pub(super) wall: Wall,
 }
 
 impl Myself {
@@ -142,11 +145,6 @@ pub(super) struct Agreed {
     pub(super) disk: Option<Disk>,
 }
 
-/// Milliseconds since 1970; earlier counts as 1970.
-pub(super) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 /// The connecting side.
 pub(super) async fn offer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -161,7 +159,7 @@ pub(super) async fn offer(
         cluster: myself.identity.cluster,
         from: myself.identity.node,
         to,
-        wall_ms: wall_ms(),
+        wall_ms: myself.wall.ms(),
         at: myself.at.clone(),
         run: myself.run,
         disk: None,
@@ -174,7 +172,7 @@ pub(super) async fn offer(
             let version =
                 agree(version, version, &myself.versions).map_err(HelloError::RefusedHere)?;
             // The other clock was read about half way between.
-            let ours = wall_ms().saturating_sub(sent.elapsed().as_millis() as u64 / 2);
+            let ours = myself.wall.ms().saturating_sub(sent.elapsed().as_millis() as u64 / 2);
             let clock_difference_ms = check_clock(theirs, ours, myself.clock_skew_max, to)
                 .map_err(HelloError::RefusedHere)?;
             Ok(Agreed { peer: to, version, clock_difference_ms, disk })
@@ -206,7 +204,7 @@ pub(super) async fn answer(
 ) -> Result<Agreed, HelloError> {
     match judge(hello, myself).and_then(|agreed| admit().map(|()| agreed)) {
         Ok(agreed) => {
-            let welcome = Reply::Welcome { version: agreed.version, wall_ms: wall_ms() };
+            let welcome = Reply::Welcome { version: agreed.version, wall_ms: myself.wall.ms() };
             write(stream, MEMBER, &(welcome, myself.disk(stored))).await?;
             Ok(agreed)
         }
@@ -228,7 +226,7 @@ fn judge(hello: &Hello, myself: &Myself) -> Result<Agreed, Refusal> {
         return Err(Refusal::Node { found: myself.identity.node, wanted: hello.to });
     }
     let clock_difference_ms =
-        check_clock(hello.wall_ms, wall_ms(), myself.clock_skew_max, hello.from)?;
+        check_clock(hello.wall_ms, myself.wall.ms(), myself.clock_skew_max, hello.from)?;
     Ok(Agreed { peer: hello.from, version, clock_difference_ms, disk: hello.disk })
 }
 
@@ -373,6 +371,7 @@ mod tests {
             clock_skew_max: Duration::from_secs(5),
             at: String::new(),
             run: node,
+            wall: Wall::default(),
         }
     }
 

@@ -4,7 +4,6 @@
 //! keeps a connection learns at once when it is gone.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +12,11 @@ use std::task::{Context, Poll};
 use ackord_tls::tokio_rustls::TlsStream;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tonic::transport::server::Connected;
 
 use super::hello::Agreed;
+use crate::ground::PeerTcp;
 
 /// A connection on which the hello is done, seen from whoever holds none of its bytes.
 pub(super) struct Line {
@@ -56,29 +55,10 @@ impl Line {
     }
 }
 
-/// Connects from the interface that this node listens on, where that is one.
-pub(super) async fn connect_tcp(from: IpAddr, address: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} is no address"));
-    for to in tokio::net::lookup_host(address).await? {
-        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if !from.is_unspecified() && from.is_ipv4() == to.is_ipv4() {
-            socket.bind(SocketAddr::new(from, 0))?;
-        }
-        match socket.connect(to).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 /// The bytes below a [`Line`].
 pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(PeerTcp),
+    Tls(Box<TlsStream<PeerTcp>>),
 }
 
 /// What HTTP/2 runs on.

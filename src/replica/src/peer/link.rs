@@ -25,9 +25,10 @@ use tonic::{Request, Status, Streaming};
 
 use super::codec::{PeerCodec, is_garbage};
 use super::hello::{self, HelloError, Refusal};
-use super::io::{Line, PeerIo, Stream, connect_tcp};
+use super::io::{Line, PeerIo, Stream};
 use super::wire::{Answer, Call};
 use super::{CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::ground::PeerTcp;
 use crate::types::NodeId;
 
 /// How often two connected nodes say how far their stores are,
@@ -289,7 +290,8 @@ async fn pulse(context: &Context, peer: NodeId, connection: &Connection) {
             if !with_clock {
                 continue;
             }
-            let ours = hello::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
+            let ours =
+                context.myself.wall.ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
             let (difference, _) =
                 hello::compare(wall_ms, ours, context.myself.clock_skew_max, peer);
             context.heard(peer, difference);
@@ -302,7 +304,7 @@ pub(super) async fn connect(
     peer: NodeId,
     address: &str,
 ) -> Result<Connection, HelloError> {
-    let tcp = connect_tcp(context.from, address).await?;
+    let tcp = PeerTcp::connect(context.ground.as_ref(), context.from, address).await?;
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
         Some(tls) => {

@@ -50,7 +50,6 @@ use ackord_tls::{Refreshed, Reloading};
 use bytes::Bytes;
 use openraft::BasicNode;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 pub use ask::{ANSWER_BYTES_MAX, Answerer, AskError, QUESTION_BYTES_MAX};
@@ -65,6 +64,7 @@ use self::ask::Answers;
 use self::io::Line;
 use crate::error::StartError;
 use crate::fatal::Fatal;
+use crate::ground::{Ground, PeerListener, Wall};
 use crate::partition::Partition;
 use crate::time::Time;
 use crate::types::NodeId;
@@ -89,6 +89,7 @@ pub(super) struct Context {
     /// Where connections come from.
     from: IpAddr,
     tls: Option<Arc<Reloading<TlsSetup>>>,
+    ground: Option<Ground>,
     connections_max: usize,
     runtime: tokio::runtime::Handle,
     clocks: Mutex<BTreeMap<NodeId, i64>>,
@@ -227,34 +228,40 @@ impl Context {
 /// A socket that other nodes can reach, before it is known which node this is.
 pub(crate) struct Listening {
     pub(crate) tls: Option<Arc<Reloading<TlsSetup>>>,
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: PeerListener,
     pub(crate) address: SocketAddr,
+    pub(crate) ground: Option<Ground>,
 }
 
 impl Listening {
     /// Loads the certificates and listens.
-    pub(crate) async fn open(options: &PeerOptions) -> Result<Self, StartError> {
+    pub(crate) async fn open(
+        options: &PeerOptions,
+        ground: Option<&Ground>,
+    ) -> Result<Self, StartError> {
         let tls = options.tls.as_ref().map(TlsSetup::load).transpose()?.map(Arc::new);
-        let listener =
-            TcpListener::bind(options.listen).await.map_err(|error| StartError::Options {
+        let listener = PeerListener::bind(ground, options.listen).await.map_err(|error| {
+            StartError::Options {
                 field: "peers.listen",
                 detail: format!("{}: {error}", options.listen),
-            })?;
+            }
+        })?;
         let address = listener.local_addr()?;
-        Ok(Self { tls, listener, address })
+        Ok(Self { tls, listener, address, ground: ground.cloned() })
     }
 
     /// Asks whoever listens at `address`.
     pub(crate) async fn ask(&self, address: &str, question: &Ask) -> std::io::Result<Told> {
         let tls = self.tls.as_ref().map(|tls| tls.current());
-        stranger::ask(self.address.ip(), tls.as_deref(), address, question).await
+        stranger::ask(self.ground.as_ref(), self.address.ip(), tls.as_deref(), address, question)
+            .await
     }
 
     /// Takes one connection, and gives up whoever says nothing.
     pub(crate) async fn accept(&self) -> Option<(Visitor, Ask)> {
-        let (tcp, _) = self.listener.accept().await.ok()?;
+        let tcp = self.listener.accept().await.ok()?;
         let greeting = async {
-            tcp.set_nodelay(true)?;
+            tcp.set_nodelay()?;
             let mut stream = match &self.tls {
                 None => io::Stream::Plain(tcp),
                 Some(tls) => {
@@ -298,7 +305,7 @@ impl Visitor {
 pub(crate) struct Peers {
     context: Arc<Context>,
     links: Mutex<HashMap<NodeId, Weak<PeerLinks>>>,
-    listener: Mutex<Option<TcpListener>>,
+    listener: Mutex<Option<PeerListener>>,
     address: SocketAddr,
 }
 
@@ -311,10 +318,11 @@ impl Peers {
         fatal: Fatal,
         time: Arc<Time>,
     ) -> Arc<Self> {
-        let Listening { tls, listener, address } = listening;
+        let Listening { tls, listener, address, ground } = listening;
         let newest = options.compat_version.unwrap_or(*hello::VERSIONS.end());
         let context = Context {
             from: address.ip(),
+            answers: Answers::of(ground.is_some()),
             time,
             dead: watch::Sender::default(),
             myself: Myself {
@@ -323,8 +331,10 @@ impl Peers {
                 clock_skew_max: options.clock_skew_max,
                 at: crate::founding::advertised(options, &address),
                 run: RandomState::new().hash_one(address),
+                wall: Wall::of(ground.as_ref()),
             },
             tls,
+            ground,
             connections_max: options.connections_max,
             runtime: tokio::runtime::Handle::current(),
             clocks: Mutex::default(),
@@ -334,7 +344,6 @@ impl Peers {
             oldest: AtomicU8::new(newest),
             told_removed: AtomicBool::new(false),
             appends_in_flight_peak: AtomicUsize::new(0),
-            answers: Answers::default(),
             began: store.written(),
             remembered: Arc::new(Remembered::load(store.dir())),
             store,

@@ -113,7 +113,7 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -144,7 +144,15 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
             };
             let stream = match self.appends.take().filter(AppendStream::is_open) {
                 Some(stream) => stream,
-                None => AppendStream::open(links, OPEN_LIMIT).await.map_err(failed)?,
+                None => match AppendStream::open(links, OPEN_LIMIT).await {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        // Raft's pause after an error is before it gives out a request: if none were
+                        // taken, it would try again at once, for as long as there is no connection.
+                        let _unsent = input.next().await;
+                        return Err(failed(error));
+                    }
+                },
             };
             let session = Session {
                 group: self.group,

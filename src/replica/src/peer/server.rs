@@ -17,7 +17,6 @@ use openraft::ReadPolicy;
 use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::body::Body;
@@ -39,6 +38,7 @@ use super::{
     CONNECTION_WINDOW_BYTES, Context, MESSAGE_BYTES_MAX, READ_INDEX_LIMIT, STREAM_WINDOW_BYTES,
     Visitor, forward,
 };
+use crate::ground::{PeerListener, PeerTcp};
 use crate::options::PARTITIONS_MAX;
 use crate::partition::Partition;
 use crate::types::{NodeId, Raft, TypeConfig};
@@ -63,7 +63,7 @@ struct Served {
 }
 
 /// Starts accepting and serving on the node's runtime, until that ends.
-pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &[Arc<Partition>]) {
+pub(super) fn start(context: &Arc<Context>, listener: PeerListener, partitions: &[Arc<Partition>]) {
     let (sender, receiver) = mpsc::channel(INCOMING_MAX);
     let incoming = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|io: PeerIo| (Ok::<_, Infallible>(io), receiver))
@@ -91,14 +91,14 @@ pub(super) fn start(context: &Arc<Context>, listener: TcpListener, partitions: &
 
 async fn accept(
     context: Arc<Context>,
-    listener: TcpListener,
+    listener: PeerListener,
     incoming: mpsc::Sender<PeerIo>,
     directory: Option<Arc<Partition>>,
 ) {
     let places = Arc::new(Semaphore::new(context.connections_max));
     loop {
         let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+            Ok(tcp) => tcp,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer's connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -141,8 +141,8 @@ async fn accept(
     }
 }
 
-async fn greet(context: &Context, tcp: TcpStream) -> io::Result<(Stream, Greeting)> {
-    tcp.set_nodelay(true)?;
+async fn greet(context: &Context, tcp: PeerTcp) -> io::Result<(Stream, Greeting)> {
+    tcp.set_nodelay()?;
     let mut stream = match &context.tls {
         None => Stream::Plain(tcp),
         Some(tls) => {
@@ -311,12 +311,12 @@ impl PeerService {
 
     async fn answer(&self, peer: NodeId, call: Call) -> Result<Answer, String> {
         Ok(match call {
-            Call::Clock => Answer::Clock { wall_ms: hello::wall_ms() },
+            Call::Clock => Answer::Clock { wall_ms: self.context.myself.wall.ms() },
             Call::Pulse(disk) => {
                 // An old word, if it is refused: the connection was not.
                 let _ = self.context.remember(peer, Some(disk));
                 let disk = self.context.myself.disk(self.context.stored());
-                Answer::Pulse { wall_ms: hello::wall_ms(), disk }
+                Answer::Pulse { wall_ms: self.context.myself.wall.ms(), disk }
             }
             Call::Vote { group, ballot } => {
                 let (_, raft) = self.find(group)?;

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::hello;
-use super::io::{Stream, connect_tcp};
+use super::io::Stream;
 use super::options::TlsSetup;
+use crate::ground::{Ground, PeerTcp};
 use crate::types::NodeId;
 
 /// Connecting, TLS, question and answer: the answer may wait for the disk and for a leader.
@@ -97,13 +98,14 @@ impl Told {
 
 /// Asks whoever listens at `address`.
 pub(super) async fn ask(
+    ground: Option<&Ground>,
     from: IpAddr,
     tls: Option<&TlsSetup>,
     address: &str,
     question: &Ask,
 ) -> io::Result<Told> {
     let asking = async {
-        let tcp = connect_tcp(from, address).await?;
+        let tcp = PeerTcp::connect(ground, from, address).await?;
         let mut stream = match tls {
             None => Stream::Plain(tcp),
             Some(tls) => {

@@ -35,7 +35,7 @@ impl StoreBuilder<TypeConfig, LogStorage, StateMachine, TempDir> for Builder {
             told_to_go: Mutex::default(),
             counters: Counters::default(),
             state_bytes: AtomicU64::new(0),
-            time: Arc::new(Time::new()),
+            time: Arc::new(Time::new(crate::ground::Wall::default())),
             snapshotting: Mutex::default(),
             continuity: Continuity::AsGiven,
             peers: None,
