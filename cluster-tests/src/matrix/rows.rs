@@ -70,4 +70,5 @@ pub static ROWS: &[Row] = &[
         row(25, "clients and services that crash around the acknowledgement", faults::crashes),
     )),
     in_gate(on(Ground::Disks, rounds(1, 6, row(26, "everything at once", faults::everything)))),
+    rounds(2, 6, row(27, "memory squeezed: of a leader, of any", faults::memory)),
 ];
