@@ -547,11 +547,27 @@ impl Cluster {
 
     /// The most memory that a node's process has had so far, bytes.
     pub fn peak_memory(&self, node: usize) -> anyhow::Result<u64> {
+        self.status(node, "VmHWM:")
+    }
+
+    /// Lets a node's process allocate so many bytes more than it has, and no more.
+    pub fn squeeze_memory(&self, node: usize, spare: u64) -> anyhow::Result<()> {
+        let has = self.status(node, "VmData:")?;
+        Ok(process::limit_memory(self.process(node)?.id(), Some(has + spare))?)
+    }
+
+    /// Lets a node's process have what there is again.
+    pub fn relax_memory(&self, node: usize) -> anyhow::Result<()> {
+        Ok(process::limit_memory(self.process(node)?.id(), None)?)
+    }
+
+    /// What the system says of a node's process, bytes.
+    fn status(&self, node: usize, field: &str) -> anyhow::Result<u64> {
         let status = format!("/proc/{}/status", self.process(node)?.id());
         let status = std::fs::read_to_string(status)?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = peak.and_then(|peak| peak.split_whitespace().next());
-        Ok(kilobytes.context("no peak")?.parse::<u64>()? * 1024)
+        let said = status.lines().find_map(|line| line.strip_prefix(field));
+        let kilobytes = said.and_then(|said| said.split_whitespace().next());
+        Ok(kilobytes.with_context(|| format!("no {field}"))?.parse::<u64>()? * 1024)
     }
 
     /// Lets the fault that is in force last for so long.

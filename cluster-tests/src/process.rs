@@ -6,7 +6,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "prctl between fork and exec, kill and waitid have no safe wrapper here"
+    reason = "prctl between fork and exec, kill, waitid and prlimit have no safe wrapper here"
 )]
 
 use std::io;
@@ -69,6 +69,23 @@ pub fn suspend(pid: u32) -> io::Result<()> {
             return Err(error);
         }
     }
+}
+
+/// Lets a child have so many bytes of data and no more; `None` lets it have what there is.
+pub fn limit_memory(pid: u32, bytes: Option<u64>) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: prlimit writes the old limit into `limit`, which lives longer than the call, and sets
+    // none; the pid is a child of this harness, as above.
+    let read = unsafe { libc::prlimit(pid, libc::RLIMIT_DATA, std::ptr::null(), &mut limit) };
+    if read != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The hard limit stays, so that the soft one can be lifted again by anybody.
+    limit.rlim_cur = bytes.map_or(limit.rlim_max, |bytes| bytes.min(limit.rlim_max));
+    // SAFETY: prlimit reads `limit`, which lives longer than the call, and has no place to write to.
+    let result = unsafe { libc::prlimit(pid, libc::RLIMIT_DATA, &limit, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Ends a child at once, and with it everything in the process group that it leads; waits until

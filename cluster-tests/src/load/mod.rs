@@ -13,8 +13,8 @@
 //! | `authority` | SDK, Private events and one for a role | one whose role comes and goes; one that never has it |
 //! | `returning` | SDK, of queues that turn over | SDK, CPL-2; SDK, stateless: both away for most of the time |
 //!
-//! Beside them [`hostile`] attacks, [`lookout`] looks at cursors, and [`administration`] makes, changes and removes
-//! things. Invariants: a service keeps a bounded number of events in flight and
+//! Beside them [`hostile`] attacks, [`lookout`] looks at cursors, [`survey`] measures queues, [`administration`] makes,
+//! changes and removes things, and [`twins`] connect while they are connected; [`replay`] ends it. Invariants: a service keeps a bounded number of events in flight and
 //! ahead of its clients; what a workload finds wrong at its end it says as violations, and what does
 //! not come about at all in time is a panic.
 

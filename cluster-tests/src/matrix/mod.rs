@@ -10,6 +10,7 @@
 mod faults;
 mod rows;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
 use crate::load::{Judged, Load};
+use crate::oracle::Violation;
 use crate::seed::Seed;
 
 pub use rows::{FOUND, Found, ROWS};
@@ -144,8 +146,7 @@ pub async fn run(row: &'static Row, seed: u64, rounds: usize) -> Line {
     let injected = told.injected.load(Ordering::Relaxed);
     let (lost, twice) = (judged.count(LOST), judged.count(TWICE));
     if why.is_none() && !judged.violations.is_empty() {
-        let first = judged.violations.iter().take(5).map(ToString::to_string);
-        why = Some(first.collect::<Vec<_>>().join("; "));
+        why = Some(first_of_each(&judged.violations));
     }
     if why.is_none() && injected == 0 {
         why = Some("the fault did not happen".to_owned());
@@ -173,6 +174,19 @@ pub async fn run(row: &'static Row, seed: u64, rounds: usize) -> Line {
         timeline: if why.is_none() { Vec::new() } else { timeline },
         why,
     }
+}
+
+/// The first violation of each property, and how many there are of it.
+fn first_of_each(violations: &[Violation]) -> String {
+    let mut first: BTreeMap<&str, (usize, &Violation)> = BTreeMap::new();
+    for violation in violations {
+        first.entry(violation.property).or_insert((0, violation)).0 += 1;
+    }
+    let said = first.values().map(|(count, violation)| match count {
+        1 => violation.to_string(),
+        _ => format!("{violation} (and {} more)", count - 1),
+    });
+    said.collect::<Vec<_>>().join("; ")
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -70,6 +70,7 @@ pub static ROWS: &[Row] = &[
         row(25, "clients and services that crash around the acknowledgement", faults::crashes),
     )),
     in_gate(on(Ground::Disks, rounds(1, 6, row(26, "everything at once", faults::everything)))),
+    rounds(2, 6, row(27, "memory squeezed: of a leader, of any", faults::memory)),
 ];
 
 /// A seed that found something once, which is mended.

@@ -196,6 +196,47 @@ fn harm_after_a_crash() {
     run(frozen.path(), &expected, 2);
 }
 
+/// The only file of the log that is appended to, and how much of it is written.
+fn written(dir: &Path) -> (PathBuf, u64) {
+    let files = files_under(&dir.join("log"));
+    let mut appended =
+        files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "raftlog"));
+    let path = appended.next().unwrap();
+    assert!(appended.next().is_none(), "one file has room for all");
+    let end = std::fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    (path, end as u64 + 1)
+}
+
+/// The high-water file lags behind, so what it does not say yet is known by what was written after it.
+#[test]
+fn harm_above_the_high_water_and_below_the_last_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.high_water_interval = Duration::from_secs(3600);
+    let store = Store::open(options).unwrap();
+    append(&store, G, 1, 0..5);
+    vote(&store, G, "the high-water file says all until here");
+    let (_, from) = written(dir.path());
+    for next in 5..15 {
+        append(&store, G, 1, next..next + 1);
+    }
+    let (path, to) = written(dir.path());
+    append(&store, G, 1, 15..16);
+    let expected = everything(&store);
+    let frozen = tempfile::tempdir().unwrap();
+    copy(dir.path(), frozen.path());
+    let target = path.strip_prefix(dir.path()).unwrap();
+
+    let (count, seed) = trials(24);
+    let mut random = Random(seed ^ 3);
+    for _ in 0..count {
+        // A batch may end with zeros, which are not counted above.
+        let at = from + 16 + random.below(to - from - 32);
+        let chosen = Harm::FlipBit { bit: at * 8 + random.below(8) };
+        assert!(check(frozen.path(), target, chosen, &expected), "{chosen:?} was not seen");
+    }
+}
+
 #[test]
 fn a_lost_log_directory_or_all_of_one_kind_is_refused() {
     let dir = tempfile::tempdir().unwrap();

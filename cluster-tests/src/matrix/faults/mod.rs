@@ -17,7 +17,7 @@ pub use kills::{
 pub use links::{flapping, leader_without_peers, one_way, partition, ring_or_bridge, slow_links};
 pub use members::members;
 pub use power::{everything, power, power_and_pause, power_in_work};
-pub use squeeze::{clocks, squeeze};
+pub use squeeze::{clocks, memory, squeeze};
 
 use super::{HOLDS, Run};
 use crate::cluster::{Cluster, READY};

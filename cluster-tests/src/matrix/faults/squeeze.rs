@@ -1,12 +1,12 @@
 //! Nodes that get too little of the machine, and clocks that jump.
 
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
-use super::{HOLDS, Run, victims};
+use super::{HOLDS, Run, leader, victims};
 use crate::cluster::READY;
 use crate::process;
 use crate::wait;
@@ -14,6 +14,9 @@ use crate::wait;
 const HOUR_MS: i64 = 3_600_000;
 /// How long there is too little.
 const LASTS: Duration = Duration::from_secs(8);
+
+/// Memory that a node may still take when it gets no more.
+const SPARE_BYTES_MAX: u64 = 1 << 20;
 
 /// Programs that take whatever processor time they get; ended when dropped.
 struct Hogs(Vec<Child>);
@@ -67,6 +70,34 @@ pub fn squeeze(run: &mut Run) -> LocalBoxFuture<'_, ()> {
         if !run.round.is_multiple_of(2) {
             run.cluster.resume(victim).expect("the node runs");
         }
+    }
+    .boxed_local()
+}
+
+/// Row 27. A node that gets no memory any more ends at once, or goes on with what it has; whatever it
+/// does, it must serve when there is memory again.
+pub fn memory(run: &mut Run) -> LocalBoxFuture<'_, ()> {
+    async move {
+        let victim = match run.round % 2 {
+            0 => leader(&run.cluster, &mut run.seed).await.0,
+            _ => victims(&run.cluster, &mut run.seed, 1)[0],
+        };
+        let spare = run.seed.between(0, SPARE_BYTES_MAX);
+        run.cluster.squeeze_memory(victim, spare).expect("the node runs");
+        let end = Instant::now() + LASTS;
+        while !run.cluster.has_ended(victim) && Instant::now() < end {
+            run.cluster.lasts(wait::POLL).await;
+        }
+        run.load.flows(2).await;
+        if run.cluster.has_ended(victim) {
+            run.injected(1);
+            let code = run.cluster.ended(victim).await.expect("it ran");
+            assert_ne!(code, Some(0), "node {victim} had no memory and called it success");
+            run.cluster.start_node(victim).await.expect("the node starts again");
+        } else {
+            run.cluster.relax_memory(victim).expect("the node runs");
+        }
+        run.cluster.until_ready(victim).await;
     }
     .boxed_local()
 }
