@@ -179,6 +179,7 @@ impl World {
                 nodes: initial.clone(),
                 weather: weather.clone(),
                 seed: RefCell::new(chance.fork()),
+                diary: RefCell::default(),
             })
         };
         let service = |(index, name): (usize, &String)| {
@@ -187,7 +188,7 @@ impl World {
                 store: format!("{:032x}", index + 1),
                 kept: RefCell::default(),
                 total: plan.raises,
-                pace: Duration::from_millis(80),
+                pace: Duration::from_millis(FAULTS_MS / plan.raises as u64),
                 history: history.clone(),
                 complaints: complaints.clone(),
             })
@@ -346,6 +347,7 @@ impl World {
         for service in &self.services {
             let kept = service.kept.borrow();
             let (made, acknowledged) = (kept.raised.len(), kept.acknowledged);
+            lines.extend(service.place.diary.borrow().iter().cloned());
             lines.push(format!(
                 "{}: {made} raised, {acknowledged} acknowledged",
                 service.place.name
@@ -353,6 +355,7 @@ impl World {
         }
         for client in &self.clients {
             let kept = client.kept.borrow();
+            lines.extend(client.place.diary.borrow().iter().cloned());
             lines.push(format!("{}: {:?}, {:?}", client.place.name, kept.handled, kept.committed));
         }
         lines.join("\n")
