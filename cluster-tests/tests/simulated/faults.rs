@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use cluster_tests::seed::Seed;
+use serde::{Deserialize, Serialize};
 
 /// A kind of fault, for what is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A node is cut off from its peers, and maybe from endpoints.
     Isolate,
@@ -105,7 +106,7 @@ pub fn draw(seed: &mut Seed, nodes: usize, endpoints: usize, leader: Option<usiz
     // Longer than it takes to notice a silent connection.
     let noticed_ms = seed.between(1500, 5000);
     let short_ms = seed.between(20, 3000);
-    let unwritten_ms = seed.between(1, 20);
+    let unwritten_ms = seed.between(1, 80);
     let (fault, lasts_ms) = match seed.between(0, 100) {
         0..16 => {
             let from_endpoints = seed.between(0, 2) == 0;
