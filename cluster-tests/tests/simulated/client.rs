@@ -103,8 +103,8 @@ impl Client {
 pub async fn run(client: Rc<Client>) -> turmoil::Result {
     loop {
         if let Ok(line) = client.place.connect().await {
-            // However it ended: the next one tells more.
-            let _ended = session(&client, line).await;
+            let ended = session(&client, line).await;
+            client.place.note(format!("the session ended: {ended:?}"));
         }
         sleep(client.place.pause()).await;
     }
@@ -149,6 +149,7 @@ async fn session(client: &Client, mut line: Line) -> io::Result<()> {
                 None => client.complain(format!("a strange subscription: {ack:?}")),
             },
             Ok(ClientMessage::Closing(closing)) => {
+                client.place.note(format!("{closing:?}"));
                 if !closing.reconnect {
                     client.complain(format!("told to stop for good: {closing:?}"));
                 }

@@ -1,5 +1,7 @@
 //! What services and clients have in common: a connection to some node, given up when it is silent.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
@@ -9,7 +11,7 @@ use cluster_tests::seed::Seed;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout_at};
 use turmoil::net::tcp::OwnedWriteHalf;
 
 use crate::frames::{self, Message};
@@ -20,6 +22,8 @@ use crate::net::{SharedWeather, connect_within};
 pub const KEEPALIVE_S: u32 = 1;
 /// and how long nothing may be heard.
 const SILENCE: Duration = Duration::from_millis(2500);
+/// Lines that an endpoint remembers.
+const DIARY: usize = 12;
 const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// Where an endpoint is, and where it may connect to.
@@ -27,13 +31,28 @@ pub struct Place {
     pub name: String,
     pub nodes: Vec<String>,
     pub weather: SharedWeather,
-    pub seed: std::cell::RefCell<Seed>,
+    pub seed: RefCell<Seed>,
+    /// What it did last, for a person.
+    pub diary: RefCell<VecDeque<String>>,
 }
 
 impl Place {
+    pub fn note(&self, what: impl Into<String>) {
+        let mut diary = self.diary.borrow_mut();
+        if diary.len() == DIARY {
+            diary.pop_front();
+        }
+        diary.push_back(format!(
+            "{:?} {}",
+            turmoil::sim_elapsed().unwrap_or_default(),
+            what.into()
+        ));
+    }
+
     /// A connection to one of the nodes.
     pub async fn connect(self: &Rc<Self>) -> io::Result<Line> {
         let at = self.seed.borrow_mut().between(0, self.nodes.len() as u64) as usize;
+        self.note(format!("connects to {}", self.nodes[at]));
         let address = format!("{}:{FRONT_PORT}", self.nodes[at]);
         let stream = connect_within(&self.weather, &self.name, &address, CONNECT_LIMIT).await?;
         let (mut read, mut write) = stream.into_split();
@@ -46,7 +65,7 @@ impl Place {
                 }
             }
         });
-        Ok(Line { write, heard, reading })
+        Ok(Line { write, heard, reading, last: Instant::now() })
     }
 
     /// A pause between two connections.
@@ -60,6 +79,8 @@ pub struct Line {
     write: OwnedWriteHalf,
     heard: mpsc::Receiver<Message>,
     reading: JoinHandle<()>,
+    /// When something was heard last.
+    last: Instant,
 }
 
 impl Line {
@@ -72,7 +93,9 @@ impl Line {
     /// given up in the middle and called again, but for an answer to a ping.
     pub async fn hear(&mut self) -> io::Result<Bytes> {
         loop {
-            match timeout(SILENCE, self.heard.recv()).await {
+            let heard = timeout_at(self.last + SILENCE, self.heard.recv()).await;
+            self.last = Instant::now();
+            match heard {
                 Ok(Some(Message::Frame(bytes))) => return Ok(bytes),
                 Ok(Some(Message::Ping)) => frames::write(&mut self.write, &Message::Pong).await?,
                 Ok(Some(Message::Pong)) => {}

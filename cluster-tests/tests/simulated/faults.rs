@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use cluster_tests::seed::Seed;
+use serde::{Deserialize, Serialize};
 
 /// A kind of fault, for what is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A node is cut off from its peers, and maybe from endpoints.
     Isolate,
@@ -44,7 +45,8 @@ impl Kind {
     ];
 }
 
-/// A fault that is there. Hosts are by index, endpoints by name.
+/// A fault that is there, by index of host or endpoint. What a crash finds unwritten is that of so many
+/// milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     Isolate { node: usize, from_endpoints: bool },
@@ -52,9 +54,9 @@ pub enum Fault {
     OneWay { from: usize, to: usize },
     Hold { a: usize, b: usize },
     Slow { a: usize, b: usize, ms: u64 },
-    Crash { node: usize },
-    PowerCut { node: usize },
-    CrashAll,
+    Crash { node: usize, unwritten_ms: u64 },
+    PowerCut { node: usize, unwritten_ms: u64 },
+    CrashAll { unwritten_ms: u64 },
     Stall { node: usize },
     Endpoint { index: usize },
 }
@@ -69,7 +71,7 @@ impl Fault {
             Self::Slow { .. } => Kind::Slow,
             Self::Crash { .. } => Kind::Crash,
             Self::PowerCut { .. } => Kind::PowerCut,
-            Self::CrashAll => Kind::CrashAll,
+            Self::CrashAll { .. } => Kind::CrashAll,
             Self::Stall { .. } => Kind::Stall,
             Self::Endpoint { .. } => Kind::Endpoint,
         }
@@ -79,12 +81,12 @@ impl Fault {
     pub fn nodes(&self, all: usize) -> Vec<usize> {
         match self {
             Self::Isolate { node, .. }
-            | Self::Crash { node }
-            | Self::PowerCut { node }
+            | Self::Crash { node, .. }
+            | Self::PowerCut { node, .. }
             | Self::Stall { node } => vec![*node],
             Self::Cut { a, b } | Self::Hold { a, b } | Self::Slow { a, b, .. } => vec![*a, *b],
             Self::OneWay { from, to } => vec![*from, *to],
-            Self::CrashAll => (0..all).collect(),
+            Self::CrashAll { .. } => (0..all).collect(),
             Self::Endpoint { .. } => Vec::new(),
         }
     }
@@ -104,6 +106,7 @@ pub fn draw(seed: &mut Seed, nodes: usize, endpoints: usize, leader: Option<usiz
     // Longer than it takes to notice a silent connection.
     let noticed_ms = seed.between(1500, 5000);
     let short_ms = seed.between(20, 3000);
+    let unwritten_ms = seed.between(1, 80);
     let (fault, lasts_ms) = match seed.between(0, 100) {
         0..16 => {
             let from_endpoints = seed.between(0, 2) == 0;
@@ -114,9 +117,9 @@ pub fn draw(seed: &mut Seed, nodes: usize, endpoints: usize, leader: Option<usiz
         26..40 => (Fault::OneWay { from: other, to: node }, noticed_ms),
         40..50 => (Fault::Hold { a: node, b: other }, short_ms.max(200)),
         50..58 => (Fault::Slow { a: node, b: other, ms: seed.between(20, 400) }, short_ms),
-        58..72 => (Fault::Crash { node }, short_ms),
-        72..82 => (Fault::PowerCut { node }, noticed_ms),
-        82..88 => (Fault::CrashAll, short_ms.min(500)),
+        58..72 => (Fault::Crash { node, unwritten_ms }, short_ms),
+        72..82 => (Fault::PowerCut { node, unwritten_ms }, noticed_ms),
+        82..88 => (Fault::CrashAll { unwritten_ms }, short_ms.min(500)),
         88..94 => (Fault::Stall { node }, short_ms.max(100)),
         _ => {
             let index = seed.between(0, endpoints as u64) as usize;

@@ -116,8 +116,8 @@ impl Service {
 pub async fn run(service: Rc<Service>) -> turmoil::Result {
     loop {
         if let Ok(line) = service.place.connect().await {
-            // However it ended: the next one tells more.
-            let _ended = session(&service, line).await;
+            let ended = session(&service, line).await;
+            service.place.note(format!("the session ended: {ended:?}"));
         }
         sleep(service.place.pause()).await;
     }
@@ -165,6 +165,7 @@ async fn session(service: &Service, mut line: Line) -> io::Result<()> {
         match Codec::Json.decode(&heard) {
             Ok(ServiceMessage::Welcome(welcome)) => {
                 let acknowledged = service.kept.borrow().acknowledged;
+                service.place.note(format!("welcome, {} are known", welcome.last));
                 if welcome.last < acknowledged || welcome.superseded {
                     let last = welcome.last;
                     service.complain(format!("{acknowledged} were acknowledged, {last} are known"));
@@ -175,12 +176,14 @@ async fn session(service: &Service, mut line: Line) -> io::Result<()> {
                 service.accepted(accepted.seq, accepted.instance_id, accepted.duplicate);
             }
             Ok(ServiceMessage::Refused(refused)) => {
+                service.place.note(format!("refused: {refused:?}"));
                 let pause = refused.retry_after_ms.map_or(RETRY, Duration::from_millis);
                 not_before = Instant::now() + pause.min(Duration::from_secs(1));
                 sent = sent.map(|_| service.kept.borrow().acknowledged);
             }
-            Ok(ServiceMessage::State(_)) => {}
+            Ok(ServiceMessage::State(state)) => service.place.note(format!("{state:?}")),
             Ok(ServiceMessage::Closing(closing)) => {
+                service.place.note(format!("{closing:?}"));
                 if !closing.reconnect {
                     service.complain(format!("told to stop for good: {closing:?}"));
                 }

@@ -179,6 +179,7 @@ impl World {
                 nodes: initial.clone(),
                 weather: weather.clone(),
                 seed: RefCell::new(chance.fork()),
+                diary: RefCell::default(),
             })
         };
         let service = |(index, name): (usize, &String)| {
@@ -187,7 +188,7 @@ impl World {
                 store: format!("{:032x}", index + 1),
                 kept: RefCell::default(),
                 total: plan.raises,
-                pace: Duration::from_millis(80),
+                pace: Duration::from_millis(FAULTS_MS / plan.raises as u64),
                 history: history.clone(),
                 complaints: complaints.clone(),
             })
@@ -346,6 +347,7 @@ impl World {
         for service in &self.services {
             let kept = service.kept.borrow();
             let (made, acknowledged) = (kept.raised.len(), kept.acknowledged);
+            lines.extend(service.place.diary.borrow().iter().cloned());
             lines.push(format!(
                 "{}: {made} raised, {acknowledged} acknowledged",
                 service.place.name
@@ -353,6 +355,7 @@ impl World {
         }
         for client in &self.clients {
             let kept = client.kept.borrow();
+            lines.extend(client.place.diary.borrow().iter().cloned());
             lines.push(format!("{}: {:?}, {:?}", client.place.name, kept.handled, kept.committed));
         }
         lines.join("\n")
@@ -417,7 +420,7 @@ impl World {
                 | Fault::Slow { .. }
                 | Fault::Crash { .. }
                 | Fault::PowerCut { .. }
-                | Fault::CrashAll
+                | Fault::CrashAll { .. }
                 | Fault::Endpoint { .. } => {}
             }
         }
@@ -457,14 +460,20 @@ impl World {
                 self.sim.set_link_latency(self.name(*a), self.name(*b), latency);
                 evident = true;
             }
-            Fault::Crash { node } => evident = self.crash(*node),
-            Fault::PowerCut { node } => {
+            Fault::Crash { node, unwritten_ms } => {
+                self.leave_unwritten(&[*node], *unwritten_ms);
+                evident = self.crash(*node);
+            }
+            Fault::PowerCut { node, unwritten_ms } => {
+                self.leave_unwritten(&[*node], *unwritten_ms);
                 self.isolate(*node, true, true);
                 evident = self.crash(*node);
             }
-            Fault::CrashAll => {
+            Fault::CrashAll { unwritten_ms } => {
+                let nodes: Vec<usize> = (0..all).collect();
+                self.leave_unwritten(&nodes, *unwritten_ms);
                 // All at once: what one has queued and another one has heard of is lost.
-                evident = (0..all).fold(true, |gone, node| self.crash(node) && gone);
+                evident = nodes.iter().fold(true, |gone, node| self.crash(*node) && gone);
             }
             Fault::Stall { node } => self.hosts[*node].disk.borrow().stall(true),
             Fault::Endpoint { index } => {
@@ -510,6 +519,16 @@ impl World {
         for other in others {
             self.cut_names(self.name(node), other.clone(), cut);
             self.cut_names(other, self.name(node), cut);
+        }
+    }
+
+    /// Lets these go on for a while with logs that are not written.
+    fn leave_unwritten(&mut self, nodes: &[usize], ms: u64) {
+        for node in nodes {
+            self.hosts[*node].disk.borrow().stall(true);
+        }
+        for _ in 0..ms {
+            self.step();
         }
     }
 
@@ -561,12 +580,12 @@ impl World {
                     self.sim.set_link_latency(a.as_str(), b.as_str(), LATENCY_MIN);
                     self.sim.set_link_max_message_latency(a, b, LATENCY_MAX);
                 }
-                Fault::Crash { node } => self.bounce(*node),
-                Fault::PowerCut { node } => {
+                Fault::Crash { node, .. } => self.bounce(*node),
+                Fault::PowerCut { node, .. } => {
                     self.isolate(*node, true, false);
                     self.bounce(*node);
                 }
-                Fault::CrashAll => (0..self.hosts.len()).for_each(|node| self.bounce(node)),
+                Fault::CrashAll { .. } => (0..self.hosts.len()).for_each(|node| self.bounce(node)),
                 Fault::Stall { node } => self.hosts[*node].disk.borrow().stall(false),
                 Fault::Endpoint { index } => {
                     let name = self.endpoints[*index].clone();

@@ -21,6 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::blocking::blocking;
 use crate::changes::Changes;
 use crate::partition::{Applied, Partition, Shared};
 use crate::snapshot;
@@ -211,8 +212,7 @@ pub(crate) async fn run_here(shared: Arc<Shared>, partitions: Vec<Arc<Partition>
         }
         let (shared, partitions) = (shared.clone(), partitions.clone());
         let runtime = runtime.clone();
-        let written =
-            tokio::task::spawn_blocking(move || round(&shared, &partitions, &runtime)).await;
+        let written = blocking(move || round(&shared, &partitions, &runtime)).await;
         if written.is_err() {
             return tracing::error!("the checkpointer panicked");
         }

@@ -7,6 +7,7 @@
 //! openraft and tonic stay inside this crate. What is agreed on is decided by `ackord_machine::site`; what
 //! the disk keeps is `ackord_store`'s. Nothing here interprets a command.
 
+mod blocking;
 mod changes;
 mod checkpoint;
 mod clock;

@@ -22,6 +22,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::blocking::stay_here;
 use crate::checkpoint::{self, CheckpointSignal, Stop};
 use crate::counters::{Counters, NodeCounters};
 use crate::error::StartError;
@@ -90,8 +91,8 @@ impl Node {
     }
 
     /// As [`Node::start`] for a simulation, which gives [`NodeOptions::ground`]: the node runs on the
-    /// runtime that is current, in its time, and ends with it. Only the disk's work is done on
-    /// other threads.
+    /// runtime that is current, in its time, and ends with it. The calling thread does
+    /// everything of it from now on, but for what the store has threads for.
     ///
     /// # Errors
     /// As [`Node::start`].
@@ -101,6 +102,7 @@ impl Node {
             let detail = "only a simulation has its own".into();
             return Err(StartError::Options { field: "ground", detail });
         }
+        stay_here();
         let fatal = Fatal::new(options.on_fatal.clone());
         let (mut node, proposers) = Self::begin(options, &Hooks::default(), fatal).await?;
         let (shared, partitions) = (node.shared.clone(), node.partitions.clone());

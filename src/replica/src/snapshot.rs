@@ -91,7 +91,7 @@ pub(crate) fn start(partition: &Arc<Partition>, runtime: &tokio::runtime::Handle
     }
     let partition = partition.clone();
     let handle = runtime.clone();
-    runtime.spawn_blocking(move || {
+    crate::blocking::begin(runtime, move || {
         match build(&partition) {
             Ok(_) => {
                 let taker = partition.clone();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ackord_store::GroupId;
 use openraft::{BasicNode, Config, SnapshotPolicy};
 
+use crate::blocking::blocking;
 use crate::checkpoint;
 use crate::error::StartError;
 use crate::founding::Agreed;
@@ -80,7 +81,7 @@ async fn start_partition(
             }
             Ok(Arc::new(partition))
         };
-        tokio::task::spawn_blocking(restoring).await.map_err(std::io::Error::other)??
+        blocking(restoring).await.map_err(std::io::Error::other)??
     };
     let machine = StateMachine { partition: partition.clone() };
     let network = Network { group, node: shared.node, peers: shared.peers.clone() };
@@ -167,7 +168,7 @@ async fn bootstrap(
     }
     let purgeable = {
         let partition = partition.clone();
-        let reading = tokio::task::spawn_blocking(move || snapshot::purgeable(&partition));
+        let reading = blocking(move || snapshot::purgeable(&partition));
         reading.await.map_err(|error| text(&error))?.map_err(|error| text(&error))?
     };
     // The metrics may not show yet what was just founded or restored.

@@ -220,7 +220,7 @@ impl Receiving {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::blocking(work).await {
         Ok(result) => result.map_err(io::Error::other),
         Err(error) => Err(io::Error::other(error)),
     }
