@@ -186,7 +186,7 @@ impl Context {
     fn save_when_due(&self) {
         if self.remembered.is_due() {
             let remembered = self.remembered.clone();
-            self.runtime.spawn_blocking(move || remembered.save());
+            crate::blocking::begin(&self.runtime, move || remembered.save());
         }
     }
 
