@@ -21,9 +21,11 @@ use crate::site::{Account, Site, queueing, structure};
 use crate::wait;
 
 /// Between two events of a service.
-const PACE: Duration = Duration::from_millis(40);
+const PACE: Duration = Duration::from_millis(100);
 /// How long a new one may take to connect before another one is tried.
 const CONNECTS: Duration = Duration::from_secs(5);
+/// How long a client takes with each.
+const HANDLES: Duration = Duration::from_millis(300);
 /// What is judged: that two handle the same is what happens here.
 const JUDGED: &[&str] = &["epochs_fence", "nothing_invented", "one_id_per_call"];
 
@@ -51,6 +53,14 @@ impl Twin {
         self.urls.clone()
     }
 
+    /// How long there are two: mostly not for long, sometimes longer than a node is suspended.
+    fn lasts(&mut self) -> Duration {
+        match self.seed.between(0, 3) {
+            0 => self.seed.millis(2000, 6000),
+            _ => self.seed.millis(100, 900),
+        }
+    }
+
     fn goes_on(&self) -> bool {
         !self.stopping.load(Ordering::Relaxed)
     }
@@ -61,14 +71,19 @@ impl Twin {
         while self.goes_on() {
             let next = self.site.listener(&self.account).via_all(self.urls());
             let next = next.with(|endpoint| endpoint.keepalive(Duration::from_secs(10)));
+            let next = next.handles(|_| async {
+                tokio::time::sleep(HANDLES).await;
+                Ok(())
+            });
             let next = next.to(EVENT).start().await;
             let connected =
                 |notice: &ClientNotice| matches!(notice, ClientNotice::Connected { .. });
-            if !within(|| next.notices.count(connected) > 0).await {
+            if !within(CONNECTS, || next.notices.count(connected) > 0).await {
                 next.kill().await;
                 continue;
             }
-            tokio::time::sleep(self.seed.millis(100, 900)).await;
+            let lasts = self.lasts();
+            within(lasts, || !self.goes_on()).await;
             if let Some(older) = older.replace(next) {
                 pairs += 1;
                 older.kill().await;
@@ -89,12 +104,25 @@ impl Twin {
             let next = next.lives(self.site.next_life(&self.account.id)).start().await;
             let connected =
                 |notice: &ServiceNotice| matches!(notice, ServiceNotice::Connected { .. });
-            if !within(|| next.notices.count(connected) > 0).await {
+            if !within(CONNECTS, || next.notices.count(connected) > 0).await {
                 next.kill().await;
                 continue;
             }
             let both: Vec<&Raiser> = older.iter().chain([&next]).collect();
-            both_raise(&both, &mut n, self.seed.millis(100, 900)).await;
+            let end = Instant::now() + self.lasts();
+            let mut flying = FuturesUnordered::new();
+            while Instant::now() < end && self.goes_on() {
+                for raiser in &both {
+                    n += 1;
+                    let event = Event::new(EVENT, Some(raiser::json(json!({ "n": n }))));
+                    flying.push(raiser.outcome(event));
+                }
+                let heard = async { while flying.next().await.is_some() {} };
+                // What is still on its way then is heard of later, or never.
+                let _ = tokio::time::timeout(PACE, heard).await;
+                tokio::time::sleep(PACE).await;
+            }
+            drop(flying);
             if let Some(older) = older.replace(next) {
                 pairs += 1;
                 older.kill().await;
@@ -107,35 +135,19 @@ impl Twin {
     }
 }
 
-/// Whether this comes about before it is given up.
-async fn within(holds: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + CONNECTS;
+/// Whether this comes about in so long.
+async fn within(patience: Duration, holds: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
     while !holds() && Instant::now() < deadline {
         tokio::time::sleep(wait::POLL).await;
     }
     holds()
 }
 
-/// All of them raise for so long, whatever becomes of it.
-async fn both_raise(both: &[&Raiser], n: &mut u64, lasts: Duration) {
-    let end = Instant::now() + lasts;
-    let mut flying = FuturesUnordered::new();
-    while Instant::now() < end {
-        for raiser in both {
-            *n += 1;
-            flying.push(raiser.outcome(Event::new(EVENT, Some(raiser::json(json!({ "n": *n }))))));
-        }
-        let heard = async { while flying.next().await.is_some() {} };
-        // What is still on its way then is heard of later, or never.
-        let _ = tokio::time::timeout(PACE, heard).await;
-        tokio::time::sleep(PACE).await;
-    }
-}
-
 impl Twins {
     /// Makes the site and starts everybody.
     pub async fn start(cluster: &Cluster, mut seed: Seed) -> Self {
-        let structure = structure(&[queueing(EVENT, 1000)]);
+        let structure = structure(&[queueing(EVENT, 20)]);
         let site = Site::new_at(cluster.admin(1), cluster.urls_from(1), "twins", &structure).await;
         let (service, client) = (site.service("speaks").await, site.guest("hears").await);
         let stopping = Arc::<AtomicBool>::default();
