@@ -138,21 +138,22 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
                     }
                 }
             };
-            let links = match &self.links {
-                Some(links) => links,
-                None => return Err(failed(CallError::unreachable("this node has no peers"))),
+            let kept = self.appends.take().filter(AppendStream::is_open);
+            let opened = match (&self.links, kept) {
+                (Some(links), Some(stream)) => Ok((links, stream)),
+                (Some(links), None) => {
+                    AppendStream::open(links, OPEN_LIMIT).await.map(|stream| (links, stream))
+                }
+                (None, _) => Err(CallError::unreachable("this node has no peers")),
             };
-            let stream = match self.appends.take().filter(AppendStream::is_open) {
-                Some(stream) => stream,
-                None => match AppendStream::open(links, OPEN_LIMIT).await {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        // Raft's pause after an error is before it gives out a request: if none were
-                        // taken, it would try again at once, for as long as there is no connection.
-                        let _unsent = input.next().await;
-                        return Err(failed(error));
-                    }
-                },
+            let (links, stream) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    // Raft's pause after an error is before it gives out a request: if none were
+                    // taken, it would try again at once, for as long as there is no connection.
+                    let _unsent = input.next().await;
+                    return Err(failed(error));
+                }
             };
             let session = Session {
                 group: self.group,
@@ -241,5 +242,25 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
         let last = BACKOFF_MS[BACKOFF_MS.len() - 1];
         let pauses = BACKOFF_MS.into_iter().chain(std::iter::repeat(last));
         Some(Backoff::new(pauses.map(Duration::from_millis)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn given_nobody_to_reach_when_raft_appends_then_it_is_asked_for_a_request_before_it_is_told()
+     {
+        let mut network = Network { group: GroupId(0), node: 1, peers: None };
+        let mut peer = network.new_client(2, &BasicNode::new("")).await;
+        let option = || RPCOption::new(Duration::from_millis(100));
+        // Raft pauses before it gives one out.
+        let pausing = stream::pending::<AppendEntriesRequest<TypeConfig>>();
+        assert!(peer.stream_append(pausing, option()).now_or_never().is_none());
+        let none = stream::empty::<AppendEntriesRequest<TypeConfig>>();
+        assert!(peer.stream_append(none, option()).await.is_err());
     }
 }
