@@ -190,7 +190,7 @@ impl Turns {
         self.raise(1, 3).await;
         self.raise(0, more).await;
         self.raise(1, 2).await;
-        let away = self.seed.millis(0, 2 * LIFETIME.as_millis() as u64 / 2);
+        let away = self.seed.millis(0, LIFETIME.as_millis() as u64);
         tokio::time::sleep(away).await;
         let [short, brief] = self.read().await;
         let (since, cursors) = self.marks();
