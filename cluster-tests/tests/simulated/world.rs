@@ -65,6 +65,8 @@ pub struct Report {
     pub terms: u64,
     /// Simulated time, milliseconds.
     pub simulated_ms: u64,
+    /// The faults that were drawn, but for who leads.
+    pub drawn: Vec<String>,
     /// What was done to the world, in order.
     pub faults: Vec<String>,
     /// Of the whole history, with the moments of the faults.
@@ -384,6 +386,8 @@ impl World {
                 let leader = self.a_leader(chance);
                 let nodes = self.hosts.len();
                 let drawn = faults::draw(chance, nodes, self.endpoints.len(), leader);
+                let kind = drawn.fault.kind();
+                self.report.drawn.push(format!("{} {kind:?} {}", self.now_ms, drawn.lasts_ms));
                 self.begin_fault(drawn.fault, drawn.lasts_ms);
             }
         }
@@ -473,7 +477,8 @@ impl World {
                 let nodes: Vec<usize> = (0..all).collect();
                 self.leave_unwritten(&nodes, *unwritten_ms);
                 // All at once: what one has queued and another one has heard of is lost.
-                evident = nodes.iter().fold(true, |gone, node| self.crash(*node) && gone);
+                let killed = nodes.iter().filter(|node| self.crash(**node)).count();
+                evident = killed == all;
             }
             Fault::Stall { node } => self.hosts[*node].disk.borrow().stall(true),
             Fault::Endpoint { index } => {
