@@ -55,8 +55,7 @@ pub static ROWS: &[Row] = &[
     on(Ground::Disks, row(14, "power cut while another one is suspended", faults::power_and_pause)),
     row(15, "bit flips on a stopped node", faults::bit_flips),
     in_gate(row(16, "a truncated file, yesterday's disk", faults::old_disk)),
-    // Every founder, so that nobody is left where endpoints first found the cluster.
-    in_gate(rounds(3, 3, row(17, "a wiped node: its old id, a new id", faults::wiped))),
+    in_gate(rounds(1, 2, row(17, "a wiped node: its old id, a new id", faults::wiped))),
     on(Ground::Disks, row(18, "full disk: one, all", faults::full_disk)),
     on(Ground::Disks, row(19, "failing and slow syncs", faults::failing_syncs)),
     in_gate(on(Ground::Clocks, rounds(1, 3, row(20, "clocks that jump", faults::clocks)))),
