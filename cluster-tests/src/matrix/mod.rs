@@ -25,6 +25,7 @@ use crate::load::{Judged, Load};
 use crate::oracle::Violation;
 use crate::seed::Seed;
 
+pub use faults::replace;
 pub use rows::{FOUND, Found, ROWS};
 
 /// Properties of which a violation is an event that was acknowledged and is gone.

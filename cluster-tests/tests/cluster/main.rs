@@ -5,6 +5,7 @@
 //! The gate runs a few rounds of each; `ACKORD_TEST_ROUNDS=N` asks for N. Each test prints how long
 //! a publisher had to wait at most (`-- --nocapture`).
 
+mod addresses;
 mod batches;
 mod clock;
 mod compat;

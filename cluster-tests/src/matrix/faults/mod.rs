@@ -69,7 +69,7 @@ async fn refuses_to_start(cluster: &mut Cluster, node: usize) -> bool {
 
 /// Puts a new node on an empty disk in the place of one that is lost, as an operator does; gives its
 /// number.
-async fn replace(cluster: &mut Cluster, lost: usize) -> usize {
+pub async fn replace(cluster: &mut Cluster, lost: usize) -> usize {
     let asked = cluster.running()[0];
     let words = ["cluster", "replace", &lost.to_string()];
     let mut replacing = cluster.tool(asked, &words);
