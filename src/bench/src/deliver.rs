@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ackord_endpoint::{
@@ -15,12 +15,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::Error;
 use crate::ground::{self, Account, Ground, Kind};
-use crate::latency::Recorder;
+use crate::latency::{Recorder, Timeline};
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
 use crate::publish;
 use crate::report::Report;
-use crate::verify::{self, Checks};
+use crate::told::Told;
+use crate::verify::{self, Checks, count};
 
 /// How long the preparation of all subscriptions may take.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(120);
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     finished: AtomicU64,
     changed: Notify,
     gate: watch::Sender<bool>,
+    timeline: OnceLock<Timeline>,
     /// Ids that are expected per (site, event).
     expected: BTreeMap<(String, String), Vec<u64>>,
 }
@@ -68,6 +70,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         finished: AtomicU64::new(0),
         changed: Notify::new(),
         gate: watch::Sender::new(false),
+        timeline: OnceLock::new(),
         expected,
     });
     let total = u64::from(options.subscriptions);
@@ -95,6 +98,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         Some(early) => early,
         None => (Moment::now(ground).await?, Instant::now()),
     };
+    // Nothing has set it before.
+    let _ = shared.timeline.set(Timeline::new(begun));
     // Nobody listening means that there is no subscription to open the gate for.
     let _ = shared.gate.send(true);
     let complete =
@@ -108,31 +113,34 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for client in clients {
         client.close_within(CLOSE_MAX).await;
     }
-    let checks = verify_lanes(&shared, &accounts, complete, options.mode);
+    let mut checks = Checks::default();
+    let backlog = shared.expected.values().map(|ids| ids.len() as u64).sum();
+    count(&mut checks.counts.acked, backlog);
+    if options.verify {
+        verify_lanes(&shared, &accounts, complete, options.mode, &mut checks);
+    } else {
+        count(&mut checks.counts.received, handled);
+    }
     for site in &sites {
         ground.remove_site(site).await.map_err(Error::Ground)?;
     }
-    let latency = locked(&shared.latency).report();
-    Ok(Report {
-        bench: Workload::Deliver.name(),
-        sizes: json!({
-            "subscriptions": options.subscriptions, "subscribers": options.subscribers,
-            "backlog": options.backlog, "mode": options.mode.as_str(), "size": options.size, "sites": options.sites,
-        }),
-        seconds,
-        events: handled,
-        events_per_s: handled as f64 / seconds,
-        latency,
-        failover: None,
-        quotas: Vec::new(),
-        revocation: None,
-        mixed: None,
-        modes: Vec::new(),
-        durability: after.durability(&before, handled),
-        server: after.server(&before, handled),
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let mut report =
+        Report::new(Workload::Deliver, options, after.nodes(), seconds).events(handled);
+    report.sizes = json!({
+        "subscriptions": options.subscriptions, "subscribers": options.subscribers,
+        "backlog": options.backlog, "mode": options.mode.as_str(), "size": options.size,
+    });
+    report.latency = Some(locked(&shared.latency).report());
+    if let Some(timeline) = shared.timeline.get() {
+        report.timeline = timeline.report();
+    }
+    // Each subscription has one cursor under way; other modes commit many at once.
+    if options.mode == Mode::Ordered {
+        report.durability = after.durability(&before, handled, total);
+    }
+    after.used(&before, &mut report);
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// Raises the backlog of every event of every site; the ids.
@@ -214,18 +222,20 @@ impl Shared {
             lane.handled.push(delivery.instance_id);
             lane.last_at.replace(now)
         };
-        if let Some(last) = last {
-            locked(&self.latency).record(now - last);
+        let Some(last) = last else { return };
+        locked(&self.latency).record(now - last);
+        if let Some(timeline) = self.timeline.get() {
+            timeline.record(now, now - last);
         }
     }
 
     fn tell(&self, at: usize, site: &str, notice: ClientNotice) {
-        match notice {
-            ClientNotice::Subscribed { .. } => {
+        match Told::from(notice) {
+            Told::Subscribed => {
                 self.subscribed.fetch_add(1, Ordering::SeqCst);
                 self.changed.notify_one();
             }
-            ClientNotice::Committed { event, instance_id } => {
+            Told::Committed { event, instance_id } => {
                 let last = self
                     .expected
                     .get(&(site.to_owned(), event.clone()))
@@ -242,23 +252,7 @@ impl Shared {
                     self.changed.notify_one();
                 }
             }
-            ClientNotice::Connected { .. }
-            | ClientNotice::Disconnected { .. }
-            | ClientNotice::ConnectFailed { .. }
-            | ClientNotice::Refused { .. }
-            | ClientNotice::Removed { .. }
-            | ClientNotice::Authority { .. }
-            | ClientNotice::Presence(_)
-            | ClientNotice::Reset { .. }
-            | ClientNotice::HandlerFailed { .. }
-            | ClientNotice::Overrun { .. }
-            | ClientNotice::Unhandled { .. }
-            | ClientNotice::StoreCut { .. }
-            | ClientNotice::StoreDamaged { .. }
-            | ClientNotice::StoreUnreadable { .. }
-            | ClientNotice::FellBack { .. }
-            | ClientNotice::Stopped
-            | ClientNotice::Terminal { .. } => {}
+            Told::Other => {}
         }
     }
 }
@@ -273,9 +267,23 @@ async fn wait(shared: &Shared, limit: Duration, holds: impl Fn(&Shared) -> bool)
     tokio::time::timeout(limit, waiting).await.is_ok()
 }
 
-fn verify_lanes(shared: &Shared, accounts: &[Account], complete: bool, mode: Mode) -> Checks {
-    let mut checks = Checks::default();
+fn verify_lanes(
+    shared: &Shared,
+    accounts: &[Account],
+    complete: bool,
+    mode: Mode,
+    checks: &mut Checks,
+) {
     let lanes = locked(&shared.lanes);
+    for ((at, event), lane) in lanes.iter() {
+        let Some(all) = shared.expected.get(&(accounts[*at].site.clone(), event.clone())) else {
+            continue;
+        };
+        let last = lane.handled.iter().max();
+        let reached = all.partition_point(|id| last.is_some_and(|last| id <= last));
+        let expected = if complete { all } else { &all[..reached] };
+        verify::count_deliveries(&mut checks.counts, &lane.handled, expected);
+    }
     let wrong = lanes.iter().filter_map(|((at, event), lane)| {
         let account = &accounts[*at];
         let all = shared.expected.get(&(account.site.clone(), event.clone()))?;
@@ -297,5 +305,4 @@ fn verify_lanes(shared: &Shared, accounts: &[Account], complete: bool, mode: Mod
         "every subscription handled the beginning of its backlog, in order, each once"
     };
     checks.check(what, wrong.collect());
-    checks
 }

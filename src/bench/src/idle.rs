@@ -17,8 +17,9 @@ use crate::latency::Recorder;
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT};
-use crate::report::Report;
-use crate::verify::Checks;
+use crate::report::{Figures, Idle, Report};
+use crate::told::Told;
+use crate::verify::{Checks, count};
 
 /// How long all clients may take to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(300);
@@ -43,8 +44,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     for site in &sites {
         ground.make_site(site, &structure).await.map_err(Error::Ground)?;
     }
-    let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
-    let services = ground::accounts(ground, &sites, Kind::Service, count).await?;
+    let one_each = u32::try_from(sites.len()).unwrap_or(u32::MAX);
+    let services = ground::accounts(ground, &sites, Kind::Service, one_each).await?;
     let accounts = ground::accounts(ground, &sites, Kind::Client, options.subscribers).await?;
     let shared = Arc::new(Shared {
         subscribed: AtomicU64::new(0),
@@ -74,6 +75,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let all = |shared: &Shared| shared.confirmed.load(Ordering::SeqCst) >= total;
     let complete = wait(&shared, DELIVER_MAX, all).await;
     let seconds = begun.elapsed().as_secs_f64();
+    let end = Moment::now(ground).await?;
     stream::iter(clients)
         .for_each_concurrent(AT_ONCE, |client| client.close_within(CLOSE_MAX))
         .await;
@@ -83,34 +85,33 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         arrived.iter().for_each(|at| latency.record(*at - begun));
         arrived.len() as u64
     };
-    let checks = verify(&shared, &accounts, complete);
+    let mut checks = Checks::default();
+    count(&mut checks.counts.acked, services.len() as u64);
+    count(&mut checks.counts.received, events);
+    if options.verify {
+        verify(&shared, &accounts, complete, &mut checks);
+    }
     for site in &sites {
         ground.remove_site(site).await.map_err(Error::Ground)?;
     }
-    let mut server = after.server(&before, events);
-    if let (Some(server), Some(few), Some(full)) = (&mut server, fifth.rss_bytes, after.rss_bytes) {
-        server.rss_bytes_per_client = Some((full as f64 - few as f64) / (total - first) as f64);
-    }
-    Ok(Report {
-        bench: Workload::Idle.name(),
-        sizes: json!({
-            "subscribers": options.subscribers, "size": options.size, "sites": options.sites,
-            "idle_seconds": options.time.as_secs_f64(),
-        }),
-        seconds,
-        events,
-        events_per_s: events as f64 / seconds,
-        latency: latency.report(),
-        failover: None,
-        quotas: Vec::new(),
-        revocation: None,
-        mixed: None,
-        modes: Vec::new(),
-        durability: None,
-        server,
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let kib_per_subscriber = fifth
+        .rss_bytes
+        .zip(after.rss_bytes)
+        .map(|(few, full)| (full as f64 - few as f64) / (total - first) as f64 / 1024.0);
+    let mut report = Report::new(Workload::Idle, options, after.nodes(), seconds).events(events);
+    report.sizes = json!({
+        "subscribers": options.subscribers, "size": options.size,
+        "idle_seconds": options.time.as_secs_f64(),
+    });
+    report.latency = Some(latency.report());
+    report.figures = Some(Figures::Idle(Idle {
+        kib_per_subscriber,
+        idle_cores: after.server_cpu_s(&before).map(|cpu_s| cpu_s / options.time.as_secs_f64()),
+        all_confirmed_s: seconds,
+    }));
+    end.used(&after, &mut report);
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// Connects clients until there are so many, and waits until their subscriptions are made.
@@ -148,7 +149,7 @@ async fn client<G: Ground>(
         .site(account.site.clone())
         .token(Some(account.token.clone()))
         .persistence(ClientLevel::Memory)
-        .on_notice(move |notice| notices.tell(&notice))
+        .on_notice(move |notice| notices.tell(notice))
         .subscribe(Subscription::new(EVENT), move |_: Delivery| {
             let now = Instant::now();
             handler.handled.lock().unwrap_or_else(PoisonError::into_inner)[at] += 1;
@@ -165,27 +166,11 @@ async fn client<G: Ground>(
 }
 
 impl Shared {
-    fn tell(&self, notice: &ClientNotice) {
-        let counter = match notice {
-            ClientNotice::Subscribed { .. } => &self.subscribed,
-            ClientNotice::Committed { .. } => &self.confirmed,
-            ClientNotice::Connected { .. }
-            | ClientNotice::Disconnected { .. }
-            | ClientNotice::ConnectFailed { .. }
-            | ClientNotice::Refused { .. }
-            | ClientNotice::Removed { .. }
-            | ClientNotice::Authority { .. }
-            | ClientNotice::Presence(_)
-            | ClientNotice::Reset { .. }
-            | ClientNotice::HandlerFailed { .. }
-            | ClientNotice::Overrun { .. }
-            | ClientNotice::Unhandled { .. }
-            | ClientNotice::StoreCut { .. }
-            | ClientNotice::StoreDamaged { .. }
-            | ClientNotice::StoreUnreadable { .. }
-            | ClientNotice::FellBack { .. }
-            | ClientNotice::Stopped
-            | ClientNotice::Terminal { .. } => return,
+    fn tell(&self, notice: ClientNotice) {
+        let counter = match Told::from(notice) {
+            Told::Subscribed => &self.subscribed,
+            Told::Committed { .. } => &self.confirmed,
+            Told::Other => return,
         };
         counter.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
@@ -201,13 +186,13 @@ async fn wait(shared: &Shared, limit: Duration, holds: impl Fn(&Shared) -> bool)
     tokio::time::timeout(limit, waiting).await.is_ok()
 }
 
-fn verify(shared: &Shared, accounts: &[Account], complete: bool) -> Checks {
-    let mut checks = Checks::default();
+fn verify(shared: &Shared, accounts: &[Account], complete: bool, checks: &mut Checks) {
     let handled = shared.handled.lock().unwrap_or_else(PoisonError::into_inner);
+    count(&mut checks.counts.lost, handled.iter().filter(|times| **times == 0).count() as u64);
+    count(&mut checks.counts.duplicated, handled.iter().map(|times| times.saturating_sub(1)).sum());
     let wrong = handled.iter().zip(accounts).filter(|(times, _)| **times != 1);
     let wrong = wrong.map(|(times, account)| format!("{} handled it {times} times", account.id));
     checks.check("every client handled the event once", wrong.collect());
     let late = if complete { Vec::new() } else { vec![format!("not within {DELIVER_MAX:?}")] };
     checks.check("every cursor was confirmed", late);
-    checks
 }

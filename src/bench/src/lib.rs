@@ -13,9 +13,12 @@ mod callback;
 mod deliver;
 mod error;
 mod failover;
+mod fanout;
 mod ground;
+mod html;
 mod idle;
 mod latency;
+mod lines;
 mod meter;
 mod mixed;
 mod modes;
@@ -24,13 +27,16 @@ mod publish;
 mod quota;
 mod report;
 mod revocation;
+mod steady;
+mod told;
 mod verify;
 
 pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
 pub use report::{
-    Beside, Durability, Failover, Latency, Mixed, ModeFigures, Quota, Report, Server, Spread,
+    Beside, Counts, Failover, Fanout, Figures, Idle, Latency, Log, Mixed, ModeFigures, Quota,
+    Report, Second, Server, Spread, Steady,
 };
 
 /// Runs a workload.
@@ -48,10 +54,12 @@ pub async fn run<G: Ground>(
     match workload {
         Workload::Publish => publish::run(ground, options).await,
         Workload::Deliver => deliver::run(ground, options).await,
+        Workload::Fanout => fanout::run(ground, options).await,
         Workload::Idle => idle::run(ground, options).await,
         Workload::Failover => failover::run(ground, options).await,
         Workload::Quota => quota::run(ground, options).await,
         Workload::Revocation => revocation::run(ground, options).await,
+        Workload::Mixed if options.load > 0 => steady::run(ground, options).await,
         Workload::Mixed => mixed::run(ground, options).await,
         Workload::Modes => modes::run(ground, options).await,
     }

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::ground::Ground;
-use crate::report::{Durability, Server};
+use crate::report::{Log, Report, Server};
 
 /// Clock ticks per second in `/proc/PID/stat`: fixed at 100 for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -17,6 +17,7 @@ pub(crate) struct Moment {
     syncs: Option<u64>,
     log_bytes: Option<u64>,
     cpu_s: Option<f64>,
+    own_cpu_s: Option<f64>,
     pub(crate) rss_bytes: Option<u64>,
 }
 
@@ -24,37 +25,75 @@ impl Moment {
     /// Now.
     pub(crate) async fn now<G: Ground>(ground: &G) -> Result<Self, Error> {
         let metrics = ground.metrics().await.map_err(Error::Ground)?;
-        let sum = |of: fn(u32) -> Option<f64>| {
-            let values: Option<Vec<f64>> = ground.pids().into_iter().map(of).collect();
-            values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>())
-        };
         Ok(Self {
             nodes: metrics.len() as u64,
             syncs: counter(&metrics, "ackord_log_syncs_total"),
             log_bytes: counter(&metrics, "ackord_log_bytes_total"),
-            cpu_s: sum(cpu_s),
-            rss_bytes: sum(rss_bytes).map(|bytes| bytes as u64),
+            cpu_s: sum(&ground.pids(), cpu_s),
+            own_cpu_s: cpu_s(std::process::id()),
+            rss_bytes: resident(&ground.pids()),
         })
     }
 
-    /// What the log did since `before`, for so many events.
-    pub(crate) fn durability(&self, before: &Self, events: u64) -> Option<Durability> {
+    /// Nodes of the broker.
+    pub(crate) fn nodes(&self) -> u64 {
+        self.nodes
+    }
+
+    /// Processor seconds of all nodes since `before`.
+    pub(crate) fn server_cpu_s(&self, before: &Self) -> Option<f64> {
+        Some(self.cpu_s? - before.cpu_s?)
+    }
+
+    /// Processor seconds of this process since `before`.
+    pub(crate) fn own_cpu_s(&self, before: &Self) -> Option<f64> {
+        Some(self.own_cpu_s? - before.own_cpu_s?)
+    }
+
+    /// Writes into a report what was used since `before`, for the events that it has.
+    pub(crate) fn used(&self, before: &Self, report: &mut Report) {
+        let each = |cpu_s: f64| cpu_s * 1e6 / report.events.max(1) as f64;
+        report.server_cpu_us_per_event = self.server_cpu_s(before).map(each);
+        report.client_cpu_us_per_event = self.own_cpu_s(before).map(each);
+        report.log = self.log(before, report.events);
+        report.server = self.server(before);
+    }
+
+    /// What an acknowledgement meant since `before`: of so many events at most `at_once` were
+    /// unacknowledged at a time, so that many share a sync at most, and a majority has to sync each.
+    pub(crate) fn durability(
+        &self,
+        before: &Self,
+        events: u64,
+        at_once: u64,
+    ) -> Option<&'static str> {
+        let syncs = self.log(before, events)?.syncs;
+        let copies = events.saturating_mul(self.nodes / 2 + 1);
+        let enough = syncs.saturating_mul(at_once) >= copies;
+        Some(if enough { "majority+fdatasync" } else { "unproven" })
+    }
+
+    /// What the logs did since `before`, for so many events.
+    fn log(&self, before: &Self, events: u64) -> Option<Log> {
         let syncs = self.syncs?.saturating_sub(before.syncs?);
-        let log_bytes = self.log_bytes.unwrap_or(0).saturating_sub(before.log_bytes.unwrap_or(0));
+        let bytes = self.log_bytes.unwrap_or(0).saturating_sub(before.log_bytes.unwrap_or(0));
         let events_per_sync = (events * self.nodes) as f64 / syncs.max(1) as f64;
-        Some(Durability { nodes: self.nodes, syncs, events_per_sync, log_bytes })
+        Some(Log { syncs, events_per_sync, bytes })
     }
 
-    /// What the processes used since `before`, for so many events.
-    pub(crate) fn server(&self, before: &Self, events: u64) -> Option<Server> {
-        let cpu_s = self.cpu_s? - before.cpu_s?;
-        Some(Server {
-            cpu_s,
-            cpu_us_per_event: cpu_s * 1e6 / events.max(1) as f64,
-            rss_bytes: self.rss_bytes?,
-            rss_bytes_per_client: None,
-        })
+    fn server(&self, before: &Self) -> Option<Server> {
+        Some(Server { cpu_s: self.server_cpu_s(before)?, rss_bytes: self.rss_bytes? })
     }
+}
+
+fn sum(pids: &[u32], of: fn(u32) -> Option<f64>) -> Option<f64> {
+    let values: Option<Vec<f64>> = pids.iter().copied().map(of).collect();
+    values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>())
+}
+
+/// Resident memory of these processes together, bytes.
+pub(crate) fn resident(pids: &[u32]) -> Option<u64> {
+    sum(pids, rss_bytes).map(|bytes| bytes as u64)
 }
 
 /// The sum of a counter over its labels and the nodes.

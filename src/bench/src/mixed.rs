@@ -29,12 +29,12 @@ use tokio::task::JoinSet;
 use crate::callback::{Callback, Manner};
 use crate::error::Error;
 use crate::ground::{self, Account, Ground, Kind};
-use crate::latency::Recorder;
+use crate::latency::{Recorder, Timeline};
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT, Paced, Raised, publisher};
-use crate::report::{Beside, Mixed, Report};
-use crate::verify::Checks;
+use crate::report::{Beside, Figures, Mixed, Report};
+use crate::verify::{Checks, count};
 
 /// Instances that the queue keeps for each publisher.
 const QUEUE_SIZE: u32 = 1000;
@@ -52,32 +52,97 @@ const PUSHED: &str = "subscriber-1";
 /// The last id that each subscription of the healthy clients was handed, and how often it did not rise.
 type Seen = Arc<Mutex<(BTreeMap<usize, u64>, u64, u64)>>;
 
+/// A site with publishers and the five healthy subscribers.
+pub(crate) struct Stage {
+    pub(crate) site: String,
+    publishers: Vec<Account>,
+    /// Of those who come and go.
+    clients: Vec<Account>,
+    services: Vec<ServiceEndpoint>,
+    seen: Seen,
+    healthy: Vec<ClientEndpoint>,
+    called: Vec<Callback>,
+    raised: Vec<Raised>,
+}
+
+impl Stage {
+    pub(crate) async fn set<G: Ground>(ground: &G, options: &Options) -> Result<Self, Error> {
+        let site = ground::sites(1).remove(0);
+        let sites = std::slice::from_ref(&site);
+        let structure = publish::structure(&[EVENT.to_owned()], QUEUE_SIZE)?;
+        ground.make_site(&site, &structure).await.map_err(Error::Ground)?;
+        let publishers = ground::accounts(ground, sites, Kind::Service, options.publishers).await?;
+        // Three healthy ones, two that break, one that stalls; the others are called.
+        let mut clients = ground::accounts(ground, sites, Kind::Client, 6).await?;
+        let mut services = Vec::new();
+        for account in &publishers {
+            services.push(publisher(ground.urls(), ground.roots_pem(), account, options).await?);
+        }
+        let seen = Seen::default();
+        let mut healthy = Vec::new();
+        for (at, mode) in [Mode::Ordered, Mode::Oneway, Mode::Batch].into_iter().enumerate() {
+            let seen = seen.clone();
+            let handle = move |id| note(&seen, at, id);
+            healthy.push(subscriber(ground, &clients[at], mode, handle).await?);
+        }
+        let mut called = Vec::new();
+        for mode in ["ordered", "batch"] {
+            let id = format!("healthy-{mode}");
+            called.push(push(ground, &site, &id, mode, Manner::Answers).await?);
+        }
+        clients.drain(..3);
+        let raised = services.iter().map(|_| Raised::nothing()).collect();
+        Ok(Self { site, publishers, clients, services, seen, healthy, called, raised })
+    }
+
+    /// Ten more subscribers come.
+    pub(crate) async fn others<G: Ground>(
+        &self,
+        ground: &G,
+        company: Company,
+    ) -> Result<Others, Error> {
+        Others::start(ground, &self.site, &self.clients, company).await
+    }
+
+    /// Closes everything, and checks what was acknowledged and handled.
+    pub(crate) async fn clear<G: Ground>(
+        self,
+        ground: &G,
+        options: &Options,
+        checks: &mut Checks,
+    ) -> Result<(), Error> {
+        let Self { site, publishers, services, seen, healthy, called, raised, .. } = self;
+        for service in services {
+            service.close_within(CLOSE_MAX).await;
+        }
+        let sites = std::slice::from_ref(&site);
+        let (handled, wrong) = {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            (seen.1, seen.2)
+        };
+        if options.verify {
+            publish::verify(ground, sites, &publishers, &raised, checks).await?;
+            let wrong =
+                (wrong > 0).then(|| format!("{wrong} of {handled} came again or out of order"));
+            let what = "healthy clients are handed ids that increase";
+            checks.check(what, wrong.into_iter().collect());
+            let idle = called.iter().filter(|callback| callback.taken() == 0);
+            let idle = idle.map(|callback| format!("{} got nothing", callback.url));
+            checks.check("healthy receivers are called", idle.collect());
+        } else {
+            count(&mut checks.counts.acked, raised.iter().map(|raised| raised.acked).sum());
+        }
+        count(&mut checks.counts.received, handled);
+        for client in healthy {
+            client.close_within(CLOSE_MAX).await;
+        }
+        ground.remove_site(&site).await.map_err(Error::Ground)
+    }
+}
+
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
-    let sites = ground::sites(1);
-    let site = &sites[0];
-    let structure = publish::structure(&[EVENT.to_owned()], QUEUE_SIZE)?;
-    ground.make_site(site, &structure).await.map_err(Error::Ground)?;
-    let publishers = ground::accounts(ground, &sites, Kind::Service, options.publishers).await?;
-    // Three healthy ones, two that break, one that stalls; the others are called.
-    let clients = ground::accounts(ground, &sites, Kind::Client, 6).await?;
-    let mut services = Vec::new();
-    for account in &publishers {
-        services.push(publisher(ground.urls(), ground.roots_pem(), account, options).await?);
-    }
-    let seen = Seen::default();
-    let mut healthy = Vec::new();
-    for (at, mode) in [Mode::Ordered, Mode::Oneway, Mode::Batch].into_iter().enumerate() {
-        let seen = seen.clone();
-        let handle = move |id| note(&seen, at, id);
-        healthy.push(subscriber(ground, &clients[at], mode, handle).await?);
-    }
-    let mut called = Vec::new();
-    for mode in ["ordered", "batch"] {
-        let id = format!("healthy-{mode}");
-        called.push(push(ground, site, &id, mode, Manner::Answers).await?);
-    }
+    let mut stage = Stage::set(ground, options).await?;
     let start = Moment::now(ground).await?;
-    let mut raised: Vec<Raised> = services.iter().map(|_| nothing()).collect();
     let mut measured = Measured::all();
     let mut paced_per_s = 0.0;
     for number in 1..=options.rounds {
@@ -85,38 +150,23 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         for measured in &mut measured {
             let others = match measured.company {
                 Company::Five => None,
-                company => Some(Others::start(ground, site, &clients[3..], company).await?),
+                company => Some(stage.others(ground, company).await?),
             };
             let pace = (measured.paced_per_s.is_some()).then_some(paced_per_s);
-            let (events, latency) = measure(&services, options, &mut raised, pace).await?;
+            let time = phase(options);
+            let (events, latency) = stage.measure(options, time, pace, None).await?;
             if measured.company == Company::Five && pace.is_none() {
-                paced_per_s = (events as f64 / phase(options).as_secs_f64() / 2.0).max(1.0);
+                paced_per_s = (events as f64 / time.as_secs_f64() / 2.0).max(1.0);
             }
             measured.note(events, &latency, pace, Moment::now(ground).await?.rss_bytes);
             if let Some(others) = others {
-                others.end(ground, site).await?;
+                others.end(ground, &stage.site).await?;
             }
         }
     }
     let end = Moment::now(ground).await?;
-    for service in services {
-        service.close_within(CLOSE_MAX).await;
-    }
     let mut checks = Checks::default();
-    publish::verify(ground, &sites, &publishers, &raised, &mut checks).await?;
-    let (handled, wrong) = {
-        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (seen.1, seen.2)
-    };
-    let wrong = (wrong > 0).then(|| format!("{wrong} of {handled} came twice or out of order"));
-    checks.check("healthy clients are handed ids that increase", wrong.into_iter().collect());
-    let idle = called.iter().filter(|callback| callback.taken() == 0);
-    let idle = idle.map(|callback| format!("{} got nothing", callback.url));
-    checks.check("healthy receivers are called", idle.collect());
-    for client in healthy {
-        client.close_within(CLOSE_MAX).await;
-    }
-    ground.remove_site(site).await.map_err(Error::Ground)?;
+    stage.clear(ground, options, &mut checks).await?;
     let seconds = phase(options).as_secs_f64() * f64::from(options.rounds);
     let all: u64 = measured.iter().flat_map(|measured| &measured.rounds).sum();
     let beside: Vec<Beside> = measured.iter().map(|measured| measured.report(seconds)).collect();
@@ -133,31 +183,23 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         ratio_paced: over(mixed_paced, five_paced),
         beside: beside.clone(),
     };
-    Ok(Report {
-        bench: Workload::Mixed.name(),
-        sizes: json!({
-            "publishers": options.publishers, "window": options.window, "size": options.size,
-            "rounds": options.rounds,
-        }),
-        seconds,
-        events,
-        events_per_s,
-        latency,
-        failover: None,
-        quotas: Vec::new(),
-        revocation: None,
-        mixed: Some(found),
-        modes: Vec::new(),
-        durability: None,
-        server: end.server(&start, all),
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let mut report = Report::new(Workload::Mixed, options, end.nodes(), seconds).events(all);
+    end.used(&start, &mut report);
+    // What was used is told of all that was measured, the figures are those beside the mixed ones.
+    (report.events, report.events_per_s) = (events, events_per_s);
+    report.sizes = json!({
+        "publishers": options.publishers, "window": options.window, "size": options.size,
+        "rounds": options.rounds,
+    });
+    report.latency = Some(latency);
+    report.figures = Some(Figures::Mixed { mixed: found });
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// Who is there beside the publishers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Company {
+pub(crate) enum Company {
     /// The five that are always there.
     Five,
     /// Ten more like them.
@@ -229,10 +271,6 @@ fn phase(options: &Options) -> Duration {
     options.time / options.rounds
 }
 
-fn nothing() -> Raised {
-    Raised { ids: Vec::new(), measured: 0, latency: Recorder::new() }
-}
-
 fn note(seen: &Seen, at: usize, id: u64) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (last, handled, wrong) = &mut *seen;
@@ -241,33 +279,38 @@ fn note(seen: &Seen, at: usize, id: u64) {
     *wrong += u64::from(before.is_some_and(|before| before >= id));
 }
 
-/// All publishers raise all they can, or so many per second together; what was acknowledged in the
-/// time, and how long each event took.
-async fn measure(
-    services: &[ServiceEndpoint],
-    options: &Options,
-    raised: &mut [Raised],
-    per_s: Option<f64>,
-) -> Result<(u64, Recorder), Error> {
-    let from = Instant::now() + WARM_UP;
-    let until = from + phase(options);
-    let gap = per_s.map(|per_s| Duration::from_secs_f64(services.len() as f64 / per_s));
-    let paced = Paced { from, until: Some(until), count: u64::MAX, gap };
-    let mut tasks = Vec::new();
-    for (at, service) in services.iter().enumerate() {
-        let (service, options) = (service.clone(), options.clone());
-        tasks.push(tokio::spawn(async move {
-            publish::raise_paced(&service, EVENT, at, &options, paced).await
-        }));
+impl Stage {
+    /// All publishers raise all they can for a time, or so many per second together; what was
+    /// acknowledged in the time, and how long each event took.
+    pub(crate) async fn measure(
+        &mut self,
+        options: &Options,
+        time: Duration,
+        per_s: Option<f64>,
+        timeline: Option<Arc<Timeline>>,
+    ) -> Result<(u64, Recorder), Error> {
+        let start = Instant::now();
+        let from = start + WARM_UP;
+        let until = from + time;
+        let gap = per_s.map(|per_s| Duration::from_secs_f64(self.services.len() as f64 / per_s));
+        let paced = Paced { start, from, until: Some(until), count: u64::MAX, gap, timeline };
+        let mut tasks = Vec::new();
+        for (at, service) in self.services.iter().enumerate() {
+            let (service, options, paced) = (service.clone(), options.clone(), paced.clone());
+            tasks.push(tokio::spawn(async move {
+                publish::raise_paced(&service, EVENT, at, &options, paced).await
+            }));
+        }
+        let (mut events, mut measured) = (0, Recorder::new());
+        for (task, raised) in tasks.into_iter().zip(&mut self.raised) {
+            let more = task.await.map_err(|error| Error::Endpoint(error.to_string()))??;
+            events += more.measured;
+            measured.add(&more.latency);
+            raised.acked += more.acked;
+            raised.ids.extend(more.ids);
+        }
+        Ok((events, measured))
     }
-    let (mut events, mut measured) = (0, Recorder::new());
-    for (task, raised) in tasks.into_iter().zip(raised) {
-        let more = task.await.map_err(|error| Error::Endpoint(error.to_string()))??;
-        events += more.measured;
-        measured.add(&more.latency);
-        raised.ids.extend(more.ids);
-    }
-    Ok((events, measured))
 }
 
 /// A connected client that handles at once.
@@ -361,7 +404,7 @@ async fn push<G: Ground>(
 
 /// Ten more subscribers, while they are there: five clients and callbacks that are called in each
 /// mode, and abort, are restless or stall unless they are healthy.
-struct Others {
+pub(crate) struct Others {
     pushes: Vec<(String, Callback)>,
     breaking: JoinSet<()>,
     ending: Arc<AtomicBool>,
@@ -411,7 +454,7 @@ impl Others {
         Ok(Self { pushes, breaking, ending, clients, stalled })
     }
 
-    async fn end<G: Ground>(self, ground: &G, site: &str) -> Result<(), Error> {
+    pub(crate) async fn end<G: Ground>(self, ground: &G, site: &str) -> Result<(), Error> {
         let Self { pushes, mut breaking, ending, clients, stalled } = self;
         ending.store(true, Ordering::Relaxed);
         while breaking.join_next().await.is_some() {}

@@ -24,7 +24,7 @@ use crate::latency::Recorder;
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT};
-use crate::report::{ModeFigures, Report};
+use crate::report::{Figures, ModeFigures, Report};
 use crate::verify::Checks;
 
 /// Instances that the queue keeps.
@@ -151,25 +151,15 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     }
     let end = Moment::now(ground).await?;
     let seconds = part(options).as_secs_f64() * ROWS.len() as f64;
-    Ok(Report {
-        bench: Workload::Modes.name(),
-        sizes: json!({
-            "window": options.window, "size": options.size, "twoway_window": WINDOW, "flush_ms": FLUSH_MS,
-        }),
-        seconds,
-        events,
-        events_per_s: events as f64 / seconds,
-        latency: all.report(),
-        failover: None,
-        quotas: Vec::new(),
-        revocation: None,
-        mixed: None,
-        modes,
-        durability: None,
-        server: end.server(&start, events),
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let mut report = Report::new(Workload::Modes, options, end.nodes(), seconds).events(events);
+    report.sizes = json!({
+        "window": options.window, "size": options.size, "twoway_window": WINDOW, "flush_ms": FLUSH_MS,
+    });
+    report.latency = Some(all.report());
+    report.figures = Some(Figures::Modes { modes });
+    end.used(&start, &mut report);
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// How long is measured at a time.

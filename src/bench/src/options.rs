@@ -14,6 +14,8 @@ pub enum Workload {
     Publish,
     /// Subscriptions take a backlog, in order with one unacknowledged event each, or in another mode.
     Deliver,
+    /// One publisher at a fixed rate, many connected subscribers.
+    Fanout,
     /// Idle connected clients, then one event to all of them.
     Idle,
     /// The leader of a site fails again and again while publishers raise.
@@ -34,6 +36,7 @@ impl Workload {
         match self {
             Self::Publish => "publish",
             Self::Deliver => "deliver",
+            Self::Fanout => "fanout",
             Self::Idle => "idle",
             Self::Failover => "failover",
             Self::Quota => "quota",
@@ -55,6 +58,10 @@ pub struct Options {
     pub size: u32,
     /// How long is measured.
     pub time: Duration,
+    /// How long load flows before it is measured (publish, fanout).
+    pub warm_up: Duration,
+    /// Whether what was acknowledged and delivered is checked.
+    pub verify: bool,
     /// Subscriptions over all subscribers.
     pub subscriptions: u32,
     /// Events that wait for each subscription.
@@ -65,9 +72,12 @@ pub struct Options {
     pub subscribers: u32,
     /// Sites that the accounts are spread over.
     pub sites: u32,
-    /// Events per second of each publisher; 0 is as fast as it can (failover). What a site may
-    /// raise per second (quota).
+    /// Events per second of each publisher, whatever becomes of those before; 0 is as fast as its
+    /// window allows (publish, fanout, failover). What a site may raise per second (quota).
     pub rate: u32,
+    /// Percent of what the publishers can that they raise for the whole time, beside all
+    /// subscribers; 0 compares companies of subscribers instead (mixed).
+    pub load: u32,
     /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured
     /// in turn (mixed).
     pub rounds: u32,
@@ -104,13 +114,17 @@ impl Options {
             Workload::Deliver if self.per_subscriber() > EVENTS_MAX => {
                 wrong("a client has at most 100 subscriptions: more subscribers are needed")
             }
-            Workload::Deliver | Workload::Idle if self.sites > self.subscribers => {
+            Workload::Deliver | Workload::Idle | Workload::Fanout
+                if self.sites > self.subscribers =>
+            {
                 wrong("there are more sites than subscribers")
             }
+            Workload::Fanout if self.rate == 0 => wrong("rate must be at least 1"),
             Workload::Mixed if self.rounds == 0 => wrong("rounds must be at least 1"),
             Workload::Quota if self.rate == 0 => wrong("rate must be at least 1: it is the quota"),
             Workload::Publish
             | Workload::Deliver
+            | Workload::Fanout
             | Workload::Idle
             | Workload::Failover
             | Workload::Quota

@@ -17,7 +17,7 @@ use crate::ground::{self, Account, Ground, Kind};
 use crate::latency::Recorder;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT, Raised, payload, publisher, raise_all};
-use crate::report::{Quota, Report};
+use crate::report::{Figures, Quota, Report};
 use crate::verify::Checks;
 
 /// Instances that the queues keep.
@@ -68,26 +68,16 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let quiet = quotas.iter().filter_map(|it| off(it.quota, it.beside_ratio));
     figure("the other site is served all that it raises", quiet.collect());
     let seconds = options.time.as_secs_f64() * quotas.len() as f64;
-    Ok(Report {
-        bench: Workload::Quota.name(),
-        sizes: json!({
-            "publishers": options.publishers, "window": options.window, "size": options.size,
-            "rate": options.rate, "nodes": ground.urls().len(),
-        }),
-        seconds,
-        events,
-        events_per_s: events as f64 / seconds,
-        latency: latency.report(),
-        failover: None,
-        quotas,
-        revocation: None,
-        mixed: None,
-        modes: Vec::new(),
-        durability: None,
-        server: None,
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let nodes = ground.urls().len() as u64;
+    let mut report = Report::new(Workload::Quota, options, nodes, seconds).events(events);
+    report.sizes = json!({
+        "publishers": options.publishers, "window": options.window, "size": options.size,
+        "rate": options.rate,
+    });
+    report.latency = Some(latency.report());
+    report.figures = Some(Figures::Quotas { quotas });
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// Loads one site beyond a rate, and another one within the same.
@@ -177,12 +167,13 @@ async fn pace(
     from: Instant,
     until: Instant,
 ) -> Result<Raised, Error> {
-    let mut raised = Raised { ids: Vec::new(), measured: 0, latency: Recorder::new() };
+    let mut raised = Raised::nothing();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / quiet_rate(options));
     let mut pending = FuturesUnordered::new();
     let mut number = 0;
     let mut take = |begun: Instant, outcome: Result<Outcome, RaiseError>| {
         let outcome = outcome.map_err(|error| Error::Endpoint(error.to_string()))?;
+        raised.acked += u64::from(outcome.instance_id.is_some());
         raised.ids.extend(outcome.instance_id);
         // What is raised in the measured time counts, however late it is answered: that shows in
         // the latencies.

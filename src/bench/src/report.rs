@@ -1,6 +1,8 @@
-//! What a run comes to: one JSON object, or lines for a person.
+//! What a run comes to: one JSON object, lines for a person, or a page with charts.
 
 use serde::Serialize;
+
+use crate::options::{Options, Workload};
 
 /// A distribution of times, microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -8,28 +10,31 @@ pub struct Latency {
     /// How many were recorded.
     pub count: u64,
     /// The median.
+    #[serde(rename = "p50")]
     pub p50_us: u64,
     /// 90 of 100 took no longer.
+    #[serde(rename = "p90")]
     pub p90_us: u64,
     /// 99 of 100 took no longer.
+    #[serde(rename = "p99")]
     pub p99_us: u64,
     /// 999 of 1000 took no longer.
+    #[serde(rename = "p999")]
     pub p999_us: u64,
     /// The longest.
+    #[serde(rename = "max")]
     pub max_us: u64,
 }
 
-/// What the log did meanwhile, from the node's counters.
+/// What the logs did meanwhile, from the nodes' counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Durability {
-    /// Nodes whose logs were watched.
-    pub nodes: u64,
-    /// `fdatasync` calls of their logs together.
+pub struct Log {
+    /// `fdatasync` calls of all nodes together.
     pub syncs: u64,
     /// Events (or cursors) per sync of one log.
     pub events_per_sync: f64,
-    /// Bytes written to the logs together.
-    pub log_bytes: u64,
+    /// Bytes written by all nodes together.
+    pub bytes: u64,
 }
 
 /// What the broker's processes used.
@@ -37,13 +42,8 @@ pub struct Durability {
 pub struct Server {
     /// Processor seconds.
     pub cpu_s: f64,
-    /// Processor microseconds per event.
-    pub cpu_us_per_event: f64,
     /// Resident memory at the end, bytes.
     pub rss_bytes: u64,
-    /// Resident memory that each connected client added, bytes (idle).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rss_bytes_per_client: Option<f64>,
 }
 
 /// A distribution of few values.
@@ -74,12 +74,41 @@ impl Spread {
 /// What failing leaders did to publishers, milliseconds, one value per round.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Failover {
+    /// The median of `gaps_ms`.
+    pub gap_ms: Option<f64>,
     /// The longest time in which no publisher of the site was acknowledged.
-    pub gap_ms: Option<Spread>,
+    pub gaps_ms: Option<Spread>,
     /// The longest that one publisher waited for one event.
     pub wait_ms: Option<Spread>,
     /// The longest time in which no publisher of a site that another node leads was acknowledged.
     pub elsewhere_gap_ms: Option<Spread>,
+}
+
+/// What idle clients cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Idle {
+    /// Resident memory of all nodes that each client beyond the first fifth added, KiB. The kernel's
+    /// buffers of its socket are no resident memory.
+    pub kib_per_subscriber: Option<f64>,
+    /// Processor time that all nodes together take while nothing happens, cores.
+    pub idle_cores: Option<f64>,
+    /// Seconds from the raise of one event until every client's cursor was confirmed.
+    pub all_confirmed_s: f64,
+}
+
+/// What one publisher's events came to at many subscribers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fanout {
+    /// Deliveries per second of the measured time, over all subscribers.
+    pub deliveries_per_s: f64,
+    /// Processor microseconds of all nodes per delivery.
+    pub server_cpu_us_per_delivery: Option<f64>,
+    /// Processor microseconds of the subscribers and the publisher per delivery.
+    pub client_cpu_us_per_delivery: Option<f64>,
+    /// Cursors that were confirmed.
+    pub confirmed: u64,
+    /// How long after the last event was due the last cursor was confirmed, milliseconds.
+    pub behind_ms: f64,
 }
 
 /// What came of a rate that one site would exceed, and of another site beside it.
@@ -113,9 +142,9 @@ pub struct Beside {
     /// Events per second that were acknowledged.
     pub events_per_s: f64,
     /// Raise to acknowledgement; of what was paced, from when it was due.
+    #[serde(rename = "latency_us")]
     pub latency: Latency,
     /// Resident memory of the broker at the end of the last round, bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,
     /// Events of each round.
     pub rounds: Vec<u64>,
@@ -137,6 +166,23 @@ pub struct Mixed {
     pub beside: Vec<Beside>,
 }
 
+/// What a load that lasts did to memory and latency: its first third against its last.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Steady {
+    /// What the publishers could raise per second together beside the same subscribers.
+    pub most_per_s: f64,
+    /// What they raised per second.
+    pub paced_per_s: f64,
+    /// Resident memory of all nodes, bytes, the mean of the first third of the time.
+    pub rss_bytes_first: Option<f64>,
+    /// The same of the last third.
+    pub rss_bytes_last: Option<f64>,
+    /// The median of the seconds' 99th percentiles in the first third, microseconds.
+    pub p99_us_first: Option<f64>,
+    /// The same of the last third.
+    pub p99_us_last: Option<f64>,
+}
+
 /// What one subscription came to, in one delivery mode over one transport.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModeFigures {
@@ -145,6 +191,7 @@ pub struct ModeFigures {
     /// The mode.
     pub mode: &'static str,
     /// Raise to arrival, of events raised at a pace.
+    #[serde(rename = "latency_us")]
     pub latency: Latency,
     /// Events per second that were acknowledged to a publisher that raised all it could.
     pub raised_per_s: f64,
@@ -154,163 +201,153 @@ pub struct ModeFigures {
     pub delivered_per_s: f64,
 }
 
-/// The result of a workload.
+/// What a workload reports beside what all do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Figures {
+    /// Failing leaders.
+    Failover(Failover),
+    /// Idle clients.
+    Idle(Idle),
+    /// One publisher, many subscribers.
+    Fanout(Fanout),
+    /// Rates that were to be exceeded.
+    Quotas {
+        /// Each kind of rate.
+        quotas: Vec<Quota>,
+    },
+    /// Revoked tokens.
+    Revocation {
+        /// Milliseconds until the last session of revoked tokens ended, one value per round.
+        revocation_ms: Option<Spread>,
+    },
+    /// Subscribers that break or stall.
+    Mixed {
+        /// What they cost.
+        mixed: Mixed,
+    },
+    /// A load that lasts.
+    Steady {
+        /// What it did.
+        steady: Steady,
+    },
+    /// Delivery modes.
+    Modes {
+        /// Each of them.
+        modes: Vec<ModeFigures>,
+    },
+}
+
+/// A second of the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Second {
+    /// Events that were acknowledged, or deliveries handled, in it.
+    pub events: u64,
+    /// The median of their latencies, microseconds.
+    pub p50_us: Option<u64>,
+    /// 99 of 100 took no longer.
+    pub p99_us: Option<u64>,
+    /// Resident memory of all nodes at its end, bytes, where it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+}
+
+/// What was counted of the events of a run. Nothing is told of what was not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Events that were acknowledged to their publishers, warm-up included.
+    pub acked: Option<u64>,
+    /// Deliveries that were handed to handlers.
+    pub received: Option<u64>,
+    /// Acknowledged events that are not there, or that a subscription skipped.
+    pub lost: Option<u64>,
+    /// Events that were applied more often than acknowledged, or handed to a handler again.
+    pub duplicated: Option<u64>,
+    /// Ids that did not rise.
+    pub out_of_order: Option<u64>,
+}
+
+/// The result of a workload. What was not measured is none, `null` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// The workload.
     pub bench: &'static str,
     /// Its sizes, as far as they count.
     pub sizes: serde_json::Value,
+    /// Nodes of the broker.
+    pub nodes: u64,
+    /// Sites that the accounts were spread over.
+    pub sites: u32,
+    /// What an acknowledgement meant: `majority+fdatasync` where the syncs of the nodes' logs, counted,
+    /// suffice for a majority to have each event synced before it was acknowledged; `unproven` where
+    /// they do not.
+    pub durability: Option<&'static str>,
     /// Seconds that were measured.
     pub seconds: f64,
-    /// Events that were acknowledged, or deliveries whose cursor was confirmed.
+    /// Events that were acknowledged, or deliveries whose cursor was confirmed, in that time.
     pub events: u64,
     /// The same per second.
     pub events_per_s: f64,
-    /// publish: raise to acknowledgement; deliver: handler to next handler; idle: raise to handler;
-    /// quota: raise to acknowledgement of the site beside; mixed: raise to acknowledgement with all
-    /// subscribers; modes: raise to arrival, at a pace; revocation: request to last end.
-    pub latency: Latency,
-    /// What failing leaders did.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub failover: Option<Failover>,
-    /// What came of rates that were to be exceeded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub quotas: Vec<Quota>,
-    /// Milliseconds until the last session of revoked tokens ended, one value per round.
-    #[serde(rename = "revocation_ms", skip_serializing_if = "Option::is_none")]
-    pub revocation: Option<Spread>,
-    /// What subscribers that break or stall cost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mixed: Option<Mixed>,
-    /// What each delivery mode came to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub modes: Vec<ModeFigures>,
-    /// What the log did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub durability: Option<Durability>,
-    /// What the broker used, where it runs on this machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<Server>,
+    /// publish: raise to acknowledgement; deliver: handler to next handler; idle and fanout: raise to
+    /// handler; quota: raise to acknowledgement of the site beside; mixed: raise to acknowledgement with
+    /// all subscribers; modes: raise to arrival, at a pace; revocation: request to last end. Where events
+    /// are paced a raise counts from when it was due.
+    #[serde(rename = "latency_us")]
+    pub latency: Option<Latency>,
+    /// Processor microseconds of all nodes per event.
+    pub server_cpu_us_per_event: Option<f64>,
+    /// Processor microseconds of the load generator, this process, per event.
+    pub client_cpu_us_per_event: Option<f64>,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Whether everything that was checked holds; none where nothing was to be checked.
+    pub verified: Option<bool>,
     /// What was checked and holds.
-    pub verified: Vec<String>,
+    pub checks: Vec<String>,
     /// What was checked and does not hold.
     pub failures: Vec<String>,
-}
-
-impl Mixed {
-    fn lines(&self) -> Vec<String> {
-        let beside = self.beside.iter().map(|beside| {
-            let Beside { subscribers, paced_per_s, events_per_s, latency, rss_bytes, .. } = beside;
-            let pace = paced_per_s.map(|pace| format!(" of {pace:.0}")).unwrap_or_default();
-            let memory = rss_bytes.map(|bytes| format!(", {} MiB", bytes >> 20));
-            format!(
-                "  {subscribers:<15} {events_per_s:>7.0} events/s{pace}, latency ms p50 {:.2}  p99 \
-                 {:.2}{}",
-                latency.p50_us as f64 / 1000.0,
-                latency.p99_us as f64 / 1000.0,
-                memory.unwrap_or_default()
-            )
-        });
-        let ratios = format!(
-            "  mixed over the five alone: {:.3} ({:.3} at half the rate), over fifteen: {:.3}; restless \
-             over the five: {:.3}",
-            self.ratio_of_fewer, self.ratio_paced, self.ratio_of_equals, self.ratio_restless
-        );
-        beside.chain([ratios]).collect()
-    }
+    /// What the workload adds.
+    #[serde(flatten)]
+    pub figures: Option<Figures>,
+    /// What the logs did.
+    pub log: Option<Log>,
+    /// What the broker used, where it runs on this machine.
+    pub server: Option<Server>,
+    /// The run by seconds.
+    pub timeline: Vec<Second>,
 }
 
 impl Report {
-    /// The report for a person.
-    pub fn lines(&self) -> Vec<String> {
-        let ms = |us: u64| us as f64 / 1000.0;
-        let Latency { p50_us, p90_us, p99_us, p999_us, max_us, .. } = &self.latency;
-        let mut lines = vec![
-            format!("{}  {}", self.bench, self.sizes),
-            format!(
-                "  {:.0} events/s   ({} in {:.2} s)",
-                self.events_per_s, self.events, self.seconds
-            ),
-            format!(
-                "  latency ms   p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
-                ms(*p50_us),
-                ms(*p90_us),
-                ms(*p99_us),
-                ms(*p999_us),
-                ms(*max_us)
-            ),
-        ];
-        if let Some(Failover { gap_ms, wait_ms, elsewhere_gap_ms }) = &self.failover {
-            let mut line = |what: &str, spread: &Option<Spread>| {
-                if let Some(Spread { p50, p99, max, .. }) = spread {
-                    lines.push(format!("  {what} ms   p50 {p50:.0}  p99 {p99:.0}  max {max:.0}"));
-                }
-            };
-            line("gap         ", gap_ms);
-            line("longest wait", wait_ms);
-            line("elsewhere   ", elsewhere_gap_ms);
+    /// A report that says only what was measured, and for how long.
+    pub(crate) fn new(workload: Workload, options: &Options, nodes: u64, seconds: f64) -> Self {
+        Self {
+            bench: workload.name(),
+            sizes: serde_json::Value::Null,
+            nodes,
+            sites: options.sites,
+            durability: None,
+            seconds,
+            events: 0,
+            events_per_s: 0.0,
+            latency: None,
+            server_cpu_us_per_event: None,
+            client_cpu_us_per_event: None,
+            counts: Counts::default(),
+            verified: None,
+            checks: Vec::new(),
+            failures: Vec::new(),
+            figures: None,
+            log: None,
+            server: None,
+            timeline: Vec::new(),
         }
-        for Quota { quota, allowed_per_s, admitted_per_s, ratio, .. } in &self.quotas {
-            lines.push(format!(
-                "  {quota:<13}{admitted_per_s:.1} of {allowed_per_s} per second: {ratio:.3}"
-            ));
-        }
-        for Quota { quota, beside_ratio, beside_p50_us, beside_p99_us, .. } in &self.quotas {
-            lines.push(format!(
-                "  beside {quota}: {beside_ratio:.3} served, p50 {:.2} ms  p99 {:.2} ms",
-                ms(*beside_p50_us),
-                ms(*beside_p99_us)
-            ));
-        }
-        if let Some(Spread { p50, p99, max, .. }) = &self.revocation {
-            lines.push(format!("  last end ms  p50 {p50:.0}  p99 {p99:.0}  max {max:.0}"));
-        }
-        for ModeFigures { transport, mode, latency, raised_per_s, delivered_per_s, .. } in
-            &self.modes
-        {
-            lines.push(format!(
-                "  {transport:<9} {mode:<8} {delivered_per_s:>7.0} events/s of {raised_per_s:.0}, \
-                 latency ms p50 {:.2}  p99 {:.2}",
-                ms(latency.p50_us),
-                ms(latency.p99_us)
-            ));
-        }
-        if let Some(mixed) = &self.mixed {
-            lines.extend(mixed.lines());
-        }
-        if let Some(Durability { nodes, syncs, events_per_sync, log_bytes }) = &self.durability {
-            lines.push(format!(
-                "  log          {syncs} syncs on {nodes} nodes, {events_per_sync:.1} events each, \
-                 {log_bytes} bytes"
-            ));
-        }
-        if let Some(Server { cpu_s, cpu_us_per_event, rss_bytes, rss_bytes_per_client }) =
-            &self.server
-        {
-            let each = rss_bytes_per_client
-                .map(|bytes| format!(", {:.1} KiB per client", bytes / 1024.0))
-                .unwrap_or_default();
-            lines.push(format!(
-                "  server       {cpu_s:.2} CPU s, {cpu_us_per_event:.0} us per event, {} MiB{each}",
-                rss_bytes >> 20
-            ));
-        }
-        lines.extend(self.verified.iter().map(|check| format!("  verified     {check}")));
-        lines.extend(self.failures.iter().map(|failure| format!("  FAILED       {failure}")));
-        lines
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_of_few_values_takes_the_largest_for_the_99th_of_100() {
-        let spread = Spread::of((1..=30).rev().map(f64::from).collect()).unwrap();
-        assert_eq!((spread.p50, spread.p99, spread.max), (15.0, 30.0, 30.0));
-        assert_eq!(spread.each.len(), 30);
-        assert_eq!(Spread::of(Vec::new()), None);
+    /// With so many events of the measured time.
+    pub(crate) fn events(mut self, events: u64) -> Self {
+        self.events = events;
+        self.events_per_s = events as f64 / self.seconds;
+        self
     }
 }

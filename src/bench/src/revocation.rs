@@ -22,7 +22,7 @@ use crate::ground::{self, Account, Ground, Kind};
 use crate::latency::Recorder;
 use crate::options::{Options, Workload};
 use crate::publish::{self, EVENT};
-use crate::report::{Report, Spread};
+use crate::report::{Figures, Report, Spread};
 use crate::verify::Checks;
 
 /// Instances that the queue keeps.
@@ -76,23 +76,13 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     let events = u64::from(options.rounds) * u64::from(nodes) * 2;
     let mut checks = Checks::default();
     checks.check("every session of a revoked token ended", late);
-    Ok(Report {
-        bench: Workload::Revocation.name(),
-        sizes: json!({"rounds": options.rounds, "nodes": nodes, "sessions": nodes * 2}),
-        seconds,
-        events,
-        events_per_s: events as f64 / seconds,
-        latency: latency.report(),
-        failover: None,
-        quotas: Vec::new(),
-        revocation: Spread::of(times),
-        mixed: None,
-        modes: Vec::new(),
-        durability: None,
-        server: None,
-        verified: checks.verified,
-        failures: checks.failures,
-    })
+    let mut report =
+        Report::new(Workload::Revocation, options, u64::from(nodes), seconds).events(events);
+    report.sizes = json!({"rounds": options.rounds, "sessions": nodes * 2});
+    report.latency = Some(latency.report());
+    report.figures = Some(Figures::Revocation { revocation_ms: Spread::of(times) });
+    checks.found(&mut report);
+    Ok(report)
 }
 
 /// One round; `None` when a session went on.

@@ -1,8 +1,9 @@
 //! The checks of a run, as sentences: what holds and what does not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::ground::Retained;
+use crate::report::{Counts, Report};
 
 /// Failures of one check that are named; the rest is counted.
 const NAMED: usize = 5;
@@ -12,9 +13,24 @@ const NAMED: usize = 5;
 pub(crate) struct Checks {
     pub(crate) verified: Vec<String>,
     pub(crate) failures: Vec<String>,
+    pub(crate) counts: Counts,
+}
+
+/// Adds to a count; what was not counted before is from now on.
+pub(crate) fn count(to: &mut Option<u64>, more: u64) {
+    *to = Some(to.unwrap_or(0) + more);
 }
 
 impl Checks {
+    /// Writes into a report what was found.
+    pub(crate) fn found(self, report: &mut Report) {
+        let any = !self.verified.is_empty() || !self.failures.is_empty();
+        report.verified = any.then_some(self.failures.is_empty());
+        report.checks = self.verified;
+        report.failures = self.failures;
+        report.counts = self.counts;
+    }
+
     /// Records a check by the places that break it.
     pub(crate) fn check(&mut self, what: &str, broken: Vec<String>) {
         if broken.is_empty() {
@@ -36,23 +52,40 @@ pub(crate) fn not_increasing(who: &str, ids: &[u64]) -> Vec<String> {
 
 /// Ids that were acknowledged more than once in a site.
 pub(crate) fn repeated<'a>(site: &str, ids: impl Iterator<Item = &'a u64>) -> Vec<String> {
-    let mut seen = HashSet::new();
-    ids.filter(|id| !seen.insert(**id)).map(|id| format!("{site}: {id} twice")).collect()
+    let mut ids: Vec<u64> = ids.copied().collect();
+    ids.sort_unstable();
+    let twice = ids.windows(2).filter(|pair| pair[0] == pair[1]);
+    twice.map(|pair| format!("{site}: {} twice", pair[0])).collect()
 }
 
-/// Services whose retained ids are not the last ones that were acknowledged to them.
+/// Services whose retained ids are not exactly the last ones that were acknowledged to them, of a queue
+/// that keeps so many.
 pub(crate) fn wrong_tails(
     retained: &Retained,
     acknowledged: &BTreeMap<String, Vec<u64>>,
+    size: usize,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     for (service, ids) in acknowledged {
         let kept = retained.get(service).map(Vec::as_slice).unwrap_or_default();
-        if !ids.ends_with(kept) || (kept.is_empty() && !ids.is_empty()) {
-            wrong.push(format!("{service}: retains {} others", kept.len()));
+        if !ids.ends_with(kept) || kept.len() != ids.len().min(size) {
+            wrong.push(format!("{service}: retains {} other ones", kept.len()));
         }
     }
     wrong
+}
+
+/// Counts how what was handled differs from what was expected.
+pub(crate) fn count_deliveries(counts: &mut Counts, handled: &[u64], expected: &[u64]) {
+    let fallen = handled.windows(2).filter(|pair| pair[1] <= pair[0]).count();
+    let mut came = handled.to_vec();
+    came.sort_unstable();
+    came.dedup();
+    let missing = expected.iter().filter(|id| came.binary_search(id).is_err()).count();
+    count(&mut counts.received, handled.len() as u64);
+    count(&mut counts.duplicated, (handled.len() - came.len()) as u64);
+    count(&mut counts.out_of_order, fallen as u64);
+    count(&mut counts.lost, missing as u64);
 }
 
 /// Whether what was handled is what was expected: complete, in order, each once.
@@ -79,10 +112,24 @@ mod tests {
         assert!(wrong_deliveries("c", &[1], &[1, 2]).unwrap().contains("nothing instead of 2"));
         let acknowledged = BTreeMap::from([("p".to_owned(), vec![1, 2, 3])]);
         let tail = |ids: &[u64]| Retained::from([("p".to_owned(), ids.to_vec())]);
-        assert_eq!(wrong_tails(&tail(&[2, 3]), &acknowledged).len(), 0);
-        assert_eq!(wrong_tails(&tail(&[1, 2]), &acknowledged).len(), 1);
-        assert_eq!(wrong_tails(&tail(&[3, 4]), &acknowledged).len(), 1);
-        assert_eq!(wrong_tails(&Retained::new(), &acknowledged).len(), 1);
+        assert_eq!(wrong_tails(&tail(&[2, 3]), &acknowledged, 2).len(), 0);
+        assert_eq!(wrong_tails(&tail(&[2, 3]), &acknowledged, 3).len(), 1);
+        assert_eq!(wrong_tails(&tail(&[1, 2]), &acknowledged, 2).len(), 1);
+        assert_eq!(wrong_tails(&tail(&[3, 4]), &acknowledged, 2).len(), 1);
+        assert_eq!(wrong_tails(&Retained::new(), &acknowledged, 2).len(), 1);
+    }
+
+    #[test]
+    fn what_is_missing_came_again_or_fell_is_counted() {
+        let mut counts = Counts::default();
+        count_deliveries(&mut counts, &[1, 2, 2, 4], &[1, 2, 3, 4]);
+        count_deliveries(&mut counts, &[2, 1], &[1, 2]);
+        let Counts { received, lost, duplicated, out_of_order, acked } = counts;
+        assert_eq!(
+            (received, lost, duplicated, out_of_order),
+            (Some(6), Some(1), Some(1), Some(2))
+        );
+        assert_eq!(acked, None);
     }
 
     #[test]

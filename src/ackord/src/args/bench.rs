@@ -1,5 +1,7 @@
 //! `ackord bench …`: the workloads and their sizes.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::DeliveryMode;
@@ -11,6 +13,8 @@ pub enum BenchCommand {
     Publish(BenchOptions),
     /// Subscriptions take a backlog, in order or in another mode
     Deliver(BenchOptions),
+    /// One publisher at a fixed rate, many connected subscribers: from the raise to each handler
+    Fanout(BenchOptions),
     /// Connected idle clients: memory each, and the time to deliver one event to all
     Idle(BenchOptions),
     /// The leader of a site fails again and again: how long nothing is acknowledged
@@ -19,7 +23,7 @@ pub enum BenchCommand {
     Quota(BenchOptions),
     /// Tokens are revoked while their sessions are open at every node: how long the last one lasts
     Revocation(BenchOptions),
-    /// What subscribers that break and such that stall cost the publishers of their site
+    /// What subscribers that break and such that stall cost the publishers of their site; with --load, whether memory and latency stay flat
     Mixed(BenchOptions),
     /// One subscription in each delivery mode over each transport: its latency and its events per second
     Modes(BenchOptions),
@@ -54,6 +58,15 @@ pub struct BenchOptions {
     /// Seconds to measure
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+    /// Seconds under load before it is measured (publish, fanout)
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub warm_up: u64,
+    /// Do not check what was acknowledged and delivered
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Write the report as a page with charts, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Subscriptions over all subscribers (deliver)
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub subscriptions: u32,
@@ -63,15 +76,18 @@ pub struct BenchOptions {
     /// Mode of the subscriptions (deliver)
     #[arg(long, value_enum, default_value = "ordered")]
     pub mode: DeliveryMode,
-    /// Connected clients (deliver, idle) [default: as many as subscriptions; idle: 1000]
+    /// Connected clients (deliver, fanout, idle) [default: as many as subscriptions; fanout, idle: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub subscribers: Option<u32>,
     /// Sites that the accounts are spread over
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sites: u32,
-    /// Events per second of each publisher, 0 is as fast as it can (failover); of a site (quota)
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub rate: u32,
+    /// Events per second of each publisher, due whatever becomes of those before, 0 is as fast as it can (publish, fanout, failover); of a site (quota) [default: publish 0, fanout 20, failover and quota 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate: Option<u32>,
+    /// Percent of what the publishers can that they raise for the whole time, beside all subscribers (mixed)
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub load: Option<u32>,
     /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured in turn (mixed)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,

@@ -1,4 +1,4 @@
-//! `ackord bench publish|deliver|idle|failover|quota|revocation|mixed|modes`: the workloads of `ackord_bench` on
+//! `ackord bench publish|deliver|fanout|idle|failover|quota|revocation|mixed|modes`: the workloads of `ackord_bench` on
 //! an own or given broker.
 //!
 //! The own broker is a child process with data in a temporary directory: its memory and processor
@@ -28,8 +28,12 @@ use crate::token::random;
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Clients of the idle workload when nothing is said.
-const IDLE_SUBSCRIBERS: u32 = 1000;
+/// Clients of the idle and the fan-out workload when nothing is said.
+const SUBSCRIBERS: u32 = 1000;
+/// Events per second of the fan-out's publisher when nothing is said.
+const FANOUT_RATE: u32 = 20;
+/// Events per second of a publisher whose leader fails, or of a site with a quota, when nothing is said.
+const RATE: u32 = 100;
 /// The size of queues that a broker allows by default.
 const QUEUE_SIZE_DEFAULT: u32 = 1000;
 /// The size of arguments that a broker allows by default.
@@ -40,6 +44,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
     let (workload, arguments) = match command {
         BenchCommand::Publish(arguments) => (Workload::Publish, arguments),
         BenchCommand::Deliver(arguments) => (Workload::Deliver, arguments),
+        BenchCommand::Fanout(arguments) => (Workload::Fanout, arguments),
         BenchCommand::Idle(arguments) => (Workload::Idle, arguments),
         BenchCommand::Failover(arguments) => (Workload::Failover, arguments),
         BenchCommand::Quota(arguments) => (Workload::Quota, arguments),
@@ -61,6 +66,11 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         // What it says when it ends has no place in a report.
         let _ = tokio::task::spawn_blocking(move || broker.stop()).await;
     }
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, report.html())
+            .map_err(|error| Failure::new(Exit::Disk, format!("{}: {error}", file.display())))?;
+        say(format_args!("the charts are in {}", file.display()));
+    }
     match format {
         Format::Json => output::json(&report),
         Format::Text => report.lines().iter().try_for_each(|line| output::line(line)),
@@ -71,7 +81,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
 
 fn options(workload: Workload, arguments: &BenchOptions) -> Options {
     let subscribers = arguments.subscribers.unwrap_or(match workload {
-        Workload::Idle => IDLE_SUBSCRIBERS,
+        Workload::Idle | Workload::Fanout => SUBSCRIBERS,
         Workload::Publish
         | Workload::Deliver
         | Workload::Failover
@@ -79,6 +89,16 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         | Workload::Revocation
         | Workload::Mixed
         | Workload::Modes => arguments.subscriptions,
+    });
+    let rate = arguments.rate.unwrap_or(match workload {
+        Workload::Fanout => FANOUT_RATE,
+        Workload::Failover | Workload::Quota => RATE,
+        Workload::Publish
+        | Workload::Deliver
+        | Workload::Idle
+        | Workload::Revocation
+        | Workload::Mixed
+        | Workload::Modes => 0,
     });
     Options {
         publishers: arguments.publishers,
@@ -90,7 +110,10 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         mode: arguments.mode.mode(),
         subscribers,
         sites: arguments.sites,
-        rate: arguments.rate,
+        rate,
+        load: arguments.load.unwrap_or(0),
+        warm_up: Duration::from_secs(arguments.warm_up),
+        verify: !arguments.no_verify,
         rounds: arguments.rounds,
         fault: match arguments.fault {
             BenchFault::Kill => Fault::Kill,
