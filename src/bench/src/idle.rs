@@ -108,6 +108,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         kib_per_subscriber,
         idle_cores: after.server_cpu_s(&before).map(|cpu_s| cpu_s / options.time.as_secs_f64()),
         all_confirmed_s: seconds,
+        rss_bytes: after.rss_bytes,
     }));
     end.used(&after, &mut report);
     checks.found(&mut report);

@@ -7,8 +7,9 @@
 //! did is taken from the node's own counters, never assumed.
 //!
 //! Deliberately absent: how a broker is started, and administration over HTTP; both are the
-//! caller's, behind [`Ground`].
+//! caller's, behind [`Ground`]. Only [`agents`] reaches into a broker.
 
+mod agents;
 mod callback;
 mod deliver;
 mod error;
@@ -31,6 +32,7 @@ mod steady;
 mod told;
 mod verify;
 
+pub use agents::agents;
 pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};

@@ -88,7 +88,7 @@ impl Figures {
             .into_iter()
             .flatten()
             .collect(),
-            Self::Idle(Idle { kib_per_subscriber, idle_cores, all_confirmed_s }) => {
+            Self::Idle(Idle { kib_per_subscriber, idle_cores, all_confirmed_s, rss_bytes: _ }) => {
                 let kib = kib_per_subscriber.map(|kib| format!("{kib:.1} KiB each, "));
                 let cores = idle_cores.map(|cores| format!("{cores:.3} cores idle, "));
                 vec![format!(

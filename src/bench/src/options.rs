@@ -70,6 +70,8 @@ pub struct Options {
     pub mode: Mode,
     /// Connected clients.
     pub subscribers: u32,
+    /// Agents without sockets, for [`crate::agents`].
+    pub agents: u32,
     /// Sites that the accounts are spread over.
     pub sites: u32,
     /// Events per second of each publisher, whatever becomes of those before; 0 is as fast as its

@@ -36,7 +36,7 @@ pub(crate) fn structure(events: &[String], size: u32) -> Result<Structure, Error
     let structure = json!({
         "service_type": "bench",
         "contract_author": "Ackord",
-        "guests": "guest",
+        "guests": "guest+stateless",
         "events": events.iter().map(event).collect::<Vec<_>>(),
     });
     serde_json::from_value(structure).map_err(|error| Error::Options(error.to_string()))

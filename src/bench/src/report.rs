@@ -94,6 +94,8 @@ pub struct Idle {
     pub idle_cores: Option<f64>,
     /// Seconds from the raise of one event until every client's cursor was confirmed.
     pub all_confirmed_s: f64,
+    /// Resident memory of all nodes with all clients, bytes.
+    pub rss_bytes: Option<u64>,
 }
 
 /// What one publisher's events came to at many subscribers.

@@ -79,6 +79,9 @@ pub struct BenchOptions {
     /// Connected clients (deliver, fanout, idle) [default: as many as subscriptions; fanout, idle: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub subscribers: Option<u32>,
+    /// Agents without sockets in one process, instead of connected clients (idle)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub agents: Option<u32>,
     /// Sites that the accounts are spread over
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sites: u32,

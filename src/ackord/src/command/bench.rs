@@ -5,24 +5,29 @@
 //! time can be told from those of the load.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackord_bench::{Fault, Ground, Options, Retained, Workload};
+use ackord_bench::{Fault, Ground, Options, Report, Retained, Workload};
 use ackord_endpoint::Structure;
+use ackord_gateway::Listener;
 use serde_json::{Value, json};
 
 use super::site::site_path;
 use crate::admin::{Admin, AdminError, segment};
 use crate::args::{BenchCommand, BenchFault, BenchOptions};
+use crate::broker::{Parts, Running};
 use crate::child::{self, Process, Signal};
+use crate::config::Settings;
 use crate::connect;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::interrupt::Interrupt;
+use crate::listen::{self, Wanted};
 use crate::output::{self, Format};
 use crate::progress::{Progress, Unit};
-use crate::token::random;
+use crate::token::{hash, random};
 
 /// How long a cluster may take to settle after a fault.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -54,6 +59,13 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
     };
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
+    if workload == Workload::Idle && options.agents > 0 {
+        let report = tokio::select! {
+            report = without_sockets(options) => report?,
+            () = interrupt.wait() => return Ok(Exit::Interrupted),
+        };
+        return tell(&report, &arguments, format);
+    }
     // Dropped in reverse: the directory goes after the broker that uses it.
     let (_directory, broker, ground) = ground(&arguments, &options).await?;
     let measuring = Progress::of("measuring", None, Unit::Time);
@@ -66,17 +78,63 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         // What it says when it ends has no place in a report.
         let _ = tokio::task::spawn_blocking(move || broker.stop()).await;
     }
+    tell(&report, &arguments, format)
+}
+
+fn tell(report: &Report, arguments: &BenchOptions, format: Format) -> Outcome {
     if let Some(file) = &arguments.html {
         std::fs::write(file, report.html())
             .map_err(|error| Failure::new(Exit::Disk, format!("{}: {error}", file.display())))?;
         say(format_args!("the charts are in {}", file.display()));
     }
     match format {
-        Format::Json => output::json(&report),
+        Format::Json => output::json(report),
         Format::Text => report.lines().iter().try_for_each(|line| output::line(line)),
     }
     .map_err(|error| output::closed(&error))?;
     Ok(if report.failures.is_empty() { Exit::Done } else { Exit::EventRefused })
+}
+
+/// A broker in this process, whose agents have no sockets.
+async fn without_sockets(options: Options) -> Result<Report, Failure> {
+    let (told, report) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("ackord-agents".to_owned());
+    let run = move || {
+        let measured = actix_rt::System::new().block_on(measure_agents(options));
+        // Whoever waited was interrupted.
+        let _ = told.send(measured);
+    };
+    thread.spawn(run).map_err(|error| Failure::new(Exit::Disk, error.to_string()))?;
+    report.await.map_err(|_| Failure::new(Exit::Refused, "the agents' thread ended"))?
+}
+
+async fn measure_agents(options: Options) -> Result<Report, Failure> {
+    let directory = Directory::new()?;
+    let mut settings = Settings::default();
+    let agents = usize::try_from(options.agents).unwrap_or(usize::MAX);
+    settings.sessions.sessions_max = settings.sessions.sessions_max.max(agents + 1);
+    let listener = listen::bind(Wanted::Free(Ipv4Addr::LOCALHOST.into()))?;
+    let admin_token = format!("ak_{}", hex(&random::<24>()?));
+    let parts = Parts {
+        dir: &directory.0,
+        settings: &settings,
+        listeners: vec![Listener::plain(listener)],
+        issuers: Vec::new(),
+        cluster: None,
+        admin_hash: hash(&admin_token),
+    };
+    let running = Running::start(parts).await?;
+    running.ready().await;
+    let urls = running.urls().to_vec();
+    let (admin, nodes) = administration(&urls, &admin_token)?;
+    let ground = Broker { admin, nodes, urls, own: None };
+    let report = ackord_bench::agents(running.broker(), &ground, &options).await;
+    running.stop().await;
+    report.map_err(failure)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn options(workload: Workload, arguments: &BenchOptions) -> Options {
@@ -109,6 +167,7 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         backlog: arguments.backlog,
         mode: arguments.mode.mode(),
         subscribers,
+        agents: arguments.agents.unwrap_or(0),
         sites: arguments.sites,
         rate,
         load: arguments.load.unwrap_or(0),
@@ -285,7 +344,7 @@ impl Ground for Broker {
         if self.admin.find(&path).await.map_err(sentence)?.is_some() {
             self.remove_site(site).await?;
         }
-        let settings = json!({"multi_service": true, "guests_allowed": true});
+        let settings = json!({"multi_service": true, "guests_allowed": true, "stateless_guests_allowed": true});
         self.admin.put(&path, &settings).await.map_err(sentence)?;
         let structure = serde_json::to_value(structure).map_err(|error| error.to_string())?;
         let path = format!("{path}/structure");
@@ -407,7 +466,7 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Result<Self, Failure> {
-        let name: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&random::<8>()?);
         Ok(Self(std::env::temp_dir().join(format!("ackord-bench-{name}"))))
     }
 }

@@ -37,21 +37,109 @@ fn the_boiler_and_its_followers_go_on_where_they_were() {
     assert_eq!(handled(&second, "phone", "notice"), [15, 20]);
 }
 
+/// What every report has, measured or not.
+const FIGURES: [&str; 16] = [
+    "events_per_s",
+    "latency_us",
+    "server_cpu_us_per_event",
+    "client_cpu_us_per_event",
+    "verified",
+    "acked",
+    "received",
+    "lost",
+    "duplicated",
+    "out_of_order",
+    "nodes",
+    "sites",
+    "seconds",
+    "durability",
+    "checks",
+    "timeline",
+];
+
+fn bench(words: &[&str]) -> serde_json::Value {
+    let words: Vec<&str> = ["bench"].iter().chain(words).copied().collect();
+    let report = run(&words).expect(0).lines().remove(0);
+    for figure in FIGURES {
+        assert!(report.get(figure).is_some(), "{figure} is missing: {report}");
+    }
+    assert_eq!(report["failures"].as_array().unwrap().len(), 0, "{report}");
+    assert!(report["events"].as_u64().unwrap() > 0, "{report}");
+    report
+}
+
+/// Nothing lost, nothing twice, in order, and all of it checked.
+fn verified(words: &[&str]) -> serde_json::Value {
+    let report = bench(words);
+    assert_eq!(report["verified"], true, "{report}");
+    assert!(!report["checks"].as_array().unwrap().is_empty(), "{report}");
+    report
+}
+
 #[test]
 fn each_benchmark_verifies_its_own_result() {
-    let check = |words: &[&str]| {
-        let words: Vec<&str> = ["bench"].iter().chain(words).copied().collect();
-        let report = run(&words).expect(0).lines().remove(0);
-        assert!(!report["verified"].as_array().unwrap().is_empty(), "{report}");
-        assert_eq!(report["failures"].as_array().unwrap().len(), 0, "{report}");
-        assert!(report["events"].as_u64().unwrap() > 0, "{report}");
+    let counted = |report: &serde_json::Value| {
+        for count in ["lost", "duplicated", "out_of_order"] {
+            assert_eq!(report[count], 0, "{count}: {report}");
+        }
+        assert!(report["acked"].as_u64().unwrap() > 0, "{report}");
     };
-    check(&["publish", "--publishers", "2", "--window", "8", "--seconds", "1", "--json"]);
-    check(&["deliver", "--subscriptions", "6", "--subscribers", "3", "--backlog", "20", "--json"]);
-    check(&["idle", "--subscribers", "20", "--seconds", "1", "--json"]);
-    check(&["revocation", "--nodes", "3", "--rounds", "1", "--json"]);
-    let cluster = ["publish", "--nodes", "3", "--publishers", "2", "--seconds", "1", "--json"];
-    check(&cluster);
+    let words = ["publish", "--publishers", "2", "--window", "8", "--seconds", "1", "--json"];
+    let report = verified(&words);
+    counted(&report);
+    assert_eq!(report["durability"], "majority+fdatasync", "{report}");
+    assert_eq!(report["received"], serde_json::Value::Null, "nobody received: {report}");
+    assert!(report["latency_us"]["p99"].as_u64() >= report["latency_us"]["p50"].as_u64());
+    let words = ["deliver", "--subscriptions", "6", "--subscribers", "3", "--backlog", "20"];
+    let report = verified(&[&words[..], &["--json"]].concat());
+    counted(&report);
+    assert_eq!(report["received"], 120, "{report}");
+    assert_eq!(report["durability"], "majority+fdatasync", "{report}");
+    let words = ["idle", "--subscribers", "20", "--seconds", "1", "--json"];
+    assert!(verified(&words)["kib_per_subscriber"].is_number());
+    verified(&["revocation", "--nodes", "3", "--rounds", "1", "--json"]);
+    let words = ["publish", "--nodes", "3", "--publishers", "2", "--seconds", "1", "--json"];
+    let report = verified(&words);
+    counted(&report);
+    assert_eq!((&report["nodes"], &report["sites"]), (&3.into(), &1.into()), "{report}");
+    assert_eq!(report["durability"], "majority+fdatasync", "{report}");
+}
+
+#[test]
+fn fan_out_hands_each_subscriber_every_event_once_in_order() {
+    let words = ["fanout", "--nodes", "3", "--subscribers", "12", "--rate", "20"];
+    let report = verified(&[&words[..], &["--seconds", "1", "--json"]].concat());
+    let acked = report["acked"].as_u64().unwrap();
+    assert_eq!(report["received"].as_u64(), Some(acked * 12), "{report}");
+    assert_eq!(report["confirmed"].as_u64(), Some(acked * 12), "{report}");
+    assert!(report["deliveries_per_s"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
+fn a_paced_benchmark_that_checks_nothing_says_so_and_draws_its_charts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    let words = ["publish", "--publishers", "2", "--rate", "50", "--seconds", "2", "--no-verify"];
+    let report = bench(&[&words[..], &["--json", "--html", file.to_str().unwrap()]].concat());
+    assert_eq!(report["verified"], serde_json::Value::Null, "{report}");
+    assert_eq!(report["lost"], serde_json::Value::Null, "{report}");
+    assert!(report["acked"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["events_per_s"].as_f64().unwrap() < 150.0, "paced: {report}");
+    let page = std::fs::read_to_string(file).unwrap();
+    assert!(page.contains("<svg") && page.contains("Nothing was checked."), "{page}");
+    // Self-contained: it asks nobody for anything.
+    assert!(!page.contains("src=") && !page.contains("href="), "{page}");
+}
+
+#[test]
+fn a_load_that_lasts_compares_its_beginning_with_its_end() {
+    let words = ["mixed", "--load", "50", "--publishers", "2", "--seconds", "3", "--json"];
+    let report = verified(&words);
+    let steady = &report["steady"];
+    for figure in ["rss_bytes_first", "rss_bytes_last", "p99_us_first", "p99_us_last"] {
+        assert!(steady[figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
+    }
+    assert!(steady["paced_per_s"].as_f64() < steady["most_per_s"].as_f64(), "{report}");
 }
 
 #[test]
