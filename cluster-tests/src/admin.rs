@@ -110,6 +110,13 @@ impl Admin {
         self.call(Method::DELETE, path, None).await.map(drop)
     }
 
+    /// Log syncs of this run of the node, or none when it does not say within [`ANSWER`].
+    pub async fn syncs(&self) -> Option<u64> {
+        let asked = self.http.get(format!("{}/metrics", self.url)).timeout(ANSWER);
+        let text = asked.send().await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix("ackord_log_syncs_total ")?.parse().ok())
+    }
+
     /// Whether the node is ready to serve, and says so within [`ANSWER`].
     pub async fn is_ready(&self) -> bool {
         let asked = self.http.get(format!("{}/healthz/ready", self.url)).timeout(ANSWER);

@@ -37,7 +37,8 @@ pub(crate) struct Queue {
     inner: Mutex<Inner>,
     count_max: usize,
     bytes_max: usize,
-    /// Wakes the proposer: a command arrived at an empty queue, an entry came back, or closed.
+    /// Wakes the proposer: a command arrived at an empty queue, those that it waits for are there, an
+    /// entry came back, or closed.
     pub(crate) wake: Notify,
 }
 
@@ -47,6 +48,8 @@ struct Inner {
     bytes: usize,
     shares: Shares,
     closed: bool,
+    /// The proposer waits for so many.
+    awaited: usize,
 }
 
 impl Queue {
@@ -63,7 +66,7 @@ impl Queue {
         origin: Origin,
     ) -> Result<(), ProposeError> {
         let bytes = command_bytes(&command);
-        let was_empty = {
+        let is_enough = {
             let mut inner = self.inner.lock();
             if inner.closed {
                 return Err(ProposeError::Unavailable);
@@ -85,12 +88,24 @@ impl Queue {
             inner.shares.add(site, bytes);
             inner.bytes += bytes;
             inner.queued.push_back(Queued { command, waiter, origin, bytes });
-            was_empty
+            was_empty || inner.queued.len() == inner.awaited
         };
-        if was_empty {
+        if is_enough {
             self.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether there are so many commands, or the queue is closed; if not, the proposer is woken when
+    /// there are. One that is nearly full waits for nothing: a queue of bytes may never hold more.
+    pub(crate) fn holds(&self, count: usize) -> bool {
+        let mut inner = self.inner.lock();
+        let enough = count.min(self.count_max / 2);
+        inner.awaited = enough;
+        inner.closed
+            || count <= 1
+            || inner.queued.len() >= enough
+            || inner.bytes >= self.bytes_max / 2
     }
 
     /// Takes commands from the front: at most `count_max`, and none after `bytes_max` are reached.
@@ -322,6 +337,33 @@ mod tests {
         assert_eq!(queue.take(100, usize::MAX).len(), 92);
         let again = (0..200).filter(|_| of("greedy").is_ok()).count();
         assert_eq!(again, 90, "what was taken out is free again");
+    }
+
+    #[tokio::test]
+    async fn given_a_proposer_that_waits_for_three_then_the_third_wakes_it_and_the_second_does_not()
+    {
+        let queue = Queue::new(100, usize::MAX);
+        push(&queue).unwrap();
+        queue.wake.notified().await;
+        assert!(queue.holds(1) && !queue.holds(3));
+        push(&queue).unwrap();
+        let woken = || queue.wake.notified();
+        assert!(futures_util::FutureExt::now_or_never(woken()).is_none());
+        push(&queue).unwrap();
+        assert!(futures_util::FutureExt::now_or_never(woken()).is_some());
+        assert!(queue.holds(3));
+    }
+
+    #[test]
+    fn given_a_queue_that_can_never_hold_as_many_then_half_of_it_is_enough() {
+        let queue = Queue::new(4, usize::MAX);
+        push(&queue).unwrap();
+        assert!(!queue.holds(1000));
+        push(&queue).unwrap();
+        assert!(queue.holds(1000));
+        queue.close();
+        assert_eq!(queue.take(usize::MAX, usize::MAX).len(), 2);
+        assert!(queue.holds(1000), "nothing more will come");
     }
 
     #[test]

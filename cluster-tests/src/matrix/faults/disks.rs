@@ -8,8 +8,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::{HOLDS, Run, leader, refuses_to_start, replace, victims};
+use crate::cluster::READY;
 use crate::disk::Disk;
 use crate::seed::Seed;
+use crate::wait;
 
 /// The exit status for a wrong configuration.
 const CONFIGURATION: Option<i32> = Some(78);
@@ -169,10 +171,22 @@ pub fn failing_syncs(run: &mut Run) -> LocalBoxFuture<'_, ()> {
     .boxed_local()
 }
 
-/// Ends a fault of disks, and starts those again that ended by it; it counts where one did.
+/// Ends a fault of disks, and starts those again that ended by it; it counts where one did. What failed
+/// just before the end of the fault may take the process down just after it: one that has synced since
+/// goes on.
 async fn fail_and_heal(run: &mut Run, victims: &[usize]) {
     for victim in victims {
         run.cluster.disk(*victim).and_then(Disk::heal).expect("the fault ends");
+        let admin = run.cluster.admin(*victim);
+        let mut healed = None;
+        wait::until_for(READY, &format!("node {victim} to sync or to end"), async || {
+            if run.cluster.has_ended(*victim) {
+                return Some(());
+            }
+            let syncs = admin.syncs().await?;
+            (syncs > *healed.get_or_insert(syncs)).then_some(())
+        })
+        .await;
         if run.cluster.has_ended(*victim) {
             let code = run.cluster.ended(*victim).await.expect("it ran");
             assert_ne!(code, Some(0), "node {victim} ended as if all were well");

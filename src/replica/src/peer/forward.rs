@@ -113,8 +113,8 @@ impl Forwarder {
         sent.batches.push_back(SentBatch {
             number,
             at: Instant::now(),
+            _flight: Flight::new(self.partition.clone(), waiters.len()),
             waiters,
-            _flight: Flight::new(self.partition.clone()),
         });
     }
 
