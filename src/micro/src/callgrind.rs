@@ -3,9 +3,12 @@
 //! `this program, once more, under valgrind ─▶ counted_rounds ─▶ callgrind's file ─▶ its totals`
 //!
 //! Only what [`counted_rounds`] calls is counted, so neither the start of the process nor what a
-//! path prepares is. Valgrind shows a program the same processor on every machine that has at
+//! path prepares is. What the allocator does inside is not counted either: it depends on everything
+//! that was allocated before, and moved the counts of unchanged code by up to a tenth. Each request
+//! for memory counts [`ALLOCATION`] instead. Valgrind shows a program the same processor on every machine that has at
 //! least its features, and lays out its memory in the same way each time.
 
+use std::collections::HashMap;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
@@ -14,6 +17,14 @@ use crate::{HotPath, paths};
 
 /// The argument with which this program counts for a parent: the path's name follows.
 pub const COUNTED: &str = "--counted";
+
+/// Instructions that a request for memory and its return count.
+pub const ALLOCATION: u64 = 150;
+/// The function of the allocator that takes memory back.
+const FREE: &str = "free";
+/// The functions of the allocator that are called from outside.
+const ALLOCATOR: [&str; 6] =
+    ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", FREE];
 
 /// The rounds that callgrind counts; found by its name.
 #[inline(never)]
@@ -56,6 +67,7 @@ pub fn count(name: &str) -> anyhow::Result<Counted> {
     let file = program.with_file_name(format!("callgrind.{name}"));
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*counted_rounds*"])
+        .args(["--dump-instr=yes", "--compress-pos=no"])
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(&program)
         .args([COUNTED, name])
@@ -70,18 +82,73 @@ pub fn count(name: &str) -> anyhow::Result<Counted> {
     }
     let (rounds, processor) = said.trim().split_once(' ').context("the path did not answer")?;
     let rounds: u64 = rounds.parse()?;
-    let total = total(&std::fs::read_to_string(&file)?)?;
-    ensure!(total > 0 && rounds > 0, "{name}: nothing was counted");
-    let instructions = (total + rounds / 2) / rounds;
+    ensure!(rounds > 0, "{name}: no rounds");
+    let profile = Profile::read(&std::fs::read_to_string(&file)?)?;
+    let instructions = (profile.instructions() + rounds / 2) / rounds;
     Ok(Counted { instructions, processor: processor.to_owned() })
 }
 
-/// The instructions that callgrind's file counts in all.
-fn total(file: &str) -> anyhow::Result<u64> {
-    let line = |head: &str| file.lines().find_map(|line| line.strip_prefix(head));
-    ensure!(line("events: ").map(str::trim) == Some("Ir"), "callgrind counted something else");
-    let totals = line("totals: ").context("callgrind's file has no totals")?;
-    Ok(totals.trim().parse()?)
+/// What callgrind's file says.
+#[derive(Debug, Default, PartialEq)]
+struct Profile {
+    /// Instructions in all.
+    total: u64,
+    /// Those inside of the allocator, and of what it calls.
+    allocating: u64,
+    /// Calls that ask the allocator for memory.
+    allocations: u64,
+}
+
+impl Profile {
+    /// Reads callgrind's file, as it is with the address of every instruction.
+    fn read(file: &str) -> anyhow::Result<Self> {
+        let mut profile = Self::default();
+        let mut names: HashMap<&str, &str> = HashMap::new();
+        let (mut function, mut called) = ("", None);
+        // The first instruction of each function of the allocator: where it is, how often it ran.
+        let mut entries: HashMap<&str, (u64, u64)> = HashMap::new();
+        let (mut counts, mut calls) = (false, false);
+        for line in file.lines() {
+            if let Some((kind @ ("fn" | "cfn"), name)) = line.split_once('=') {
+                // `(number) name` at first, `(number)` from then on.
+                let (number, name) = name.split_once(' ').unwrap_or((name, ""));
+                if !name.is_empty() {
+                    names.insert(number, name);
+                }
+                let name = names.get(number).copied().unwrap_or_default();
+                if kind == "fn" { function = name } else { called = Some(name) }
+            } else if line.starts_with("calls=") {
+                calls = true;
+            } else if let Some(cost) = line.strip_prefix("0x") {
+                let (at, _) = cost.split_once(' ').context("an address without a cost")?;
+                let at = u64::from_str_radix(at, 16)?;
+                let cost: u64 = cost.rsplit(' ').next().unwrap_or_default().parse()?;
+                let inside = ALLOCATOR.contains(&function);
+                // After `calls=`, the cost is that of everything that was called.
+                if std::mem::take(&mut calls) {
+                    let into = called.is_some_and(|called| ALLOCATOR.contains(&called));
+                    profile.allocating += if into && !inside { cost } else { 0 };
+                } else if inside {
+                    let entry = entries.entry(function).or_insert((at, cost));
+                    *entry = (*entry).min((at, cost));
+                }
+            } else if let Some(total) = line.strip_prefix("totals: ") {
+                profile.total = total.trim().parse()?;
+            } else {
+                counts |= line == "events: Ir";
+            }
+        }
+        ensure!(counts, "callgrind counted something else than instructions");
+        ensure!(profile.total > 0, "callgrind counted nothing");
+        entries.remove(FREE);
+        profile.allocations = entries.values().map(|(_, runs)| runs).sum();
+        Ok(profile)
+    }
+
+    /// Instructions, the allocator's at their usual price.
+    fn instructions(&self) -> u64 {
+        self.total - self.allocating + ALLOCATION * self.allocations
+    }
 }
 
 /// The architecture, and which of the features that libraries look for at run time there are.
@@ -102,13 +169,38 @@ fn processor() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::total;
+    use super::{ALLOCATION, Profile};
+
+    const FILE: &str = "\
+positions: instr line
+events: Ir
+fn=(1) work
+0x100 1 700
+cfn=(2) malloc
+calls=5 0x200
+0x104 2 250
+fn=(2)
+0x204 0 145
+0x200 0 5
+cfn=(3) free
+calls=1 0x300
+0x208 0 100
+fn=(3)
+0x300 0 1
+0x301 0 99
+totals: 950
+";
 
     #[test]
-    fn the_total_is_found_in_callgrinds_words() {
-        let file = "version: 1\nevents: Ir\nsummary: 0\n\nfn=(1) x\n3 4\n\ntotals: 51200\n";
-        assert_eq!(total(file).ok(), Some(51_200));
-        assert!(total("events: Ir Dr\ntotals: 1 2\n").is_err());
-        assert!(total("events: Ir\n").is_err());
+    fn given_callgrinds_words_then_the_allocator_is_told_apart() {
+        let profile = Profile::read(FILE).expect("it is callgrind's");
+        assert_eq!(profile, Profile { total: 950, allocating: 250, allocations: 5 });
+        assert_eq!(profile.instructions(), 700 + 5 * ALLOCATION);
+    }
+
+    #[test]
+    fn given_anything_else_then_nothing_is_counted() {
+        assert!(Profile::read("events: Ir Dr\ntotals: 1 2\n").is_err());
+        assert!(Profile::read("events: Ir\n").is_err());
     }
 }

@@ -5,8 +5,8 @@
 //! cargo run --release -p ackord-micro -- --write             write the baseline anew
 //! ```
 //!
-//! Exit code 0: nothing is 3 % dearer; 1: something is, or is not in the baseline; 2: it cannot be
-//! told, for want of valgrind or because the baseline was made with other tools.
+//! Exit code 0: nothing is 3 % dearer; 1: something is, or the baseline is of other paths; 2: it
+//! cannot be told, for want of valgrind or because the baseline was made with other tools.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,8 +96,14 @@ fn compare(parts: &[&str]) -> anyhow::Result<bool> {
         sound &= !matches!(before.change(name, *count), Change::Worse(_) | Change::New);
         println!("{name:<22}{was:>12}{count:>12}{percent:>+9.2}%{remark}");
     }
+    for name in before.instructions.keys() {
+        if parts.is_empty() && !now.instructions.contains_key(name) {
+            sound = false;
+            println!("{name:<22} NO LONGER A PATH");
+        }
+    }
     if !sound {
-        println!("at least {REGRESSION_PERCENT} % dearer than instructions.toml, or not in it");
+        println!("instructions.toml: {REGRESSION_PERCENT} % or more dearer, or of other paths");
     }
     Ok(sound)
 }

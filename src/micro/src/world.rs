@@ -17,8 +17,11 @@ pub const SITE: &str = "plant";
 pub const SERVICE: &str = "boiler";
 /// The event that is raised.
 pub const EVENT: &str = "reading";
-/// Instances that the event's queue holds; it is full from the start.
+/// Instances that the event's queue holds; it is full when anything is measured.
 const QUEUE_SIZE: u32 = 1_000;
+/// Events that are raised before anything is measured: more than the outcomes that the site
+/// remembers of a store, so that each further raise makes it forget one.
+const RAISED_BEFORE: usize = 2_100;
 /// The store that events are raised from.
 const STORE: StorageUid = StorageUid([1; 16]);
 
@@ -61,9 +64,7 @@ impl World {
         let incarnation = Incarnation(9);
         world.admin(AdminAction::ApplyStructure { structure, rebuild: false, incarnation });
         world.attach_service();
-        for _ in 0..QUEUE_SIZE {
-            world.raise();
-        }
+        (0..RAISED_BEFORE).for_each(|_| world.raise());
         world
     }
 
