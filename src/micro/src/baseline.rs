@@ -1,6 +1,6 @@
 //! What was counted before, in a file that people can read, and what has become dearer since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
@@ -62,14 +62,13 @@ impl Baseline {
 
     /// What this was measured with and `now` is not: the name, what it was, what it is.
     pub fn differences<'a>(&'a self, now: &'a BTreeMap<String, String>) -> Vec<[&'a str; 3]> {
-        let names = self.measured_with.keys().chain(now.keys());
+        let names: BTreeSet<_> = self.measured_with.keys().chain(now.keys()).collect();
         let of = |map: &'a BTreeMap<String, String>, name| map.get(name).map_or("", String::as_str);
-        let mut found: Vec<_> = names
+        names
+            .into_iter()
             .map(|name| [name.as_str(), of(&self.measured_with, name), of(now, name)])
             .filter(|[_, was, is]| was != is)
-            .collect();
-        found.dedup();
-        found
+            .collect()
     }
 
     /// How far a path is from what it was.
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn given_other_tools_then_they_are_named() {
         let now = map([("rustc", "2".to_owned()), ("libc", "3".to_owned())]);
-        assert_eq!(baseline().differences(&now), [["rustc", "1", "2"], ["libc", "", "3"]]);
+        assert_eq!(baseline().differences(&now), [["libc", "", "3"], ["rustc", "1", "2"]]);
         assert!(baseline().differences(&baseline().measured_with).is_empty());
     }
 
