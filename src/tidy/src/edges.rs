@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ackord-endpoint", &["ackord-wire"]),
     ("ackord-bench", &["ackord-agents", "ackord-endpoint", "ackord-wire"]),
+    ("ackord-micro", &["ackord-machine", "ackord-store", "ackord-wire"]),
     (
         "ackord",
         &[
