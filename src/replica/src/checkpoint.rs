@@ -31,9 +31,10 @@ use crate::types::{RaftLogId, StoredMembership, encode_versioned};
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rows of one batch.
 const BATCH_ROWS_MAX: usize = 16_384;
-/// After a checkpoint that took long the next waits this many times as long, so that the log
-/// keeps most of the disk.
-const PAUSE_FACTOR: u32 = 4;
+/// After a checkpoint that took long the next waits this many times as long: writing checkpoints takes
+/// a twentieth of a core at most, and the log keeps most of the disk. A state that turns over faster
+/// than that is not chased.
+const PAUSE_FACTOR: u32 = 19;
 /// The same for writing a whole state anew.
 const REBUILD_PAUSE_FACTOR: u32 = 10;
 /// How long to wait at least before writing a whole state anew again.
