@@ -159,6 +159,7 @@ const TABLE: &[Row] = &[
     ("bench revocation", "--rounds 1", Node, "", 0, Something),
     ("bench modes", "--seconds 1", Nobody, "", 0, Something),
     ("bench mixed", "--publishers 1 --seconds 1 --rounds 1", Nobody, "", 0, Something),
+    ("bench fanout", "--subscribers 3 --rate 5 --seconds 1", Node, "", 0, Something),
     ("bench idle", "--subscribers 5 --seconds 1", Node, "", 0, Something),
     ("bench failover", "--nodes 3 --rounds 1 --publishers 1 --rate 20", Nobody, "", 0, Something),
     ("demo", "--exit", Nobody, "1\n2\n", 0, Something),
