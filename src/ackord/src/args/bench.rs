@@ -97,6 +97,9 @@ pub struct BenchOptions {
     /// What happens to the leader (failover)
     #[arg(long, value_enum, default_value = "kill")]
     pub fault: BenchFault,
+    /// A setting of the own broker's nodes, as of `dev`; several times for several
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
     /// Address of a broker to measure [default: an own broker in a temporary directory]
     #[arg(long = "url", env = "ACKORD_URL", value_name = "URL", value_delimiter = ',')]
     pub urls: Vec<String>,

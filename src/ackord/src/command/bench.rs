@@ -222,6 +222,7 @@ async fn ground(
         .flat_map(|(name, value)| ["--limit".to_owned(), format!("{name}={value}")])
         .collect();
     flags.extend(["--nodes".to_owned(), arguments.nodes.to_string()]);
+    flags.extend(arguments.sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
     // Receivers of the run are on this machine.
     flags.extend(["--set".to_owned(), "push.hosts=127.0.0.1".to_owned()]);
     let started = tokio::task::spawn_blocking(move || {

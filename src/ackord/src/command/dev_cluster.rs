@@ -181,6 +181,19 @@ impl Nodes {
     }
 }
 
+/// Settings of a node that shares this machine with others: threads that outnumber the processors by
+/// far only wake each other up. What was asked for stays.
+fn sharing(mut settings: Settings, nodes: usize) -> Settings {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = (processors / nodes.max(1)).max(1);
+    if settings.node.threads == Settings::default().node.threads {
+        settings.node.threads = share.min(settings.node.threads);
+    }
+    let share = u64::try_from(share).unwrap_or(u64::MAX);
+    settings.workers = settings.workers.or(Some(share));
+    settings
+}
+
 /// Runs one node of a cluster that DIR knows.
 pub(super) async fn run_one(
     arguments: &Dev,
@@ -203,9 +216,10 @@ pub(super) async fn run_one(
     let initial = kept.nodes.iter().map(|node| node.peers.to_string()).collect();
     let listener = listen::bind(Wanted::Exactly(place.front))?;
     let node = data.node();
+    let settings = sharing(settings.clone(), kept.nodes.len());
     let parts = Parts {
         dir: &node,
-        settings,
+        settings: &settings,
         listeners: vec![Listener::plain(listener)],
         issuers: Vec::new(),
         cluster: Some(PeerOptions { initial, ..PeerOptions::new(place.peers) }),
