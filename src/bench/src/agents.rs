@@ -58,8 +58,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn open(broker: &Broker, site: &str, first: &[Bytes]) -> Self {
-        let line = Rc::new(RefCell::new(Line { frames: first.to_vec(), waker: None }));
+    fn open(broker: &Broker, site: &str) -> Self {
+        let hello = Codec::Cbor.encode(&ClientFrame::Hello(ClientHello::default()));
+        let line = Rc::new(RefCell::new(Line { frames: vec![hello.into()], waker: None }));
         let (outbox, said) = outbox(OUTBOX);
         let connection = Connection {
             site: site.into(),
@@ -114,8 +115,12 @@ impl Peer {
                 ClientMessage::Closing(closing) => {
                     return Err(Error::Endpoint(format!("an agent closes: {closing:?}")));
                 }
-                ClientMessage::Welcome(_)
-                | ClientMessage::Events(_)
+                ClientMessage::Welcome(_) => {
+                    let event = EVENT.to_owned();
+                    let items = vec![Subscription { event, ..Subscription::default() }];
+                    self.send(&ClientFrame::Subscriptions(SubscriptionList { items }));
+                }
+                ClientMessage::Events(_)
                 | ClientMessage::Authority { .. }
                 | ClientMessage::Presence(_) => {}
             }
@@ -163,14 +168,6 @@ pub async fn agents<G: Ground>(
     let structure = publish::structure(&[EVENT.to_owned()], 10)?;
     ground.make_site(&sites[0], &structure).await.map_err(Error::Ground)?;
     let services = ground::accounts(ground, &sites, Kind::Service, 1).await?;
-    let subscription = Subscription { event: EVENT.to_owned(), ..Subscription::default() };
-    let first: Vec<Bytes> = [
-        ClientFrame::Hello(ClientHello::default()),
-        ClientFrame::Subscriptions(SubscriptionList { items: vec![subscription] }),
-    ]
-    .iter()
-    .map(|frame| Codec::Cbor.encode(frame).into())
-    .collect();
     let mut latency = Recorder::new();
     let total = options.agents as usize;
     let mut peers: Vec<Peer> = Vec::with_capacity(total);
@@ -178,7 +175,7 @@ pub async fn agents<G: Ground>(
     while peers.len() < total {
         let next = (peers.len() + AT_ONCE).min(total);
         let from = peers.len();
-        peers.extend((from..next).map(|_| Peer::open(broker, &sites[0], &first)));
+        peers.extend((from..next).map(|_| Peer::open(broker, &sites[0])));
         until(&mut peers[from..], Instant::now(), &mut latency, |peer| peer.is_subscribed).await?;
     }
     let full = meter::resident(&own);
