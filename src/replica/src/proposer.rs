@@ -148,14 +148,11 @@ struct Own {
 
 /// The body of a partition's proposer task: until the queue is closed and empty.
 pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
-    let entries_max = partition.shared.options.entries_in_flight_max;
     let peers = partition.shared.peers.clone();
     let mut told = 0;
     let mut forwarder = peers.map(|peers| Forwarder::new(partition.clone(), peers));
     loop {
-        while partition.in_flight.count() < entries_max
-            && partition.queue.holds(partition.in_flight.worth())
-        {
+        while takes_another(&partition) {
             let Some(entry) = gather(&partition, &raft) else { break };
             let elsewhere = forwarder
                 .as_mut()
@@ -207,13 +204,18 @@ async fn tell_committed(partition: &Partition, raft: &Raft, told: &mut u64) {
     }
 }
 
+/// Whether another entry may go on its way, and what is queued is worth one.
+fn takes_another(partition: &Partition) -> bool {
+    partition.in_flight.count() < partition.shared.options.entries_in_flight_max
+        && partition.queue.holds(partition.in_flight.worth())
+}
+
 /// A leader that has lost its majority cannot know what becomes of its entries: who waits is told so
 /// after a while, and what waits behind them was not proposed. The entries stay under way.
 fn give_up_overdue(partition: &Partition, limit: Duration) {
     let Some(overdue) = partition.in_flight.overdue(limit) else { return };
     refuse(overdue, ProposeError::Unknown);
-    let is_full = partition.in_flight.count() >= partition.shared.options.entries_in_flight_max;
-    if is_full || !partition.queue.holds(partition.in_flight.worth()) {
+    if !takes_another(partition) {
         let behind = partition.queue.take(usize::MAX, usize::MAX);
         let behind = behind.into_iter().map(|queued| queued.waiter).collect();
         refuse(behind, ProposeError::Unavailable);
@@ -223,7 +225,8 @@ fn give_up_overdue(partition: &Partition, limit: Duration) {
 /// How long until something expires that a tick would remove; `None` to wait for a wake only.
 fn sleep(partition: &Partition) -> Option<Duration> {
     let gauges = &partition.gauges;
-    if partition.in_flight.count() >= partition.shared.options.entries_in_flight_max {
+    // Nothing of the replica's own goes before an entry is back, however long it is due.
+    if !takes_another(partition) {
         return None;
     }
     let own = partition.in_flight.own_wait()?;

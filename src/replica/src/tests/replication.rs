@@ -6,7 +6,7 @@ use ackord_machine::site::{InstanceId, Outcome};
 use futures_util::future::join_all;
 
 use super::cluster::{Cluster, eventually, linearize, partition_of, peer_options, persist, within};
-use super::fixture::Publisher;
+use super::fixture::{Publisher, until};
 use crate::{NodeOptions, PeerOptions, ProposeError};
 
 /// Creates the site through a node, whoever leads.
@@ -97,6 +97,29 @@ async fn given_a_minority_when_proposing_then_nothing_is_acknowledged_or_read_an
     within("a refusal", refused).await;
     assert_eq!(publisher.at.linearize().await, Err(ProposeError::Unavailable));
     assert_eq!(publisher.retained(), (5, InstanceId(5)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_leader_cut_off_when_little_waits_behind_a_large_entry_then_it_is_answered_too() {
+    let cluster = Cluster::start(3, |options| NodeOptions {
+        peers: Some(PeerOptions { answer_limit: Duration::from_millis(300), ..peer_options() }),
+        // So many that there is always room: what waits does so because it is too little.
+        entries_in_flight_max: 64,
+        ..options
+    })
+    .await;
+    let partition = partition_of(&cluster, "plant");
+    let leader = cluster.leader(partition).await;
+    let mut publisher = publisher(&cluster, leader, "plant").await;
+    for id in cluster.running().into_iter().filter(|id| *id != leader) {
+        cluster.proxy(id).cut();
+    }
+    let mut pending: Vec<_> = (0..500).map(|_| publisher.send(8).unwrap()).collect();
+    // Most are on their way once the queue has been emptied.
+    until(|| publisher.at.partition().queue.len() < 100).await;
+    pending.push(publisher.send(8).unwrap());
+    let answers = within("answers", join_all(pending)).await;
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
