@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackord_endpoint::{
-    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Mode, Subscription,
-};
+use ackord_endpoint::{ClientEndpoint, ClientNotice, Delivery, HandlerError, Mode, Subscription};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -176,17 +174,8 @@ async fn client<G: Ground>(
     shared: &Arc<Shared>,
 ) -> Result<ClientEndpoint, Error> {
     let (notices, site) = (shared.clone(), account.site.clone());
-    let mut builder = ClientEndpoint::builder()
-        .site(account.site.clone())
-        .token(Some(account.token.clone()))
-        .persistence(ClientLevel::Memory)
+    let mut builder = ground::client(ground.urls(), ground.roots_pem(), account)
         .on_notice(move |notice| notices.tell(at, &site, notice));
-    for url in ground.urls() {
-        builder = builder.url(url.clone());
-    }
-    if let Some(roots) = ground.roots_pem() {
-        builder = builder.tls_roots_pem(roots);
-    }
     for event in events {
         let shared = shared.clone();
         builder = builder.subscribe(

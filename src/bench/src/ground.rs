@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ackord_endpoint::Structure;
+use ackord_endpoint::{ClientBuilder, ClientEndpoint, ClientLevel, Structure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::error::Error;
@@ -139,4 +139,23 @@ pub(crate) async fn accounts<G: Ground>(
         Ok(Account { token: token.map_err(Error::Ground)?, site, id })
     };
     stream::iter(0..count).map(make).buffered(AT_ONCE).try_collect().await
+}
+
+/// A client with its position in memory, before it has subscriptions.
+pub(crate) fn client(
+    urls: &[String],
+    roots_pem: Option<&[u8]>,
+    account: &Account,
+) -> ClientBuilder {
+    let mut builder = ClientEndpoint::builder()
+        .site(account.site.clone())
+        .token(Some(account.token.clone()))
+        .persistence(ClientLevel::Memory);
+    for url in urls {
+        builder = builder.url(url.clone());
+    }
+    match roots_pem {
+        Some(roots) => builder.tls_roots_pem(roots),
+        None => builder,
+    }
 }

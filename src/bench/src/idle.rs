@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ackord_endpoint::{
-    ClientEndpoint, ClientLevel, ClientNotice, Delivery, HandlerError, Subscription,
-};
+use ackord_endpoint::{ClientEndpoint, ClientNotice, Delivery, HandlerError, Subscription};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -146,10 +144,7 @@ async fn client<G: Ground>(
     shared: &Arc<Shared>,
 ) -> Result<ClientEndpoint, Error> {
     let (notices, handler) = (shared.clone(), shared.clone());
-    let mut builder = ClientEndpoint::builder()
-        .site(account.site.clone())
-        .token(Some(account.token.clone()))
-        .persistence(ClientLevel::Memory)
+    let builder = ground::client(ground.urls(), ground.roots_pem(), account)
         .on_notice(move |notice| notices.tell(notice))
         .subscribe(Subscription::new(EVENT), move |_: Delivery| {
             let now = Instant::now();
@@ -157,12 +152,6 @@ async fn client<G: Ground>(
             handler.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(now);
             async { Ok::<(), HandlerError>(()) }
         });
-    for url in ground.urls() {
-        builder = builder.url(url.clone());
-    }
-    if let Some(roots) = ground.roots_pem() {
-        builder = builder.tls_roots_pem(roots);
-    }
     builder.start().await.map_err(|error| Error::Endpoint(error.to_string()))
 }
 

@@ -19,8 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ackord_endpoint::{
-    ClientBuilder, ClientEndpoint, ClientLevel, Delivery, HandlerError, Mode, ServiceEndpoint,
-    Subscription,
+    ClientEndpoint, Delivery, HandlerError, Mode, ServiceEndpoint, Subscription,
 };
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -326,23 +325,9 @@ async fn subscriber<G: Ground>(
         async { Ok::<(), HandlerError>(()) }
     };
     let subscription = Subscription::new(EVENT).mode(mode);
-    let builder = client(ground.urls(), ground.roots_pem(), account);
+    let builder = ground::client(ground.urls(), ground.roots_pem(), account);
     let started = builder.subscribe(subscription, handler).start().await;
     started.map_err(|error| Error::Endpoint(error.to_string()))
-}
-
-fn client(urls: &[String], roots_pem: Option<&[u8]>, account: &Account) -> ClientBuilder {
-    let mut builder = ClientEndpoint::builder()
-        .site(account.site.clone())
-        .token(Some(account.token.clone()))
-        .persistence(ClientLevel::Memory);
-    for url in urls {
-        builder = builder.url(url.clone());
-    }
-    match roots_pem {
-        Some(roots) => builder.tls_roots_pem(roots),
-        None => builder,
-    }
 }
 
 /// A client that connects and is gone again, until it is told to end.
@@ -367,7 +352,7 @@ async fn come_and_go(
             }
         };
         let subscription = Subscription::new(EVENT).mode(mode);
-        let builder = client(&urls, roots_pem.as_deref(), &account);
+        let builder = ground::client(&urls, roots_pem.as_deref(), &account);
         let started = builder.subscribe(subscription, handler).start().await;
         let before = Instant::now();
         if company != Company::Restless {
@@ -481,7 +466,7 @@ struct Stalled {
 
 impl Stalled {
     async fn start<G: Ground>(ground: &G, account: &Account) -> Result<Self, Error> {
-        let builder = client(ground.urls(), ground.roots_pem(), account);
+        let builder = ground::client(ground.urls(), ground.roots_pem(), account);
         let (ending, ended) = std::sync::mpsc::channel();
         let (connected, connects) = tokio::sync::oneshot::channel();
         let stand_still = move || {
