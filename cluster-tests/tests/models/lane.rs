@@ -60,8 +60,10 @@ struct World {
     /// What its file holds.
     file: Whole<Option<Position>>,
     saving: Whole<Option<Vec<PositionChange>>>,
-    /// A handler runs.
-    running: bool,
+    /// The instance that a handler runs with.
+    running: Option<u64>,
+    /// The highest instance whose handler returned.
+    returned: u64,
     to_raise: u8,
     now: u64,
     left: Budget,
@@ -223,7 +225,7 @@ impl Lane {
                 acts.push(Act::Due(link.id));
             }
         }
-        if world.running {
+        if world.running.is_some() {
             acts.push(Act::Return);
         }
         if world.saving.get().is_some() {
@@ -268,11 +270,12 @@ impl Lane {
         }
     }
 
-    /// Whether everything is delivered, and the broker knows.
+    /// Whether everything was handled to the end, and the broker knows.
     fn is_drained(&self, world: &World) -> bool {
         let newest = world.newest();
         world.to_raise == 0
             && world.handled == newest
+            && world.returned == newest
             && world.broker.cursor() == Some(newest)
             && world.confirmed == newest
     }
@@ -413,7 +416,7 @@ impl World {
     fn call(&mut self, id: u64) {
         let site = self.broker.site();
         let mut all = site.retained(self.broker.event()).map(|instance| instance.id.0);
-        if std::mem::replace(&mut self.running, true) {
+        if self.running.replace(id).is_some() {
             self.broken = Some("two handlers at once");
         } else if id <= self.confirmed {
             self.broken = Some("handled after it was confirmed");
@@ -447,7 +450,7 @@ impl World {
         }
         self.saving = Whole::new(None);
         self.client = None;
-        self.running = false;
+        self.running = None;
         self.hang_up();
         // A file lets only what it has not come again, and has what was acknowledged; memory what
         // the broker has not heard of.
@@ -494,7 +497,8 @@ impl Model for Lane {
             link: None,
             file: Whole::new(None),
             saving: Whole::new(None),
-            running: false,
+            running: None,
+            returned: 0,
             to_raise: self.events - 1,
             now: 0,
             left: self.budget,
@@ -555,7 +559,7 @@ impl Model for Lane {
                 next.endpoint(|client, now| client.receive(now, message));
             }
             Act::Return => {
-                next.running = false;
+                next.returned = next.returned.max(next.running.take()?);
                 next.endpoint(|client, now| client.returned(now, 0, Ok(Flow::Continue)));
             }
             Act::Saved => {

@@ -92,7 +92,7 @@ pub struct GroupFigures {
     pub role: Role,
     /// How it is.
     pub condition: Condition,
-    /// Whether votes and lead are where the directory wants them.
+    /// Whether votes and lead are where the directory wants them, or the lead where load draws it.
     pub settled: bool,
     /// Log entries that the follower furthest behind does not have; `None` where this node does not
     /// lead.

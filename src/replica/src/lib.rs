@@ -36,6 +36,7 @@ mod recover;
 mod restore;
 mod share;
 mod snapshot;
+mod sources;
 mod starting;
 mod state_machine;
 mod succession;

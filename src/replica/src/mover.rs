@@ -3,7 +3,8 @@
 //! `directory's placement, membership as it is ─▶ next_step ─▶ one change ─▶ look again`
 //!
 //! Every leader does this for the groups it leads, so nobody has to be asked and a crash leaves
-//! nothing that the next leader would not find and finish. Invariants: one change of a group at a
+//! nothing that the next leader would not find and finish. Among the voters that the directory wants
+//! the lead goes to the one that [`Draw`]s it by its load, else to the first. Invariants: one change of a group at a
 //! time; a joint membership is finished before another one begins; votes go only to nodes that
 //! have nearly all of the log, and a leader gives its own vote away last.
 
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::handover::hand_over;
 use crate::partition::{Partition, Shared};
+use crate::sources::Draw;
 use crate::types::{NodeId, Raft, TypeConfig};
 
 /// How often a leader looks whether something is to be done.
@@ -33,6 +35,9 @@ const LAG_MAX: u64 = 1000;
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long the lead is not offered again after an offer came to nothing.
 const TRANSFER_PAUSE: Duration = Duration::from_secs(2);
+/// How long a lead that is not where the directory wants it has stayed there before nodes that do not
+/// lead take it that it is drawn there: longer than it takes to give it back.
+const STAYS: Duration = Duration::from_secs(10);
 /// How long a new leader has to show itself.
 const TRANSFER_LIMIT: Duration = Duration::from_millis(500);
 
@@ -43,6 +48,8 @@ struct Group<'a> {
     membership: &'a Membership<NodeId, BasicNode>,
     /// Nodes that have nearly all of the log and are connected.
     close: BTreeSet<NodeId>,
+    /// The node that brings nearly all of the load.
+    draws: Option<NodeId>,
 }
 
 /// One change towards what is wanted.
@@ -96,9 +103,11 @@ fn next_step(group: &Group<'_>, directory: &Directory, wanted: &Placement) -> Op
     if let Some(step) = next_voters(group, &voters, wanted) {
         return Some(step);
     }
-    let leader = wanted.voters.first().copied()?;
-    (leader != group.me && voters.contains(&leader) && group.close.contains(&leader))
-        .then_some(Step::Transfer(leader))
+    let ready = |id: &NodeId| voters.contains(id) && group.close.contains(id);
+    let drawn = group.draws.filter(|id| wanted.voters.contains(id));
+    let drawn = drawn.filter(|id| *id == group.me || ready(id));
+    let leader = drawn.or_else(|| wanted.voters.first().copied())?;
+    (leader != group.me && ready(&leader)).then_some(Step::Transfer(leader))
 }
 
 fn next_voters(group: &Group<'_>, now: &BTreeSet<NodeId>, wanted: &Placement) -> Option<Step> {
@@ -154,6 +163,9 @@ impl Known {
 /// What a node remembers of a group between two looks.
 #[derive(Default)]
 struct Memory {
+    draw: Draw,
+    /// Who leads instead of the one that the directory wants and that could, and since when.
+    elsewhere: Option<(NodeId, Instant)>,
     busy: Arc<AtomicBool>,
     leading_since: Option<Instant>,
     no_transfer_before: Option<Instant>,
@@ -235,6 +247,9 @@ fn look(
     wanted: &Placement,
 ) {
     let Some(raft) = partition.raft.get() else { return };
+    let draws = memory.draw.look(Instant::now(), partition.sources.take());
+    let stays = stays(shared, memory, raft, draws, wanted);
+    partition.gauges.stays.store(stays.unwrap_or(0), Ordering::Relaxed);
     if !raft.is_leader() {
         memory.leading_since = None;
         return;
@@ -248,7 +263,7 @@ fn look(
         let metrics = metrics.borrow_watched();
         let close = close_nodes(shared, &metrics);
         let membership = metrics.membership_config.membership();
-        next_step(&Group { me: shared.node, membership, close }, directory, wanted)
+        next_step(&Group { me: shared.node, membership, close, draws }, directory, wanted)
     };
     let Some(step) = step else { return };
     if let Step::Transfer(_) = &step {
@@ -272,6 +287,35 @@ fn look(
         }
         busy.store(false, Ordering::Release);
     });
+}
+
+/// The leader, if it is another one than the directory wants and is to stay. It knows that itself; the
+/// others see that it does not give the lead back.
+fn stays(
+    shared: &Shared,
+    memory: &mut Memory,
+    raft: &Raft,
+    draws: Option<NodeId>,
+    wanted: &Placement,
+) -> Option<NodeId> {
+    let leader = raft.server_metrics().borrow_watched().current_leader;
+    let leader = leader.filter(|leader| wanted.voters.contains(leader))?;
+    let first = wanted.voters.first().filter(|first| **first != leader)?;
+    if leader == shared.node {
+        memory.elsewhere = None;
+        return draws.filter(|draws| *draws == leader);
+    }
+    let could = shared.peers.as_ref().is_some_and(|peers| peers.is_up(*first));
+    if !could && *first != shared.node {
+        memory.elsewhere = None;
+        return None;
+    }
+    let (known, since) = *memory.elsewhere.get_or_insert_with(|| (leader, Instant::now()));
+    if known != leader {
+        memory.elsewhere = Some((leader, Instant::now()));
+        return None;
+    }
+    (since.elapsed() >= STAYS).then_some(leader)
 }
 
 /// The nodes that could take a vote or the lead at once.
@@ -357,7 +401,18 @@ mod tests {
         directory: &State,
         wanted: &[u64],
     ) -> Option<Step> {
-        let group = Group { me, membership, close: close.iter().copied().collect() };
+        drawn_step(None, me, membership, close, directory, wanted)
+    }
+
+    fn drawn_step(
+        draws: Option<u64>,
+        me: u64,
+        membership: &Membership<NodeId, BasicNode>,
+        close: &[u64],
+        directory: &State,
+        wanted: &[u64],
+    ) -> Option<Step> {
+        let group = Group { me, membership, close: close.iter().copied().collect(), draws };
         next_step(&group, directory.directory(), &Placement { voters: wanted.to_vec() })
     }
 
@@ -459,5 +514,22 @@ mod tests {
         let transfer = Some(Step::Transfer(2));
         assert_eq!(step(1, &now, &[1, 2, 3], &directory, &[2, 1, 3]), transfer);
         assert_eq!(step(1, &now, &[1, 3], &directory, &[2, 1, 3]), None);
+    }
+
+    #[test]
+    fn given_a_node_that_draws_the_lead_then_it_gets_it_and_keeps_it_when_it_may_have_it() {
+        let directory = directory(4, &[], &[]);
+        let now = membership(&[1, 2, 3], &[4]);
+        let step = |draws, me, close: &[u64]| {
+            drawn_step(Some(draws), me, &now, close, &directory, &[1, 2, 3])
+        };
+        let all = [1, 2, 3, 4];
+        assert_eq!(step(2, 1, &all), Some(Step::Transfer(2)));
+        assert_eq!(step(2, 2, &all), None, "it stays there");
+        assert_eq!(step(2, 3, &[1, 3]), Some(Step::Transfer(1)), "node 2 is down");
+        assert_eq!(step(4, 1, &all), None, "it has no vote");
+        assert_eq!(step(4, 2, &all), Some(Step::Transfer(1)), "it has no vote");
+        let drains = drawn_step(Some(2), 3, &now, &all, &directory, &[1, 3]);
+        assert_eq!(drains, voters(&[1, 3]), "it is to have no vote");
     }
 }

@@ -34,6 +34,7 @@ use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
 use crate::queue::{Origin, Queue, is_raise};
+use crate::sources::Sources;
 use crate::time::Time;
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
 use crate::watch::Effects;
@@ -131,6 +132,9 @@ pub(crate) struct Gauges {
     pub(crate) heard_next: AtomicU64,
     /// Milliseconds without a leader's confirmation, as last looked at.
     pub(crate) stale_ms: AtomicU64,
+    /// The node that leads and is to go on leading, although the directory would have another one; 0
+    /// for none.
+    pub(crate) stays: AtomicU64,
     /// [`State::bytes`].
     pub(crate) state_bytes: AtomicU64,
     /// [`Applied::log_bytes`] now.
@@ -150,6 +154,8 @@ pub(crate) struct Partition {
     pub(crate) clock: Clock,
     pub(crate) queue: Queue,
     pub(crate) in_flight: InFlight,
+    /// Where its commands come from.
+    pub(crate) sources: Sources,
     left: watch::Sender<bool>,
     pub(crate) gauges: Gauges,
     pub(crate) durable: Arc<Durable>,
@@ -183,6 +189,7 @@ impl Partition {
             clock: Clock::new(shared.time.clone()),
             queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
             in_flight: InFlight::default(),
+            sources: Sources::default(),
             left: watch::Sender::new(false),
             gauges: Gauges {
                 over_capacity: AtomicBool::new(false),
@@ -192,6 +199,7 @@ impl Partition {
                 heard_ms: AtomicU64::new(0),
                 heard_next: AtomicU64::new(0),
                 stale_ms: AtomicU64::new(0),
+                stays: AtomicU64::new(0),
                 state_bytes: AtomicU64::new(0),
                 log_bytes: AtomicU64::new(0),
                 snapshot_log_bytes: AtomicU64::new(0),

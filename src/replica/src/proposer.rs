@@ -258,6 +258,8 @@ fn gather(partition: &Partition, raft: &Raft) -> Option<Entry> {
     let mut waiters = Vec::with_capacity(queued.len());
     let mut origins = Vec::with_capacity(queued.len());
     commands.reserve(queued.len());
+    let here = queued.iter().filter(|queued| queued.origin == Origin::Here).count();
+    partition.sources.add(partition.shared.node, here);
     for queued in queued {
         commands.push(queued.command);
         waiters.push(queued.waiter);

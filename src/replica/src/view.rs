@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ackord_machine::site::{Digest, Directory, NodeRow, NodeState, Placement};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -53,7 +54,8 @@ pub struct GroupView {
     pub learners: Vec<NodeId>,
     /// Whether a change of voters is under way.
     pub changing: bool,
-    /// Who shall vote, the preferred leader first.
+    /// Who shall vote, the one that shall lead first: the directory's choice, or the leader when load
+    /// draws the lead to it.
     pub wanted: Vec<NodeId>,
     /// The next entry that is applied here.
     pub applied_next: u64,
@@ -64,7 +66,7 @@ pub struct GroupView {
 }
 
 impl GroupView {
-    /// Whether votes and lead are where the directory wants them.
+    /// Whether votes and lead are where they shall be.
     pub fn settled(&self) -> bool {
         let mut wanted = self.wanted.clone();
         wanted.sort_unstable();
@@ -133,6 +135,12 @@ fn group(partition: &Partition, wanted: Option<&Placement>) -> GroupView {
     view.voters = membership.voter_ids().collect();
     view.learners = membership.learner_ids().collect();
     view.changing = membership.get_joint_config().len() > 1;
+    let stays = partition.gauges.stays.load(Ordering::Relaxed);
+    if view.leader == Some(stays)
+        && let Some(at) = view.wanted.iter().position(|id| *id == stays)
+    {
+        view.wanted[..=at].rotate_right(1);
+    }
     let followers = metrics.replication.iter().flatten();
     view.followers = followers.map(|(id, at)| (*id, at.map(|at| at.index()))).collect();
     view

@@ -109,6 +109,8 @@ struct Bounds {
     crashes: u8,
     elections: u8,
     orders: u8,
+    /// The node that draws the lead by its load.
+    draws: Option<usize>,
 }
 
 /// A directory's rows with the group's placement.
@@ -238,7 +240,8 @@ impl Mover {
         let known = self.known(rows);
         let ask = || {
             let membership = membership(entry);
-            let group = Group { me: id(leader), membership: &membership, close: ids(close) };
+            let draws = self.bounds.draws.map(id);
+            let group = Group { me: id(leader), membership: &membership, close: ids(close), draws };
             next_step(&group, known.0.directory(), &known.1)
         };
         let mut steps = self.steps.lock().expect("no check panics while it holds this");
@@ -385,7 +388,13 @@ impl Mover {
         rows.map(|rows| world.turn(rows)).is_some()
     }
 
-    /// Whether everything is where the directory wants it.
+    /// Who leads in the end, of these voters.
+    fn shall_lead(&self, wanted: &Placement) -> Option<NodeId> {
+        let drawn = self.bounds.draws.map(id).filter(|id| wanted.voters.contains(id));
+        drawn.or_else(|| wanted.voters.first().copied())
+    }
+
+    /// Whether everything is where the directory wants it, and the lead where it is drawn.
     fn is_settled(&self, world: &World) -> bool {
         let Some(leader) = world.raft.lead else { return false };
         let Some(entry) = world.raft.effective(leader) else { return false };
@@ -394,7 +403,7 @@ impl Mover {
         entry.old == 0
             && entry.new == nodes_of(&known.1.voters)
             && entry.nodes == nodes_of(&members)
-            && known.1.voters.first() == Some(&id(leader))
+            && self.shall_lead(&known.1) == Some(id(leader))
             && !world.rows().contains(&Listed::Leaving)
     }
 }
@@ -591,20 +600,39 @@ fn is_large() -> bool {
 #[test]
 fn given_a_partition_of_three_and_a_fault_then_each_step_is_safe_and_leads_there() {
     let elections = u8::from(is_large());
-    let bounds = Bounds { founders: 3, nodes: 4, group: 1, crashes: 1, elections, orders: 1 };
+    let bounds =
+        Bounds { founders: 3, nodes: 4, group: 1, crashes: 1, elections, orders: 1, draws: None };
     check("a partition, 3 nodes and 1 to join, a fault", bounds);
 }
 
 #[test]
 fn given_a_partition_of_three_and_two_orders_then_each_step_is_safe_and_leads_there() {
     let orders = 2 + u8::from(is_large());
-    let bounds = Bounds { founders: 3, nodes: 4, group: 1, crashes: 0, elections: 0, orders };
+    let bounds =
+        Bounds { founders: 3, nodes: 4, group: 1, crashes: 0, elections: 0, orders, draws: None };
     check("a partition, 3 nodes and 1 to join", bounds);
 }
 
 #[test]
 fn given_a_partition_of_four_and_a_fault_then_each_step_is_safe_and_leads_there() {
     let elections = u8::from(is_large());
-    let bounds = Bounds { founders: 4, nodes: 4, group: 1, crashes: 1, elections, orders: 1 };
+    let bounds =
+        Bounds { founders: 4, nodes: 4, group: 1, crashes: 1, elections, orders: 1, draws: None };
     check("a partition, 4 nodes, a fault", bounds);
+}
+
+#[test]
+fn given_a_lead_that_load_draws_then_each_step_is_safe_and_leads_there() {
+    for draws in [0, 2, 3] {
+        let bounds = Bounds {
+            founders: 3,
+            nodes: 4,
+            group: 1,
+            crashes: 1,
+            elections: 0,
+            orders: 1,
+            draws: Some(draws),
+        };
+        check("a partition, 3 nodes and 1 to join, a lead that is drawn", bounds);
+    }
 }

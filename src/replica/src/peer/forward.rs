@@ -203,14 +203,16 @@ async fn settle(partition: &Arc<Partition>, batch: SentBatch, forwarded: Forward
     }
 }
 
-/// The leader's side: queues the commands now; the future waits for what becomes of them.
+/// The leader's side: queues a node's commands now; the future waits for what becomes of them.
 pub(super) fn accept(
     partition: Option<Arc<Partition>>,
+    from: NodeId,
     forward: Forward,
 ) -> impl Future<Output = Forwarded> + Send {
     let number = forward.number;
     let pending = partition.as_ref().and_then(|partition| {
         let batch = decode_batch(&forward.batch).ok()?;
+        partition.sources.add(from, batch.commands.len());
         Some(enqueue(partition, batch.commands))
     });
     async move {
@@ -238,7 +240,7 @@ pub(crate) fn accept_commands(
 ) -> impl Future<Output = (Vec<Result<Outcome, ProposeError>>, u64)> + Send + use<> {
     let batch = encode_batch(&Batch { stamp: Stamp(0), commands });
     let forward = Forward { group: partition.number, number: 1, batch };
-    let accepted = accept(Some(partition.clone()), forward);
+    let accepted = accept(Some(partition.clone()), partition.shared.node + 1, forward);
     async move {
         let Forwarded { applied_next, results, .. } = accepted.await;
         let results = results.into_iter().map(|result| result.map_err(ProposeError::from));

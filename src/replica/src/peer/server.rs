@@ -378,6 +378,7 @@ impl PeerService {
     }
 
     fn forwards(self, line: Arc<Line>, forwards: Streaming<Forward>) -> Answers<Forwarded> {
+        let from = line.agreed.peer;
         let messages = stream::unfold((line, forwards), |(line, mut forwards)| async move {
             receive(&line, &mut forwards).await.map(|message| (message, (line, forwards)))
         });
@@ -387,7 +388,7 @@ impl PeerService {
                 Ok((served, _)) => Some(served.partition.clone()),
                 Err(_) => None,
             };
-            forward::accept(partition, message).map(Ok)
+            forward::accept(partition, from, message).map(Ok)
         });
         Box::pin(answers.buffered(forward::FORWARDS_IN_FLIGHT_MAX))
     }

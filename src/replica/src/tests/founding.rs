@@ -21,13 +21,13 @@ fn free() -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
-struct Place {
+pub(super) struct Place {
     dir: TempDir,
     at: SocketAddr,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), at: free() }
     }
 }
@@ -48,7 +48,7 @@ fn founding(place: &Place, initial: &[String]) -> NodeOptions {
 }
 
 /// Three empty nodes that found a cluster together, all ready.
-async fn found(places: &[Place]) -> (Vec<String>, Vec<Arc<Node>>) {
+pub(super) async fn found(places: &[Place]) -> (Vec<String>, Vec<Arc<Node>>) {
     let initial: Vec<String> = places.iter().map(|place| place.at.to_string()).collect();
     let starting = places.iter().map(|place| start(founding(place, &initial)));
     let nodes: Vec<Arc<Node>> =
@@ -62,7 +62,7 @@ async fn ready(nodes: &[Arc<Node>]) {
 }
 
 /// Waits until every group is where the directory wants it, as each node sees it.
-async fn settled(nodes: &[Arc<Node>]) {
+pub(super) async fn settled(nodes: &[Arc<Node>]) {
     eventually("votes and leads are where they shall be", || {
         nodes.iter().all(|node| node.cluster().groups.iter().all(GroupView::settled))
     })

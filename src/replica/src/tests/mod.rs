@@ -8,6 +8,7 @@ mod fixture;
 mod forwarding;
 mod founding;
 mod large;
+mod leads;
 mod membership;
 mod older_disk;
 mod proposals;

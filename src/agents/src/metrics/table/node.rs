@@ -36,7 +36,7 @@ pub const GROUPS: &[Metric] = &[
     gauge(
         "ackord_groups_unsettled",
         "groups",
-        "Groups whose voters or leader are not those that the directory wants: what is still to be moved.",
+        "Groups whose voters or leader are not those that the directory wants, without leads that load has drawn elsewhere: what is still to be moved.",
     ),
     counter("ackord_group_moves_total", "changes", "Changes of groups that this node began.")
         .by(&[MOVE]),
