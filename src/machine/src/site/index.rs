@@ -318,7 +318,7 @@ impl Site {
             }),
             RowKey::Outcome(_, service, uid, sequence) => self.of_service(service, |rows| {
                 rows.of_store(*uid, |store| {
-                    store.outcomes.remove(sequence).map_or(0, |_| weight::OUTCOME)
+                    store.outcomes.remove(*sequence).map_or(0, |_| weight::OUTCOME)
                 })
             }),
             RowKey::Key(_, service, key) => {

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod push;
 pub mod quality;
 pub mod quota;
+mod remembered;
 pub mod revision;
 pub mod row;
 pub mod ruling;

@@ -21,6 +21,7 @@ use super::outcome::{Decision, Parked, Refusal};
 use super::push::PushRow;
 use super::quality::{Quality, QualityRow};
 use super::quota::{QuotaRow, Quotas, RateRow};
+use super::remembered::Remembered;
 use super::row::{
     AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, PollingRow,
     RequestRow, ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
@@ -73,7 +74,7 @@ pub(super) struct EventRows {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StoreRows {
     pub(super) row: Option<StoreRow>,
-    pub(super) outcomes: BTreeMap<Sequence, (u64, Decision)>,
+    pub(super) outcomes: Remembered,
 }
 
 /// A service with what hangs on it.
@@ -612,7 +613,7 @@ impl Site {
         uid: StorageUid,
         sequence: Sequence,
     ) -> Option<&(u64, Decision)> {
-        self.services.get(service)?.stores.get(&uid)?.outcomes.get(&sequence)
+        self.services.get(service)?.stores.get(&uid)?.outcomes.get(sequence)
     }
 
     /// The remembered decision about an idempotency key.

@@ -226,10 +226,9 @@ pub(super) fn store_event(
         Ok(definition) => definition,
         Err(rejection) => return Decision::Rejected(rejection),
     };
-    let queue = site.queue_rows(definition.key, service);
-    let newest = queue.and_then(|queue| queue.last_key_value()).map(|(_, newest)| newest);
     if event.arguments.is_none()
-        && let Some(null) = newest.filter(|newest| newest.is_null())
+        && let Some(queue) = site.queue_rows(definition.key, service)
+        && let Some((_, null)) = queue.last_key_value().filter(|(_, newest)| newest.is_null())
     {
         return Decision::Ignored(null.id);
     }

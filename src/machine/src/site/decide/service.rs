@@ -191,7 +191,7 @@ fn move_outcomes(
 ) {
     let stores = site.services.get(service).map(|rows| &rows.stores);
     let Some(store) = stores.and_then(|stores| stores.get(&from)) else { return };
-    for (sequence, (content, decision)) in &store.outcomes {
+    for (sequence, (content, decision)) in store.outcomes.iter() {
         let (name, id) = (site.name().clone(), service.clone());
         verdict.delete(RowKey::Outcome(name, id, from, *sequence));
         if let Some(to) = to {
