@@ -60,7 +60,7 @@ impl EventRows {
 /// Removes an id from one of several queues, and the queue if it was the last.
 fn remove_from<K: Ord>(queues: &mut BTreeMap<K, Queue>, key: &K, id: InstanceId) {
     if let Some(queue) = queues.get_mut(key) {
-        queue.remove(&id);
+        queue.remove(id);
         if queue.is_empty() {
             queues.remove(key);
         }
@@ -193,7 +193,7 @@ impl Site {
         let (before, newest) = (self.head(), head.last_instance);
         // A raise puts its instance, then the head that is one higher. Anything else is a state
         // that was read from a disk or a peer: what had departed from it is not known.
-        if newest != before && (newest != before.next() || !self.instances.contains_key(&newest)) {
+        if newest != before && (newest != before.next() || !self.instances.contains_key(newest)) {
             self.history.begin_at(newest);
         }
         self.head.replace(head.clone()).map_or(0, |_| weight::HEAD)
@@ -415,9 +415,9 @@ impl Site {
 
     /// What is to be remembered of an instance that goes now.
     fn departing(&self, id: InstanceId, now: Stamp) -> Option<Departed> {
-        let instance = self.instances.get(&id)?;
+        let instance = self.instances.get(id)?;
         let queue = self.queue_rows(instance.event, &instance.service)?;
-        let newest = queue.last_key_value().map(|(newest, _)| *newest).filter(|by| *by > id);
+        let newest = queue.last().map(|(newest, _)| *newest).filter(|by| *by > id);
         let event = self.event(instance.event);
         let acknowledged = |client: &ClientId| {
             let row = self.subscription(client, instance.event);
@@ -450,13 +450,13 @@ impl Site {
     }
 
     fn remove_instance(&mut self, id: InstanceId) -> Option<Arc<Instance>> {
-        let instance = self.instances.remove(&id)?;
+        let instance = self.instances.remove(id)?;
         self.queued_bytes = self.queued_bytes.saturating_sub(instance.argument_bytes());
         if let Some(expires) = instance.expires {
             self.due.remove(&(expires, Due::Instance(id)));
         }
         if let Some(event) = self.events.get_mut(&instance.event) {
-            event.retained.remove(&id);
+            event.retained.remove(id);
             remove_from(&mut event.queues, &instance.service, id);
             if let Some(client) = &instance.client {
                 remove_from(&mut event.addressed, client, id);

@@ -1,7 +1,5 @@
 //! How far a subscription is behind: counted from its queue, with a bound.
 
-use std::ops::Bound;
-
 use super::ids::{EventKey, InstanceId, Stamp};
 use super::site::{Receiver, Site};
 
@@ -29,7 +27,7 @@ impl Site {
     ) -> Lag {
         let mut lag = Lag::default();
         let Some(queue) = self.queue_for(event, receiver) else { return lag };
-        let above = queue.range((Bound::Excluded(cursor), Bound::Unbounded));
+        let above = queue.above(cursor);
         for (_, instance) in above.filter(|(_, instance)| !instance.expired(now)) {
             if lag.count == count_max {
                 lag.more = true;
@@ -54,9 +52,8 @@ impl Site {
         receiver: &Receiver,
         now: Stamp,
     ) -> impl Iterator<Item = InstanceId> + use<'_> {
-        let range = (Bound::Excluded(after), Bound::Unbounded);
         let queue = self.queue_for(event, receiver).into_iter();
-        let above = queue.flat_map(move |queue| queue.range(range));
+        let above = queue.flat_map(move |queue| queue.above(after));
         above.filter(move |(_, instance)| !instance.expired(now)).map(|(id, _)| *id)
     }
 }

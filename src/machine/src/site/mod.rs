@@ -19,12 +19,12 @@ pub mod outcome;
 pub mod push;
 pub mod quality;
 pub mod quota;
-mod remembered;
 pub mod revision;
 pub mod row;
 pub mod ruling;
 #[allow(clippy::module_inception)]
 pub mod site;
+mod sorted;
 pub mod state;
 pub mod structure;
 pub mod trace;

@@ -21,11 +21,11 @@ use super::outcome::{Decision, Parked, Refusal};
 use super::push::PushRow;
 use super::quality::{Quality, QualityRow};
 use super::quota::{QuotaRow, Quotas, RateRow};
-use super::remembered::Remembered;
 use super::row::{
     AttemptRow, ClientRow, DeclaredRow, EventRow, HeadRow, Instance, KeyRow, PollingRow,
     RequestRow, ServiceRow, SiteRow, StoreRow, SubscriptionRow, TokenRow, UserRow,
 };
+use super::sorted::Sorted;
 use super::structure::{Access, Category, GuestSupport, Kind, Structure};
 
 /// The user that holds the structure's owner role without being given it.
@@ -41,7 +41,7 @@ pub enum Receiver {
 }
 
 /// Retained instances by id.
-pub(super) type Queue = BTreeMap<InstanceId, Arc<Instance>>;
+pub(super) type Queue = Sorted<InstanceId, Arc<Instance>>;
 
 /// Something that expires.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +74,7 @@ pub(super) struct EventRows {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StoreRows {
     pub(super) row: Option<StoreRow>,
-    pub(super) outcomes: Remembered,
+    pub(super) outcomes: Sorted<Sequence, (u64, Decision)>,
 }
 
 /// A service with what hangs on it.
@@ -174,7 +174,7 @@ impl Site {
             head: None,
             events: BTreeMap::new(),
             names: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            instances: Queue::default(),
             services: BTreeMap::new(),
             clients: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -439,7 +439,7 @@ impl Site {
 
     /// The retained instance of this id.
     pub fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
-        self.instances.get(&id)
+        self.instances.get(id)
     }
 
     /// What is retained of an event, ascending ids, over all services.
@@ -453,9 +453,8 @@ impl Site {
         event: EventKey,
         after: InstanceId,
     ) -> impl Iterator<Item = &Arc<Instance>> {
-        let range = (Bound::Excluded(after), Bound::Unbounded);
         let rows = self.events.get(&event).into_iter();
-        rows.flat_map(move |rows| rows.retained.range(range).map(|(_, instance)| instance))
+        rows.flat_map(move |rows| rows.retained.above(after).map(|(_, instance)| instance))
     }
 
     /// How many instances of an event are retained, over all services.
@@ -469,7 +468,7 @@ impl Site {
         event: EventKey,
         service: &ServiceId,
     ) -> impl Iterator<Item = &Arc<Instance>> + use<'_> {
-        self.queue_rows(event, service).into_iter().flat_map(BTreeMap::values)
+        self.queue_rows(event, service).into_iter().flat_map(Queue::values)
     }
 
     pub(super) fn queue_rows(&self, event: EventKey, service: &ServiceId) -> Option<&Queue> {
@@ -492,7 +491,7 @@ impl Site {
         now: Stamp,
     ) -> Option<&Arc<Instance>> {
         let queue = self.queue_for(event, receiver)?;
-        let mut above = queue.range((Bound::Excluded(after), Bound::Unbounded));
+        let mut above = queue.above(after);
         above.find(|(_, instance)| !instance.expired(now)).map(|(_, instance)| instance)
     }
 

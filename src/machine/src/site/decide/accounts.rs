@@ -14,7 +14,7 @@ use super::super::quota::Quota;
 use super::super::row::{
     ClientRow, HeadRow, Row, RowKey, ServiceRow, SubscriptionRow, TokenRow, UserRow,
 };
-use super::super::site::Site;
+use super::super::site::{Queue, Site};
 use super::super::validate::{check_account, check_declared, check_roles, invalid};
 use super::admin::conflict;
 use super::govern::check_quota;
@@ -169,8 +169,9 @@ pub(super) fn update_client(
 pub(super) fn delete_client(site: &Site, id: &ClientId) -> Result<Verdict, Refusal> {
     let client = site.client(id.as_str()).ok_or(Refusal::UnknownClient)?;
     let mut verdict = done();
-    for instance in site.events.values().filter_map(|rows| rows.addressed.get(id)).flatten() {
-        verdict.delete(RowKey::Instance(site.name().clone(), *instance.0));
+    let addressed = site.events.values().filter_map(|rows| rows.addressed.get(id));
+    for (instance, _) in addressed.flat_map(Queue::iter) {
+        verdict.delete(RowKey::Instance(site.name().clone(), *instance));
     }
     for row in site.subscriptions(id) {
         super::client::qualify(site, id, row.event, Quality::default(), &mut verdict);

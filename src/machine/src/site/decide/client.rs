@@ -5,7 +5,6 @@
 //! it. Authority is no matter here: it gates delivery, not subscription.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use super::super::command::{Advance, Claim, Start, Subscribe, SubscribeMode, SubscriptionRequest};
 use super::super::ids::{ClientId, EventKey, InstanceId, SiteName};
@@ -284,8 +283,7 @@ pub(super) fn advance(state: &State, advance: &Advance) -> Result<Verdict, Refus
     }
     verdict.put(Row::Subscription(SubscriptionRow { cursor, ..known.clone() }));
     if let Some(addressed) = site.addressed(advance.event, &client.id) {
-        let passed = (Bound::Excluded(known.cursor), Bound::Included(cursor));
-        for (id, _) in addressed.range(passed) {
+        for (id, _) in addressed.above(known.cursor).take_while(|(id, _)| *id <= cursor) {
             verdict.delete(RowKey::Instance(site.name().clone(), *id));
         }
     }

@@ -169,7 +169,7 @@ pub(super) fn replay(
     }
     // What was true before must not take the place of what is true now.
     let queue = site.queue_rows(letter.event, &letter.service);
-    let newest = queue.and_then(|queue| queue.last_key_value()).map(|(newest, _)| *newest);
+    let newest = queue.and_then(|queue| queue.last()).map(|(newest, _)| *newest);
     if let (Kind::Replacing { .. }, Some(newest)) = (&event.definition.kind, newest)
         && newest > letter.instance
     {

@@ -3,8 +3,6 @@
 //! An attach or a report that comes again is answered and changes nothing. A cancelled subscription
 //! is recorded: it ended by itself, and nobody is connected who would be told.
 
-use std::ops::Bound;
-
 use super::super::audit::{By, DONE, Note};
 use super::super::command::Start;
 use super::super::dead::{GivenUp, LetterCause, Subscriber};
@@ -268,8 +266,7 @@ fn acknowledge_private(site: &Site, known: &PushRow, cursor: InstanceId, verdict
     if cursor <= known.cursor {
         return;
     }
-    let passed = (Bound::Excluded(known.cursor), Bound::Included(cursor));
-    for (id, _) in addressed.range(passed) {
+    for (id, _) in addressed.above(known.cursor).take_while(|(id, _)| *id <= cursor) {
         verdict.delete(RowKey::Instance(site.name().clone(), *id));
     }
 }

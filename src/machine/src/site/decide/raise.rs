@@ -228,7 +228,7 @@ pub(super) fn store_event(
     };
     if event.arguments.is_none()
         && let Some(queue) = site.queue_rows(definition.key, service)
-        && let Some((_, null)) = queue.last_key_value().filter(|(_, newest)| newest.is_null())
+        && let Some((_, null)) = queue.last().filter(|(_, newest)| newest.is_null())
     {
         return Decision::Ignored(null.id);
     }

@@ -132,7 +132,7 @@ fn change(rows: &EventRows, row: &EventRow, definition: &EventDefinition, verdic
     };
     for queue in rows.queues.values() {
         let surplus = queue.len().saturating_sub(size);
-        for id in queue.keys().take(surplus) {
+        for (id, _) in queue.iter().take(surplus) {
             verdict.delete(RowKey::Instance(row.site.clone(), *id));
         }
         let Some(lifetime_ms) = shorter else { continue };
