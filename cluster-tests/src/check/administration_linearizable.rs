@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use crate::history::{Administration, Call, Entry};
 use crate::oracle::Expectations;
 
+/// What is told about a violation: what happened within so many entries of it.
+const AROUND: At = 60;
+
 /// A moment: the place of an entry.
 type At = usize;
 
@@ -43,6 +46,33 @@ impl Register<'_> {
                 one.done = Some(one.done.map_or(shown.ended, |done| done.min(shown.ended)));
             }
         }
+    }
+
+    /// What happened around this, in words.
+    fn around(&self, shown: &Shown<'_>) -> String {
+        let near = |begun: At, ended: Option<At>| {
+            begun < shown.ended + AROUND && ended.is_none_or(|ended| ended + AROUND > shown.begun)
+        };
+        let mut told = Vec::new();
+        for change in &self.changes {
+            let same = change.value == shown.value;
+            if same || change.begun + AROUND > shown.begun && near(change.begun, change.done) {
+                let fate = match (change.refused, change.done) {
+                    (true, _) => "refused".to_owned(),
+                    (false, Some(done)) => format!("known at {done}"),
+                    (false, None) => "of unknown outcome".to_owned(),
+                };
+                told.push((change.begun, format!("changed into {:?}, {fate}", change.value)));
+            }
+        }
+        for other in &self.shown {
+            if other.value == shown.value || near(other.begun, Some(other.ended)) {
+                told.push((other.begun, format!("shown as {:?} at {}", other.value, other.ended)));
+            }
+        }
+        told.sort();
+        let told: Vec<_> = told.into_iter().map(|(at, what)| format!("{at}: {what}")).collect();
+        told.join("; ")
     }
 
     /// Whether this may have been shown.
@@ -101,7 +131,10 @@ pub fn check(entries: &[Entry], _: &Expectations) -> Vec<String> {
         let wrong = register.shown.iter().filter(|shown| !register.allows(shown));
         violations.extend(wrong.map(|shown| {
             let (value, begun, ended) = (shown.value, shown.begun, shown.ended);
-            format!("{what} was {value:?} from {begun} to {ended}, which is older or nobody's")
+            let around = register.around(shown);
+            format!(
+                "{what} was {value:?} from {begun} to {ended}, which is older or nobody's; {around}"
+            )
         }));
     }
     violations
