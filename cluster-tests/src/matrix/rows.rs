@@ -92,6 +92,7 @@ pub static FOUND: &[Found] = &[
         seed: 11_541_732_074_074_997_307,
         what: "a snapshot that was received was taken for an own one",
     },
+    Found { row: 5, rounds: 6, seed: 301, what: "what was made and removed again was refused" },
     Found { row: 15, rounds: 6, seed: 11, what: "endpoints knew no node that was left" },
     Found { row: 16, rounds: 4, seed: 7, what: "a node went on with an older copy of its disk" },
 ];

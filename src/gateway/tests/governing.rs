@@ -551,3 +551,27 @@ async fn a_rate_is_held() {
     assert!((100.0..=300.0).contains(&rate), "{rate}/s");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_and_removed_again_at_once_was_made_and_is_not_refused() {
+    let node = Running::start().await;
+    node.demo().await;
+    let (mut made, mut removed) = (0, 0);
+    let make = async {
+        while made < 200 {
+            let patience = json!({"ack_timeout_ms": 10_000 + made});
+            let answer = node.admin("PUT", READING, Some(patience)).await;
+            assert!([200, 204].contains(&answer.status), "{} {}", answer.status, answer.text);
+            made += 1;
+        }
+    };
+    let remove = async {
+        while removed < 200 {
+            let answer = node.admin("DELETE", READING, None).await;
+            assert!([204, 404].contains(&answer.status), "{} {}", answer.status, answer.text);
+            removed += 1;
+        }
+    };
+    tokio::join!(make, remove);
+    node.stop().await;
+}

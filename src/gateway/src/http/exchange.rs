@@ -3,6 +3,7 @@
 //! Invariant: [`Exchange::authorize`] comes before the query and the body are looked at; the
 //! type of the steps makes the order hard to get wrong.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub struct Exchange<'a> {
     pub context: &'a Arc<Context>,
     request: &'a HttpRequest,
     payload: &'a mut web::Payload,
+    acted: &'a Cell<bool>,
 }
 
 /// A request whose sender may do what it asks for.
@@ -43,15 +45,18 @@ pub struct Allowed<'a> {
     pub query: Query,
     request: &'a HttpRequest,
     payload: &'a mut web::Payload,
+    acted: &'a Cell<bool>,
 }
 
 impl<'a> Exchange<'a> {
+    /// `acted` becomes true with the first act that is done.
     pub fn new(
         context: &'a Arc<Context>,
         request: &'a HttpRequest,
         payload: &'a mut web::Payload,
+        acted: &'a Cell<bool>,
     ) -> Self {
-        Self { context, request, payload }
+        Self { context, request, payload, acted }
     }
 
     /// Whether the request only reads.
@@ -110,6 +115,7 @@ impl<'a> Exchange<'a> {
             query: Query::parse(self.request.query_string(), known)?,
             request: self.request,
             payload: self.payload,
+            acted: self.acted,
         };
         if !reads {
             // Also where nothing turns out to be left to do: a wrong key is never passed over.
@@ -199,7 +205,9 @@ impl Allowed<'_> {
     ) -> Result<Outcome, Problem> {
         let (site, by, expected) = (SiteName::from(site), self.by(), self.precondition()?);
         let asked = Administer { request, site, action, by, expected };
-        self.context.broker.administer(asked).await.map_err(refused)
+        let done = self.context.broker.administer(asked).await.map_err(refused)?;
+        self.acted.set(true);
+        Ok(done)
     }
 
     /// On whose behalf the request acts.
@@ -238,13 +246,14 @@ impl Allowed<'_> {
         self.context.broker.consider(&SiteName::from(site), action, settings).map_err(refused)
     }
 
-    /// Looks at the site, as fresh as the query asks for.
+    /// Looks at the site, as fresh as the query asks for; after an act, which this node has applied when
+    /// it is known to be done, as it is here.
     pub async fn look<R>(
         &self,
         site: &str,
         look: impl FnOnce(&Site, Stamp) -> R,
     ) -> Result<R, Problem> {
-        if self.query.consistency()? == Consistency::Linearizable {
+        if self.query.consistency()? == Consistency::Linearizable && !self.acted.get() {
             self.confirm(site).await?;
         }
         self.context.broker.read_site(site, look).ok_or_else(|| not_found("site", site))

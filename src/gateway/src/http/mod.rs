@@ -34,6 +34,7 @@ mod tickets;
 mod tokens;
 mod why;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -155,7 +156,16 @@ async fn answer(
     request: &HttpRequest,
     payload: &mut web::Payload,
 ) -> Result<Answer, Problem> {
-    let exchange = Exchange::new(context, request, payload);
+    let acted = Cell::new(false);
+    let exchange = Exchange::new(context, request, payload, &acted);
+    match carry_out(route, exchange).await {
+        // It was done. That somebody has removed it again before it could be shown is no refusal.
+        Err(problem) if problem.code == Code::NotFound && acted.get() => Ok(Answer::no_content()),
+        answer => answer,
+    }
+}
+
+async fn carry_out(route: &Route, exchange: Exchange<'_>) -> Result<Answer, Problem> {
     match route {
         Route::OpenApi => Ok(crate::openapi::answer()),
         Route::Live => health::live(exchange),

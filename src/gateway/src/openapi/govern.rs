@@ -31,6 +31,7 @@ pub fn govern() -> Vec<Operation> {
         post(label, summary)
             .needs(Needs::Operate)
             .answers::<Subscription>(200, "The subscription as it is then.")
+            .or_gone()
             .problems(&unknown)
     };
     vec![
@@ -38,6 +39,7 @@ pub fn govern() -> Vec<Operation> {
             .needs(Needs::Operate)
             .takes::<SubscriptionBody>()
             .answers::<Subscription>(200, "The subscription.")
+            .or_gone()
             .problems(&unknown)
             .problems(&[Code::SiteBlank, Code::BadQos]),
         flow("pause", "Holds the deliveries of a subscription back."),
@@ -45,10 +47,12 @@ pub fn govern() -> Vec<Operation> {
         post("kick-client", "Ends a client's session; it may come again.")
             .needs(Needs::Operate)
             .answers::<Client>(200, "The client.")
+            .or_gone()
             .problems(&unknown),
         post("kick-service", "Ends a service's session; it may come again.")
             .needs(Needs::Operate)
-            .answers::<Service>(200, "The service."),
+            .answers::<Service>(200, "The service.")
+            .or_gone(),
         get("quotas", "What a site may use, and what it uses.")
             .needs(Needs::Read)
             .query(&[CONSISTENCY])
@@ -57,7 +61,8 @@ pub fn govern() -> Vec<Operation> {
         put("quotas", "Bounds what a site may use.")
             .needs(Needs::NodeOfSite)
             .takes::<Quotas>()
-            .answers::<SiteQuotas>(200, "The quotas as they hold."),
+            .answers::<SiteQuotas>(200, "The quotas as they hold.")
+            .or_gone(),
         post("tickets", "Makes a ticket, for the address of a WebSocket or a stream, once.")
             .needs(Needs::Member)
             .takes::<TicketBody>()

@@ -33,11 +33,13 @@ pub fn letters() -> Vec<Operation> {
             .needs(Needs::Operate)
             .takes_required::<DeadLetterChange>()
             .answers::<DeadLetter>(200, "The dead letter as it is then.")
+            .or_gone()
             .problems(&[Code::Conflict]),
         delete("dead-letter", "Removes a dead letter.").needs(Needs::Operate),
         post("dead-letter-replay", "Raises a dead letter again, as a new instance.")
             .needs(Needs::Operate)
             .answers::<DeadLetter>(200, "The dead letter, which names the new instance.")
+            .or_gone()
             .problems(&[Code::Conflict, Code::UnknownEvent]),
     ]
 }

@@ -260,6 +260,11 @@ impl Operation {
         self
     }
 
+    /// 204, when what was made or changed is gone before it can be shown.
+    pub fn or_gone(self) -> Self {
+        self.answers_nothing("It was done, and somebody has removed it again since.")
+    }
+
     /// 101: the connection is another protocol's from then on.
     pub fn upgrades(mut self, about: &'static str) -> Self {
         self.answers.push((101, about, None));

@@ -27,6 +27,7 @@ pub fn pushes() -> Vec<Operation> {
             .takes_required::<PushBody>()
             .answers::<Push>(200, "It was there, and is like this now.")
             .answers::<Push>(201, "It was made: its callback has answered the challenge.")
+            .or_gone()
             .problems(&[
                 Code::UnknownClient,
                 Code::UnknownEvent,
@@ -40,6 +41,7 @@ pub fn pushes() -> Vec<Operation> {
         delete("push", "Ends a push subscription.").needs(Needs::Member),
         post("push-resume", "Starts a push subscription again that is cancelled or offline.")
             .needs(Needs::Member)
-            .answers::<Push>(200, "The push subscription as it is then."),
+            .answers::<Push>(200, "The push subscription as it is then.")
+            .or_gone(),
     ]
 }

@@ -175,6 +175,7 @@ fn sites() -> Vec<Operation> {
             .takes::<SiteBody>()
             .answers::<Site>(200, "It was there, and has these settings now.")
             .answers::<Site>(201, "It was made.")
+            .or_gone()
             .problems(&changes),
         delete("site", "Deletes a site with everything in it.").needs(Needs::Node),
         one("structure", "The structure of a site.", Needs::Member)
@@ -184,7 +185,9 @@ fn sites() -> Vec<Operation> {
             .query(&[REBUILD, DRY_RUN])
             .takes_required::<Structure>()
             .answers::<SiteStructure>(200, "The structure as it holds.")
-            .answers_nothing("With `dry_run`: it would be taken.")
+            .answers_nothing(
+                "With `dry_run`: it would be taken; without, that the site is gone since.",
+            )
             .problems(&changes),
         list("sessions", "The sessions that are open now, over all nodes.")
             .query(&[LIMIT, AFTER, CONSISTENCY])
@@ -216,12 +219,14 @@ fn accounts() -> Vec<Operation> {
             .takes::<ServiceBody>()
             .answers::<Service>(200, "It was there.")
             .answers::<Service>(201, "It was made.")
+            .or_gone()
             .problems(&[Code::AlreadyExists, Code::Conflict]),
         delete("service", "Deletes a service with its queues.").needs(Needs::Admin),
         post("apply-declared", "Applies the structure that a parked service declared.")
             .needs(Needs::Admin)
             .query(&[REBUILD])
             .answers::<SiteStructure>(200, "The structure as it holds.")
+            .or_gone()
             .problems(&conflict),
         list("clients", "The clients of a site, by id.")
             .query(FILTERED)
@@ -232,6 +237,7 @@ fn accounts() -> Vec<Operation> {
             .takes::<ClientBody>()
             .answers::<Client>(200, "It was there, and has this user now.")
             .answers::<Client>(201, "It was made.")
+            .or_gone()
             .problems(&[Code::Conflict, Code::UnknownClient]),
         delete("client", "Deletes a client with its private events and cursors.")
             .needs(Needs::Admin)
@@ -246,6 +252,7 @@ fn accounts() -> Vec<Operation> {
             .takes::<UserBody>()
             .answers::<User>(200, "It was there, and has these roles now.")
             .answers::<User>(201, "It was made.")
+            .or_gone()
             .problems(&conflict),
         delete("user", "Deletes a user; its clients are guests then.")
             .needs(Needs::Admin)
@@ -302,6 +309,7 @@ fn queues() -> Vec<Operation> {
             .needs(Needs::Operate)
             .takes_required::<SeekBody>()
             .answers::<Subscription>(200, "The subscription as it is then.")
+            .or_gone()
             .problems(&unknown),
     ]
 }
