@@ -51,7 +51,12 @@ async fn create(mut allowed: Allowed<'_>, site: &str) -> Result<Answer, Problem>
         Some(_) | None => problem,
     })?;
     let kept = |site: &Site, _| site.token(id.as_str()).map(|row| (row.hash, row.expires));
-    match allowed.look(site, kept).await? {
+    let kept = match allowed.look(site, kept).await {
+        // With its site it is gone, too.
+        Err(problem) if problem.code == Code::NotFound => None,
+        kept => kept?,
+    };
+    match kept {
         Some((hash, expires)) if same(&hash, &minted.hash) => Ok(Answer::created(&NewToken {
             id: id.to_string(),
             token: minted.text,

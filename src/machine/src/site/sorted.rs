@@ -6,7 +6,8 @@
 //! `chunks, each with a lower bound ─▶ the one that may hold a key ─▶ its place there`
 //!
 //! Invariants: no chunk is empty or larger than [`CHUNK`]; all keys of a chunk are at or above its
-//! bound and below that of the next one. What was put how leaves no trace in what is equal.
+//! bound and below that of the next one; two neighbours hold more than half a chunk together, so that
+//! what is thinned out gives its room back. What was put how leaves no trace in what is equal.
 
 use std::collections::VecDeque;
 
@@ -109,16 +110,27 @@ impl<K: Ord + Copy, V> Sorted<K, V> {
         let place = place(&chunk.entries, key).ok()?;
         let (_, value) = chunk.entries.remove(place)?;
         self.len -= 1;
-        let left = chunk.entries.len();
-        if left == 0 {
+        if chunk.entries.is_empty() {
             self.chunks.remove(at);
-        } else if self.chunks.get(at + 1).is_some_and(|next| next.entries.len() + left <= CHUNK / 2)
+        } else {
+            self.join_next(at);
+        }
+        if let Some(before) = at.checked_sub(1) {
+            self.join_next(before);
+        }
+        Some(value)
+    }
+
+    /// Makes one of a chunk and the next one, if that is half full at most.
+    fn join_next(&mut self, at: usize) {
+        let count = |at: usize| self.chunks.get(at).map(|chunk| chunk.entries.len());
+        let (Some(left), Some(right)) = (count(at), count(at + 1)) else { return };
+        if left + right <= CHUNK / 2
             && let Some(next) = self.chunks.remove(at + 1)
             && let Some(chunk) = self.chunks.get_mut(at)
         {
             chunk.entries.extend(next.entries);
         }
-        Some(value)
     }
 
     /// All entries, ascending.
@@ -202,6 +214,7 @@ mod tests {
         }
         for (one, next) in sorted.chunks.iter().zip(sorted.chunks.iter().skip(1)) {
             assert!(one.entries.back().is_some_and(|(last, _)| *last < next.from));
+            assert!(one.entries.len() + next.entries.len() > CHUNK / 2);
         }
     }
 
