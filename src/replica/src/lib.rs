@@ -23,6 +23,7 @@ mod handle;
 mod handover;
 mod keeper;
 mod leadership;
+mod listeners;
 mod log;
 mod mover;
 mod node;

@@ -34,6 +34,7 @@ use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
 use crate::queue::{Origin, Queue, is_raise};
+use crate::listeners::Listeners;
 use crate::sources::Sources;
 use crate::time::Time;
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
@@ -156,6 +157,8 @@ pub(crate) struct Partition {
     pub(crate) in_flight: InFlight,
     /// Where its commands come from.
     pub(crate) sources: Sources,
+    /// Whether others wait for what is committed here.
+    pub(crate) listeners: Arc<Listeners>,
     left: watch::Sender<bool>,
     pub(crate) gauges: Gauges,
     pub(crate) durable: Arc<Durable>,
@@ -190,6 +193,7 @@ impl Partition {
             queue: Queue::new(options.queue_commands_max, options.queue_bytes_max),
             in_flight: InFlight::default(),
             sources: Sources::default(),
+            listeners: Arc::default(),
             left: watch::Sender::new(false),
             gauges: Gauges {
                 over_capacity: AtomicBool::new(false),

@@ -149,7 +149,6 @@ struct Own {
 /// The body of a partition's proposer task: until the queue is closed and empty.
 pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
     let peers = partition.shared.peers.clone();
-    let mut told = 0;
     let mut forwarder = peers.map(|peers| Forwarder::new(partition.clone(), peers));
     loop {
         while takes_another(&partition) {
@@ -170,7 +169,6 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
         if partition.queue.finished() {
             return;
         }
-        tell_committed(&partition, &raft, &mut told).await;
         let mut limit = sleep(&partition);
         if let Some(peers) = &partition.shared.options.peers {
             give_up_overdue(&partition, peers.answer_limit);
@@ -183,24 +181,6 @@ pub(crate) async fn run(partition: Arc<Partition>, raft: Raft) {
             Some(limit) => drop(tokio::time::timeout(limit, partition.queue.wake.notified()).await),
             None => partition.queue.wake.notified().await,
         }
-    }
-}
-
-/// The others learn with the next append or heartbeat what is committed. When none follows at once
-/// they are told: whoever waits on another node for what it proposed, or for an event, would
-/// otherwise wait for the next heartbeat.
-async fn tell_committed(partition: &Partition, raft: &Raft, told: &mut u64) {
-    let applied = partition.applied_next();
-    if partition.shared.peers.is_none()
-        || applied == *told
-        || partition.in_flight.count() > 0
-        || !raft.is_leader()
-    {
-        return;
-    }
-    *told = applied;
-    if let Err(error) = raft.trigger().heartbeat().await {
-        tracing::debug!(partition = partition.number, %error, "raft has stopped");
     }
 }
 

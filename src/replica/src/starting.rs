@@ -84,7 +84,12 @@ async fn start_partition(
         blocking(restoring).await.map_err(std::io::Error::other)??
     };
     let machine = StateMachine { partition: partition.clone() };
-    let network = Network { group, node: shared.node, peers: shared.peers.clone() };
+    let network = Network {
+        group,
+        node: shared.node,
+        peers: shared.peers.clone(),
+        listeners: partition.listeners.clone(),
+    };
     let raft = Raft::new(shared.node, Arc::new(config(number)?), network, log, machine)
         .await
         .map_err(|error| not_restored(number, error.to_string()))?;

@@ -5,6 +5,7 @@
 //! Invariants: a stream is used by one session at a time and handed to the next only when every
 //! request on it has been answered, so answers never mix; a request that stays unanswered ends the
 //! session.
+//! What says only what is committed may wait for what follows, or never be sent: see `pace`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use tonic::Streaming;
 
 use super::PeerLinks;
 use super::link::{CallError, Connection, PATH_APPEND};
+use super::pace::Pace;
 use super::wire::{Append, Appended};
+use crate::listeners::Listeners;
 use crate::types::TypeConfig;
 
 /// Appends to one member that may be unanswered.
@@ -26,7 +29,6 @@ pub(super) const APPENDS_IN_FLIGHT_MAX: usize = 16;
 const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
 /// How long the oldest may wait: the member has to write and sync it.
 const APPEND_LIMIT: Duration = Duration::from_secs(2);
-
 /// An open stream without an unanswered request.
 pub(super) struct AppendStream {
     sender: mpsc::Sender<Append>,
@@ -53,34 +55,59 @@ impl AppendStream {
 
 /// One session of raft's on a stream.
 pub(super) struct Session<'s, S> {
-    pub(super) group: u32,
-    pub(super) links: &'s PeerLinks,
+    group: u32,
+    links: &'s PeerLinks,
     /// Where the stream is left for the next session.
-    pub(super) home: &'s mut Option<AppendStream>,
-    pub(super) stream: Option<AppendStream>,
-    pub(super) input: Option<S>,
+    home: &'s mut Option<AppendStream>,
+    stream: Option<AppendStream>,
+    input: Option<S>,
+    listeners: &'s Listeners,
+    pace: Pace<AppendEntriesRequest<TypeConfig>>,
     /// Bytes of each unanswered request.
-    pub(super) unanswered: VecDeque<usize>,
-    pub(super) deadline: Instant,
+    unanswered: VecDeque<usize>,
+    deadline: Instant,
 }
 
-impl<S> Session<'_, S>
+impl<'s, S> Session<'s, S>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
 {
+    /// What `input` asks for, on `stream`, which is left at `home` when it is over.
+    pub(super) fn new(
+        group: u32,
+        (links, listeners): (&'s PeerLinks, &'s Listeners),
+        (stream, home): (AppendStream, &'s mut Option<AppendStream>),
+        input: S,
+    ) -> Self {
+        Self {
+            group,
+            links,
+            home,
+            stream: Some(stream),
+            input: Some(input),
+            listeners,
+            pace: Pace::new(Instant::now()),
+            unanswered: VecDeque::new(),
+            deadline: Instant::now(),
+        }
+    }
+
     /// The next answer; `None` when everything was answered, or after an answer that ends it.
     pub(super) async fn next(
         mut self,
     ) -> Option<(Result<StreamAppendResult<TypeConfig>, CallError>, Self)> {
         loop {
-            if self.input.is_none() && self.unanswered.is_empty() {
+            let kept_back = self.pace.until();
+            if self.input.is_none() && kept_back.is_none() && self.unanswered.is_empty() {
                 *self.home = self.stream.take();
                 return None;
             }
-            let stream = self.stream.as_mut()?;
             let room = self.unanswered.len() < APPENDS_IN_FLIGHT_MAX
                 && self.unanswered.iter().sum::<usize>() < APPEND_BYTES_IN_FLIGHT_MAX;
-            tokio::select! {
+            // When raft has ended nothing follows that would say it too.
+            let patience = kept_back.filter(|_| self.input.is_some());
+            let stream = self.stream.as_mut()?;
+            let sent = tokio::select! {
                 biased;
                 answer = stream.answers.next(), if !self.unanswered.is_empty() => {
                     let result = match answer {
@@ -98,26 +125,40 @@ where
                 }
                 request = next_of(&mut self.input), if room && self.input.is_some() => {
                     match request {
-                        None => self.input = None,
                         Some(request) => {
-                            if let Err(error) = self.send(&request) {
-                                self.stream = None;
-                                return Some((Err(error), self));
-                            }
+                            let (has_entries, awaited) =
+                                (!request.entries.is_empty(), self.listeners.lately());
+                            let now = self.pace.take(Instant::now(), request, has_entries, awaited);
+                            self.send(now)
+                        }
+                        None => {
+                            self.input = None;
+                            Ok(())
                         }
                     }
                 }
-                () = sleep_until(self.deadline), if !self.unanswered.is_empty() => {
-                    self.stream = None;
-                    return Some((Err(CallError::Timeout(APPEND_LIMIT)), self));
+                () = wait(patience), if room && kept_back.is_some() => {
+                    let now = self.pace.give();
+                    self.send(now)
                 }
+                () = sleep_until(self.deadline), if !self.unanswered.is_empty() => {
+                    Err(CallError::Timeout(APPEND_LIMIT))
+                }
+            };
+            if let Err(error) = sent {
+                self.stream = None;
+                return Some((Err(error), self));
             }
         }
     }
 
-    fn send(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), CallError> {
+    fn send(
+        &mut self,
+        request: Option<AppendEntriesRequest<TypeConfig>>,
+    ) -> Result<(), CallError> {
+        let Some(request) = request else { return Ok(()) };
         let Some(stream) = &self.stream else { return Err(CallError::confused()) };
-        let append = Append::of(self.group, request)
+        let append = Append::of(self.group, &request)
             .map_err(|error| CallError::unreachable(error.to_string()))?;
         let bytes = append.bytes();
         // There is room for as many as may be unanswered, so it is full only when it is closed.
@@ -131,6 +172,13 @@ where
         self.unanswered.push_back(bytes);
         self.links.appends_in_flight(self.unanswered.len());
         Ok(())
+    }
+}
+
+/// Waits until then, or not at all.
+async fn wait(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until).await;
     }
 }
 

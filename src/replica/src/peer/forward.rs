@@ -213,6 +213,7 @@ pub(super) fn accept(
     let pending = partition.as_ref().and_then(|partition| {
         let batch = decode_batch(&forward.batch).ok()?;
         partition.sources.add(from, batch.commands.len());
+        partition.listeners.note();
         Some(enqueue(partition, batch.commands))
     });
     async move {

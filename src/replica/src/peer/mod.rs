@@ -30,6 +30,7 @@ mod io;
 mod link;
 mod network;
 mod options;
+mod pace;
 #[cfg(test)]
 mod probe;
 mod remembered;

@@ -4,7 +4,6 @@
 //! `Timeout` when there is one but no answer (raft goes on at once). Nothing is counted as granted
 //! or stored without an answer that says so.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +18,11 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, BasicNode, OptionalSend};
-use tokio::time::Instant;
-
 use super::append::{AppendStream, Session};
 use super::link::CallError;
 use super::wire::{Answer, Ballot, Call, Transfer};
 use super::{PeerLinks, Peers, snapshot};
+use crate::listeners::Listeners;
 use crate::snapshot::SnapshotFile;
 use crate::types::{NodeId, RaftVote, Snapshot, TypeConfig};
 
@@ -39,6 +37,8 @@ pub(crate) struct Network {
     pub(crate) node: NodeId,
     /// None on a node without peers: then nobody is reachable.
     pub(crate) peers: Option<Arc<Peers>>,
+    /// Who waits for what is committed here.
+    pub(crate) listeners: Arc<Listeners>,
 }
 
 /// Another member of a group.
@@ -47,6 +47,7 @@ pub(crate) struct RaftPeer {
     node: NodeId,
     target: NodeId,
     links: Option<Arc<PeerLinks>>,
+    listeners: Arc<Listeners>,
     appends: Option<AppendStream>,
 }
 
@@ -55,7 +56,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> RaftPeer {
         let links = self.peers.as_ref().map(|peers| peers.links(target, node));
-        RaftPeer { group: self.group.0, node: self.node, target, links, appends: None }
+        let listeners = self.listeners.clone();
+        RaftPeer { group: self.group.0, node: self.node, target, links, listeners, appends: None }
     }
 }
 
@@ -155,15 +157,12 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
                     return Err(failed(error));
                 }
             };
-            let session = Session {
-                group: self.group,
-                links,
-                home: &mut self.appends,
-                stream: Some(stream),
-                input: Some(input),
-                unanswered: VecDeque::new(),
-                deadline: Instant::now(),
-            };
+            let session = Session::new(
+                self.group,
+                (links, &self.listeners),
+                (stream, &mut self.appends),
+                input,
+            );
             let answers =
                 stream::unfold(session, Session::next).map(move |answer| answer.map_err(failed));
             Ok(Box::pin(answers) as BoxStream<'s, _>)
@@ -254,7 +253,12 @@ mod tests {
     #[tokio::test]
     async fn given_nobody_to_reach_when_raft_appends_then_it_is_asked_for_a_request_before_it_is_told()
      {
-        let mut network = Network { group: GroupId(0), node: 1, peers: None };
+        let mut network = Network {
+            group: GroupId(0),
+            node: 1,
+            peers: None,
+            listeners: Arc::default(),
+        };
         let mut peer = network.new_client(2, &BasicNode::new("")).await;
         let option = || RPCOption::new(Duration::from_millis(100));
         // Raft pauses before it gives one out.

@@ -332,7 +332,9 @@ impl PeerService {
                 Answer::Transferred(taken.map_err(text))
             }
             Call::ReadIndex { group } => {
-                let (_, raft) = self.find(group)?;
+                let (served, raft) = self.find(group)?;
+                // Who asks waits until it has applied as much.
+                served.partition.listeners.note();
                 // Never a lease: a paused leader cannot know that its lease is over.
                 let reading = raft.get_read_linearizer(ReadPolicy::ReadIndex);
                 let read = timeout(READ_INDEX_LIMIT, reading).await.map_err(text)?;
