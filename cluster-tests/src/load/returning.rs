@@ -244,12 +244,23 @@ impl Turns {
         (since, [[last(SHORT), last(BRIEF)], [0, 0]])
     }
 
-    /// Both go, once the broker has confirmed what the first one handled.
+    /// Both go, once the broker has confirmed what the first one handled, unless that has expired: when
+    /// its acknowledgement was lost with a connection, it is not sent again to be acknowledged.
     async fn leave(&mut self, listeners: Vec<Listener>) {
         let [short, brief] = self.marks().1[0];
-        let at = |event| self.site.history.committed(KEPT, event);
-        let confirmed = || at(SHORT) >= short && at(BRIEF) >= brief;
-        until("the cursors of kept to be confirmed", confirmed).await;
+        let at = |turns: &Self, event| turns.site.history.committed(KEPT, event);
+        until("the cursor of kept to be confirmed", || at(self, SHORT) >= short).await;
+        let deadline = Instant::now() + OUTCOME;
+        while at(self, BRIEF) < brief {
+            let confirmed = at(self, BRIEF);
+            let due = |id: &u64| *id > confirmed && *id <= brief;
+            let left: Vec<u64> = self.retained(BRIEF).await.into_iter().filter(due).collect();
+            if left.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{left:?} of {BRIEF} are not confirmed to {KEPT}");
+            tokio::time::sleep(wait::POLL).await;
+        }
         for listener in listeners {
             if listener.name() == KEPT && self.seed.between(0, 2) == 0 {
                 listener.close().await;

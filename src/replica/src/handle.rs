@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ackord_machine::site::{Command, Outcome, Stamp, State};
+use ackord_machine::site::{Command, Effect, Outcome, Stamp, State};
 use openraft::ReadPolicy;
 use tokio::sync::oneshot;
 
@@ -121,6 +121,15 @@ impl PartitionHandle {
     /// Watches what changes from now on. Make the watch first, then read.
     pub fn watch(&self) -> EffectWatch {
         self.inner.effects.watch()
+    }
+
+    /// As [`PartitionHandle::watch`], of the effects that `wanted` says. It is asked while an entry is
+    /// applied, so it must not wait.
+    pub fn watch_some(
+        &self,
+        wanted: impl Fn(&Effect) -> bool + Send + Sync + 'static,
+    ) -> EffectWatch {
+        self.inner.effects.watch_some(Box::new(wanted))
     }
 }
 

@@ -29,12 +29,12 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::error::ProposeError;
 use crate::fatal::Fatal;
+use crate::listeners::Listeners;
 use crate::log::{Durable, entry_bytes};
 use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
 use crate::queue::{Origin, Queue, is_raise};
-use crate::listeners::Listeners;
 use crate::sources::Sources;
 use crate::time::Time;
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
@@ -336,8 +336,9 @@ impl Partition {
     }
 
     /// Applies one committed entry. A malformed batch changes nothing, on every node alike; one of
-    /// another version stops the node.
-    pub(crate) fn apply(&self, entry: &RaftEntry) -> io::Result<Outcomes> {
+    /// another version stops the node. Whom it wakes is for the caller to publish, after whoever waits
+    /// for an outcome has it: who is woken for both wakes once.
+    pub(crate) fn apply(&self, entry: &RaftEntry) -> io::Result<(Outcomes, Vec<Effect>)> {
         let batch = match &entry.payload {
             EntryPayload::Normal(proposal) => match decode_batch(&proposal.0) {
                 Ok(batch) => Some(batch),
@@ -385,8 +386,7 @@ impl Partition {
         };
         self.shared.counters.applied(begun.elapsed(), &outcomes, departures);
         self.announce(Some(entry.log_id));
-        self.publish(&effects);
-        Ok(Outcomes(outcomes))
+        Ok((Outcomes(outcomes), effects))
     }
 
     /// The sites got the incarnations that this start wanted them to have.

@@ -44,11 +44,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         while let Some(item) = entries.next().await {
             let (entry, responder) =
                 item.map_err(|error| self.failed("reading for apply", error))?;
-            let outcomes =
+            let (outcomes, effects) =
                 self.partition.apply(&entry).map_err(|error| self.failed("applying", error))?;
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
+            self.partition.publish(&effects);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Wakes local sessions: what changed since they last looked, coalesced per watcher.
 //!
-//! Invariants: an effect that was published after a watcher was made is in the set that the
-//! watcher gets next, once, however often it happened; a slow watcher holds at most one effect per
+//! Invariants: an effect that was published after a watcher was made, and that it wants, is in the set
+//! that it gets next, once, however often it happened; what it does not want does not wake it; a slow watcher holds at most one effect per
 //! thing that exists. An effect is published only after the state that it announces is readable.
 
 use std::collections::BTreeSet;
@@ -11,9 +11,14 @@ use ackord_machine::site::Effect;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+/// Whether a watcher wants an effect. Asked while an entry is applied: it must not wait.
+type Wanted = dyn Fn(&Effect) -> bool + Send + Sync;
+
 /// What one watcher has not yet taken.
 #[derive(Default)]
 struct Pending {
+    /// None for all.
+    wanted: Option<Box<Wanted>>,
     effects: Mutex<BTreeSet<Effect>>,
     arrived: Notify,
 }
@@ -51,7 +56,16 @@ pub(crate) struct Effects {
 impl Effects {
     /// A new watcher, which sees everything published from now on.
     pub(crate) fn watch(&self) -> EffectWatch {
-        let pending = Arc::new(Pending::default());
+        self.enter(Pending::default())
+    }
+
+    /// A new watcher of some.
+    pub(crate) fn watch_some(&self, wanted: Box<Wanted>) -> EffectWatch {
+        self.enter(Pending { wanted: Some(wanted), ..Pending::default() })
+    }
+
+    fn enter(&self, pending: Pending) -> EffectWatch {
+        let pending = Arc::new(pending);
         self.watchers.lock().push(Arc::downgrade(&pending));
         EffectWatch { pending }
     }
@@ -63,9 +77,14 @@ impl Effects {
         }
         self.watchers.lock().retain(|watcher| {
             let Some(pending) = watcher.upgrade() else { return false };
-            pending.effects.lock().extend(effects.iter().cloned());
-            // One permit is enough: `changed` takes all effects at once.
-            pending.arrived.notify_one();
+            let is_wanted =
+                |effect: &&Effect| pending.wanted.as_ref().is_none_or(|wanted| wanted(effect));
+            let mut wanted = effects.iter().filter(is_wanted).peekable();
+            if wanted.peek().is_some() {
+                pending.effects.lock().extend(wanted.cloned());
+                // One permit is enough: `changed` takes all effects at once.
+                pending.arrived.notify_one();
+            }
             true
         });
     }
@@ -79,6 +98,20 @@ mod tests {
 
     fn event(key: u32) -> Effect {
         Effect::Event { site: SiteName::from("s"), event: EventKey(key) }
+    }
+
+    #[tokio::test]
+    async fn given_a_watcher_of_some_when_others_are_published_then_it_is_not_woken() {
+        let effects = Effects::default();
+        let mut watch = effects.watch_some(Box::new(|effect| *effect == event(2)));
+        effects.publish(&[event(1), event(3)]);
+        tokio::select! {
+            biased;
+            _ = watch.changed() => panic!("it does not want them"),
+            () = tokio::task::yield_now() => {}
+        }
+        effects.publish(&[event(1), event(2)]);
+        assert_eq!(watch.changed().await, BTreeSet::from([event(2)]));
     }
 
     #[tokio::test]

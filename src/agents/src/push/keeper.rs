@@ -4,13 +4,15 @@
 //! is started again at the next look, if it is still wanted; a stop waits for what is under way, not
 //! for long.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ackord_machine::site::{ClientId, Effect, EventKey, PushId, SiteName};
 use ackord_replica::PartitionHandle;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -38,6 +40,25 @@ impl Drop for Kept {
     }
 }
 
+/// What a keeper wants to hear of: mostly nothing.
+#[derive(Default)]
+struct Interest {
+    leading: AtomicBool,
+    /// Where there is a push subscription. A site is noted before it is looked at.
+    sites: Mutex<HashSet<SiteName>>,
+}
+
+impl Interest {
+    fn wants(&self, effect: &Effect) -> bool {
+        self.leading.load(Ordering::Acquire)
+            && match effect {
+                Effect::Client { .. } | Effect::Site { .. } => true,
+                Effect::Event { site, .. } => self.sites.lock().contains(site),
+                Effect::Service { .. } => false,
+            }
+    }
+}
+
 /// The agents of one partition.
 struct Keeper {
     pushes: Arc<Pushes>,
@@ -45,6 +66,7 @@ struct Keeper {
     origin: Instant,
     stopping: watch::Receiver<bool>,
     kept: HashMap<SiteName, HashMap<PushId, Kept>>,
+    interest: Arc<Interest>,
     tasks: JoinSet<()>,
 }
 
@@ -59,6 +81,7 @@ impl Broker {
                 origin: inner.origin,
                 stopping: inner.shutdown.subscribe(),
                 kept: HashMap::new(),
+                interest: Arc::default(),
                 tasks: JoinSet::new(),
             };
             keeper.run()
@@ -69,7 +92,8 @@ impl Broker {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut effects = self.partition.watch();
+        let interest = self.interest.clone();
+        let mut effects = self.partition.watch_some(move |effect| interest.wants(effect));
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = self.stopping.clone();
@@ -85,9 +109,11 @@ impl Keeper {
                     let now = self.partition.leads();
                     let began = now && !leading;
                     leading = now;
+                    self.interest.leading.store(leading, Ordering::Release);
                     sweep = if began || ended { 0 } else { sweep };
                     if !leading {
                         self.kept.clear();
+                        self.interest.sites.lock().clear();
                     } else if sweep == 0 {
                         self.look();
                     }
@@ -133,6 +159,7 @@ impl Keeper {
             with.map(|site| site.name().clone()).collect()
         });
         self.kept.retain(|site, _| sites.contains(site));
+        self.interest.sites.lock().retain(|site| sites.contains(site));
         for site in &sites {
             self.look_at(site);
         }
@@ -140,12 +167,14 @@ impl Keeper {
 
     /// Runs what is to be run of one site.
     fn look_at(&mut self, name: &SiteName) {
+        self.interest.sites.lock().insert(name.clone());
         let wanted: HashMap<PushId, (EventKey, ClientId)> = self.partition.read(|state| {
             let pushes = state.site(name.as_str()).into_iter().flat_map(|site| site.pushes());
             pushes.map(|row| (row.id.clone(), (row.event, row.spec.client.clone()))).collect()
         });
         if wanted.is_empty() {
             self.kept.remove(name);
+            self.interest.sites.lock().remove(name);
             return;
         }
         let agents = self.kept.entry(name.clone()).or_default();

@@ -152,10 +152,7 @@ where
         }
     }
 
-    fn send(
-        &mut self,
-        request: Option<AppendEntriesRequest<TypeConfig>>,
-    ) -> Result<(), CallError> {
+    fn send(&mut self, request: Option<AppendEntriesRequest<TypeConfig>>) -> Result<(), CallError> {
         let Some(request) = request else { return Ok(()) };
         let Some(stream) = &self.stream else { return Err(CallError::confused()) };
         let append = Append::of(self.group, &request)

@@ -8,6 +8,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::append::{AppendStream, Session};
+use super::link::CallError;
+use super::wire::{Answer, Ballot, Call, Transfer};
+use super::{PeerLinks, Peers, snapshot};
+use crate::listeners::Listeners;
+use crate::snapshot::SnapshotFile;
+use crate::types::{NodeId, RaftVote, Snapshot, TypeConfig};
 use ackord_store::GroupId;
 use futures_util::{Stream, StreamExt, stream};
 use openraft::base::{BoxFuture, BoxStream};
@@ -18,13 +25,6 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, BasicNode, OptionalSend};
-use super::append::{AppendStream, Session};
-use super::link::CallError;
-use super::wire::{Answer, Ballot, Call, Transfer};
-use super::{PeerLinks, Peers, snapshot};
-use crate::listeners::Listeners;
-use crate::snapshot::SnapshotFile;
-use crate::types::{NodeId, RaftVote, Snapshot, TypeConfig};
 
 /// Pauses of raft's after it could not reach a member; the last one repeats.
 const BACKOFF_MS: [u64; 5] = [10, 20, 50, 100, 200];
@@ -253,12 +253,8 @@ mod tests {
     #[tokio::test]
     async fn given_nobody_to_reach_when_raft_appends_then_it_is_asked_for_a_request_before_it_is_told()
      {
-        let mut network = Network {
-            group: GroupId(0),
-            node: 1,
-            peers: None,
-            listeners: Arc::default(),
-        };
+        let mut network =
+            Network { group: GroupId(0), node: 1, peers: None, listeners: Arc::default() };
         let mut peer = network.new_client(2, &BasicNode::new("")).await;
         let option = || RPCOption::new(Duration::from_millis(100));
         // Raft pauses before it gives one out.
