@@ -93,6 +93,7 @@ pub static FOUND: &[Found] = &[
         what: "a snapshot that was received was taken for an own one",
     },
     Found { row: 5, rounds: 6, seed: 301, what: "what was made and removed again was refused" },
+    Found { row: 10, rounds: 6, seed: 401, what: "what had expired was waited for, by the matrix" },
     Found { row: 15, rounds: 6, seed: 11, what: "endpoints knew no node that was left" },
     Found { row: 16, rounds: 4, seed: 7, what: "a node went on with an older copy of its disk" },
 ];
