@@ -39,20 +39,10 @@ impl Stream {
         context: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(tcp) => loop {
-                ready!(tcp.poll_read_ready(context))?;
-                match tcp.try_read(into) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    done => return Poll::Ready(done),
-                }
-            },
-            Self::Tls(tls) => {
-                let mut buffer = ReadBuf::new(into);
-                ready!(Pin::new(tls.as_mut()).poll_read(context, &mut buffer))?;
-                Poll::Ready(Ok(buffer.filled().len()))
-            }
-        }
+        let mut buffer = ReadBuf::new(into);
+        // What fills less than there is room for was all: nothing is asked for once more in vain.
+        ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Gives away what is taken; [`AsyncWrite::poll_flush`] sees to it that it leaves.

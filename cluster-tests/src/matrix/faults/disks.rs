@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -173,26 +173,40 @@ pub fn failing_syncs(run: &mut Run) -> LocalBoxFuture<'_, ()> {
 
 /// Ends a fault of disks, and starts those again that ended by it; it counts where one did. What failed
 /// just before the end of the fault may take the process down just after it: one that has synced since
-/// goes on.
+/// goes on. A node has nothing to sync before a majority is there again, so none waits for another.
 async fn fail_and_heal(run: &mut Run, victims: &[usize]) {
     for victim in victims {
         run.cluster.disk(*victim).and_then(Disk::heal).expect("the fault ends");
-        let admin = run.cluster.admin(*victim);
-        let mut healed = None;
-        wait::until_for(READY, &format!("node {victim} to sync or to end"), async || {
-            if run.cluster.has_ended(*victim) {
-                return Some(());
-            }
-            let syncs = admin.syncs().await?;
-            (syncs > *healed.get_or_insert(syncs)).then_some(())
-        })
-        .await;
-        if run.cluster.has_ended(*victim) {
-            let code = run.cluster.ended(*victim).await.expect("it ran");
-            assert_ne!(code, Some(0), "node {victim} ended as if all were well");
-            assert_ne!(code, Some(101), "node {victim} panicked: {}", run.cluster.log(*victim));
-            run.injected(1);
-            run.cluster.start_node(*victim).await.expect("the node starts again");
-        }
     }
+    let mut left: Vec<(usize, Option<u64>)> = victims.iter().map(|node| (*node, None)).collect();
+    let deadline = Instant::now() + READY;
+    while !left.is_empty() {
+        let mut waiting = Vec::new();
+        for (victim, healed) in left {
+            if run.cluster.has_ended(victim) {
+                start_again(run, victim).await;
+                continue;
+            }
+            let syncs = run.cluster.admin(victim).syncs().await;
+            if !syncs.zip(healed).is_some_and(|(now, healed)| now > healed) {
+                waiting.push((victim, healed.or(syncs)));
+            }
+        }
+        left = waiting;
+        let nodes: Vec<usize> = left.iter().map(|(node, _)| *node).collect();
+        assert!(
+            left.is_empty() || Instant::now() < deadline,
+            "waited {READY:?} in vain for the nodes {nodes:?} to sync or to end"
+        );
+        tokio::time::sleep(wait::POLL).await;
+    }
+}
+
+/// Starts a node that a fault of its disk has ended.
+async fn start_again(run: &mut Run, victim: usize) {
+    let code = run.cluster.ended(victim).await.expect("it ran");
+    assert_ne!(code, Some(0), "node {victim} ended as if all were well");
+    assert_ne!(code, Some(101), "node {victim} panicked: {}", run.cluster.log(victim));
+    run.injected(1);
+    run.cluster.start_node(victim).await.expect("the node starts again");
 }
