@@ -174,7 +174,7 @@ impl<S: Serve> Agent<S> {
             for output in out.drain(..) {
                 match output {
                     Output::Propose { token, command } => {
-                        match self.shell.partition.try_propose(command) {
+                        match self.shell.arbiter.propose(&self.shell.partition, command) {
                             Ok(pending) => {
                                 self.shell.outcomes.push(token, pending, self.shell.heard);
                             }

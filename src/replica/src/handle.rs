@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::ProposeError;
 use crate::partition::Partition;
 use crate::peer::PeerLinks;
-use crate::queue::Origin;
+use crate::queue::{Origin, Wake};
 use crate::watch::EffectWatch;
 
 /// How long a read may wait for this node to catch up with the leader.
@@ -45,7 +45,26 @@ impl PartitionHandle {
     /// when the node is stopping. Nothing was proposed then. The same can come back later from the
     /// leader on another node.
     pub fn try_propose(&self, command: Command) -> Result<Pending, ProposeError> {
-        self.inner.admit(command, Origin::Here).map(|outcome| Pending { outcome })
+        self.inner.admit(command, Origin::Here, Wake::Now).map(|outcome| Pending { outcome })
+    }
+
+    /// As [`PartitionHandle::try_propose`], for a caller who has more to propose: what is queued is
+    /// looked at when it calls [`PartitionHandle::go`], or earlier.
+    ///
+    /// # Errors
+    /// As [`PartitionHandle::try_propose`].
+    pub fn try_propose_later(&self, command: Command) -> Result<Pending, ProposeError> {
+        self.inner.admit(command, Origin::Here, Wake::Later).map(|outcome| Pending { outcome })
+    }
+
+    /// What was queued may go.
+    pub fn go(&self) {
+        self.inner.queue.wake.notify_one();
+    }
+
+    /// Commands that wait for the next log entry.
+    pub fn queued(&self) -> usize {
+        self.inner.queue.len()
     }
 
     /// Milliseconds since a leader last confirmed to this node that it follows it, to a fifth of a

@@ -34,7 +34,7 @@ use crate::log::{Durable, entry_bytes};
 use crate::options::NodeOptions;
 use crate::peer::Peers;
 use crate::proposer::InFlight;
-use crate::queue::{Origin, Queue, is_raise};
+use crate::queue::{Origin, Queue, Wake, is_raise};
 use crate::sources::Sources;
 use crate::time::Time;
 use crate::types::{NodeId, Outcomes, Raft, RaftEntry, RaftLogId, StoredMembership};
@@ -265,6 +265,7 @@ impl Partition {
         &self,
         command: Command,
         origin: Origin,
+        wake: Wake,
     ) -> Result<oneshot::Receiver<Result<Outcome, ProposeError>>, ProposeError> {
         let counters = &self.shared.counters;
         if self.stopped() {
@@ -288,7 +289,7 @@ impl Partition {
             command.untraced()
         };
         let (waiter, outcome) = oneshot::channel();
-        match self.queue.push(command, waiter, origin) {
+        match self.queue.push(command, waiter, (origin, wake)) {
             Ok(()) => {
                 counters.commands_proposed.add(1);
                 Ok(outcome)
@@ -311,7 +312,7 @@ impl Partition {
     ) -> Result<Outcome, ProposeError> {
         let deadline = Instant::now() + limit;
         loop {
-            let error = match self.admit(command.clone(), Origin::Here) {
+            let error = match self.admit(command.clone(), Origin::Here, Wake::Now) {
                 Ok(outcome) => match timeout(limit, outcome).await {
                     Ok(Ok(Ok(outcome))) => return Ok(outcome),
                     Ok(Ok(Err(error))) => error,

@@ -24,6 +24,15 @@ pub(crate) enum Origin {
     Peer,
 }
 
+/// When the proposer learns of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// At once.
+    Now,
+    /// When whoever queued it says so, for more are to come.
+    Later,
+}
+
 /// A command with the one who waits for its outcome.
 pub(crate) struct Queued {
     pub(crate) command: Command,
@@ -63,7 +72,7 @@ impl Queue {
         &self,
         command: Command,
         waiter: Waiter,
-        origin: Origin,
+        (origin, wake): (Origin, Wake),
     ) -> Result<(), ProposeError> {
         let bytes = command_bytes(&command);
         let is_enough = {
@@ -90,8 +99,9 @@ impl Queue {
             inner.queued.push_back(Queued { command, waiter, origin, bytes });
             was_empty || inner.queued.len() == inner.awaited
         };
-        if is_enough {
-            self.wake.notify_one();
+        match wake {
+            Wake::Now if is_enough => self.wake.notify_one(),
+            Wake::Now | Wake::Later => {}
         }
         Ok(())
     }
@@ -300,7 +310,7 @@ mod tests {
 
     fn push(queue: &Queue) -> Result<(), ProposeError> {
         let (command, waiter) = tick();
-        queue.push(command, waiter, Origin::Here)
+        queue.push(command, waiter, (Origin::Here, Wake::Now))
     }
 
     #[test]
@@ -328,7 +338,7 @@ mod tests {
         let of = |site: &str| {
             let (session, service) = (SessionId(1), "s".into());
             let command = Command::DetachService { site: site.into(), service, session };
-            queue.push(command, oneshot::channel().0, Origin::Here)
+            queue.push(command, oneshot::channel().0, (Origin::Here, Wake::Now))
         };
         let greedy = (0..200).filter(|_| of("greedy").is_ok()).count();
         assert_eq!(greedy, 90);
@@ -352,6 +362,16 @@ mod tests {
         push(&queue).unwrap();
         assert!(futures_util::FutureExt::now_or_never(woken()).is_some());
         assert!(queue.holds(3));
+    }
+
+    #[tokio::test]
+    async fn given_a_command_that_waits_for_more_then_the_proposer_is_not_woken_for_it() {
+        let queue = Queue::new(100, usize::MAX);
+        let (waiter, _outcome) = oneshot::channel();
+        queue.push(Command::Compare, waiter, (Origin::Here, Wake::Later)).unwrap();
+        assert_eq!(queue.len(), 1);
+        let woken = queue.wake.notified();
+        assert!(futures_util::FutureExt::now_or_never(woken).is_none());
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{PeerLinks, Peers};
 use crate::error::ProposeError;
 use crate::partition::Partition;
 use crate::proposer::Flight;
-use crate::queue::{Origin, Waiter};
+use crate::queue::{Origin, Waiter, Wake};
 use crate::types::NodeId;
 
 /// Batches of one stream that may be unanswered.
@@ -259,7 +259,7 @@ fn enqueue(partition: &Partition, commands: Vec<Command>) -> Vec<Queued> {
             if !leads {
                 return Err(ProposeError::Unavailable);
             }
-            partition.admit(command, Origin::Peer)
+            partition.admit(command, Origin::Peer, Wake::Now)
         })
         .collect()
 }

@@ -96,6 +96,26 @@ async fn given_a_sync_that_is_not_done_when_proposing_then_there_is_no_outcome_b
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_commands_that_wait_for_more_when_they_may_go_then_they_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(options(dir.path())).unwrap();
+    let mut publisher = Publisher::create(&node, "plant", 1000).await;
+    let before = node.counters();
+    let later = |_| {
+        let command = publisher.raise(8);
+        publisher.at.try_propose_later(command).unwrap()
+    };
+    let pending: Vec<_> = (0..200).map(later).collect();
+    publisher.at.go();
+    assert!(join_all(pending).await.iter().all(Result::is_ok));
+    assert_eq!(publisher.at.queued(), 0);
+    // The first may have met a proposer that was about to rest.
+    let entries = node.counters().entries_applied - before.entries_applied;
+    assert!(entries <= 2, "{entries} entries");
+    node.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_many_proposers_when_raising_then_entries_and_syncs_are_far_fewer_than_commands() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(options(dir.path())).unwrap();
