@@ -188,7 +188,7 @@ async fn fail_and_heal(run: &mut Run, victims: &[usize]) {
                 continue;
             }
             let syncs = run.cluster.admin(victim).syncs().await;
-            if !syncs.zip(healed).is_some_and(|(now, healed)| now > healed) {
+            if syncs.zip(healed).is_none_or(|(now, healed)| now <= healed) {
                 waiting.push((victim, healed.or(syncs)));
             }
         }
