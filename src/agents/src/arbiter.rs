@@ -93,7 +93,9 @@ impl Arbiter {
     ) -> Result<Pending, ProposeError> {
         let pending = partition.try_propose_later(command)?;
         if self.gathering.borrow_mut().insert(partition.number()) {
-            actix_rt::spawn(gather(Rc::downgrade(self), partition.clone()));
+            let gathering =
+                Gathering { arbiter: Rc::downgrade(self), partition: partition.clone() };
+            actix_rt::spawn(gathering.run());
         }
         Ok(pending)
     }
@@ -110,22 +112,36 @@ impl Arbiter {
     }
 }
 
-/// Lets the partition go on as soon as a turn of the arbiter has brought no more commands.
-async fn gather(arbiter: Weak<Arbiter>, partition: PartitionHandle) {
-    let mut queued = partition.queued();
-    for _ in 0..TURNS_MAX {
-        // All that is ready has its turn first, and what the sockets have by then.
-        tokio::task::yield_now().await;
-        let now = partition.queued();
-        if now <= queued || now >= COMMANDS_ENOUGH {
-            break;
+/// What a partition has of this arbiter's commands may go when this is dropped, whatever becomes of the
+/// arbiter.
+struct Gathering {
+    arbiter: Weak<Arbiter>,
+    partition: PartitionHandle,
+}
+
+impl Gathering {
+    /// Until a turn of the arbiter has brought no more commands.
+    async fn run(self) {
+        let mut queued = self.partition.queued();
+        for _ in 0..TURNS_MAX {
+            // All that is ready has its turn first, and what the sockets have by then.
+            tokio::task::yield_now().await;
+            let now = self.partition.queued();
+            if now <= queued || now >= COMMANDS_ENOUGH {
+                break;
+            }
+            queued = now;
         }
-        queued = now;
     }
-    if let Some(arbiter) = arbiter.upgrade() {
-        arbiter.gathering.borrow_mut().remove(&partition.number());
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        if let Some(arbiter) = self.arbiter.upgrade() {
+            arbiter.gathering.borrow_mut().remove(&self.partition.number());
+        }
+        self.partition.go();
     }
-    partition.go();
 }
 
 /// Answers what is asked of this arbiter's sessions.

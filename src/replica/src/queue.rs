@@ -24,12 +24,16 @@ pub(crate) enum Origin {
     Peer,
 }
 
+/// What part of the queue's bytes waits for no more commands: with the default bounds an entry full.
+const LATER_SHARE: usize = 16;
+
 /// When the proposer learns of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// At once.
     Now,
-    /// When whoever queued it says so, for more are to come.
+    /// When whoever queued it says so, for more are to come; or with the next that is told at once, or
+    /// when there is much.
     Later,
 }
 
@@ -59,6 +63,8 @@ struct Inner {
     closed: bool,
     /// The proposer waits for so many.
     awaited: usize,
+    /// There is enough for it, and it was not woken: whoever queued the last one has more to come.
+    owed: bool,
 }
 
 impl Queue {
@@ -97,11 +103,15 @@ impl Queue {
             inner.shares.add(site, bytes);
             inner.bytes += bytes;
             inner.queued.push_back(Queued { command, waiter, origin, bytes });
-            was_empty || inner.queued.len() == inner.awaited
+            inner.owed |= was_empty || inner.queued.len() == inner.awaited;
+            let goes = match wake {
+                Wake::Now => true,
+                Wake::Later => inner.bytes >= self.bytes_max / LATER_SHARE,
+            };
+            goes && std::mem::take(&mut inner.owed)
         };
-        match wake {
-            Wake::Now if is_enough => self.wake.notify_one(),
-            Wake::Now | Wake::Later => {}
+        if is_enough {
+            self.wake.notify_one();
         }
         Ok(())
     }
@@ -123,6 +133,7 @@ impl Queue {
         let mut inner = self.inner.lock();
         let mut taken = Vec::with_capacity(inner.queued.len().min(count_max));
         let mut bytes = 0;
+        inner.owed = false;
         while taken.len() < count_max && bytes < bytes_max {
             let Some(queued) = inner.queued.pop_front() else { break };
             bytes += queued.bytes;
@@ -370,8 +381,20 @@ mod tests {
         let (waiter, _outcome) = oneshot::channel();
         queue.push(Command::Compare, waiter, (Origin::Here, Wake::Later)).unwrap();
         assert_eq!(queue.len(), 1);
-        let woken = queue.wake.notified();
-        assert!(futures_util::FutureExt::now_or_never(woken).is_none());
+        let woken = || futures_util::FutureExt::now_or_never(queue.wake.notified()).is_some();
+        assert!(!woken());
+        push(&queue).unwrap();
+        assert!(woken(), "one that does not wait takes it along");
+        push(&queue).unwrap();
+        assert!(!woken(), "it knows already");
+    }
+
+    #[tokio::test]
+    async fn given_commands_that_wait_for_more_and_are_much_then_the_proposer_is_woken() {
+        let queue = Queue::new(100, LATER_SHARE);
+        let (waiter, _outcome) = oneshot::channel();
+        queue.push(Command::Compare, waiter, (Origin::Here, Wake::Later)).unwrap();
+        assert!(futures_util::FutureExt::now_or_never(queue.wake.notified()).is_some());
     }
 
     #[test]

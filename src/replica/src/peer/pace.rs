@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Entries that come as soon as this after each other are taken to go on coming.
-const FOLLOWS: Duration = Duration::from_millis(5);
+const FOLLOWS: Duration = Duration::from_millis(2);
 /// How long a request waits for the next one.
-const PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// The requests of one stream, in their order.
 pub(super) struct Pace<R> {
