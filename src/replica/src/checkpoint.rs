@@ -31,6 +31,7 @@ use crate::types::{RaftLogId, StoredMembership, encode_versioned};
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rows of one batch. The database copies a node of its tree for each row and forgets none of the copies before the
 /// batch ends: 16,384 rows took 60 MiB for that, and the allocator kept them.
+/// The price: a larger cut does not count while it is being written, and who starts then has snapshot and log.
 const BATCH_ROWS_MAX: usize = 1024;
 /// After a checkpoint that took long the next waits this many times as long: writing checkpoints takes
 /// a twentieth of a core at most, and the log keeps most of the disk. A state that turns over faster
