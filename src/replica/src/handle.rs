@@ -7,20 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ackord_machine::site::{Command, Effect, Outcome, Stamp, State};
-use openraft::ReadPolicy;
 use tokio::sync::oneshot;
 
 use crate::error::ProposeError;
 use crate::partition::Partition;
-use crate::peer::PeerLinks;
 use crate::queue::{Origin, Wake};
 use crate::watch::EffectWatch;
-
-/// How long a read may wait for this node to catch up with the leader.
-const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// A partition, as this node sees it. Cloning copies a pointer.
 #[derive(Clone)]
@@ -104,22 +98,19 @@ impl PartitionHandle {
     /// `Unavailable` when this cannot be confirmed now.
     pub async fn linearize(&self) -> Result<(), ProposeError> {
         let partition = &self.inner;
-        let Some(raft) = partition.raft.get() else { return Err(ProposeError::Unavailable) };
-        if let (Some(peers), Some((leader, node))) =
-            (&partition.shared.peers, partition.leader_elsewhere())
-        {
-            let (links, partition) = (peers.links(leader, &node), partition.clone());
-            let reading = async move { linearize_from(&partition, &links).await };
-            return peers.run(reading).await.unwrap_or(Err(ProposeError::Unavailable));
-        }
-        // Never a lease: a paused leader cannot know that its lease is over.
-        match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                tracing::debug!(partition = partition.number, %error, "a read is not confirmed");
-                Err(ProposeError::Unavailable)
+        let read = match (&partition.shared.peers, partition.leader_elsewhere()) {
+            (Some(peers), Some((leader, node))) => {
+                let (links, partition) = (peers.links(leader, &node), partition.clone());
+                let reading = Box::pin(async move { partition.linearize(Some(&links)).await });
+                peers.run(reading).await.unwrap_or_else(|| Err("this node stops".to_owned()))
             }
-        }
+            // In a box: whoever waits for it is deep enough.
+            _ => Box::pin(partition.linearize(None)).await,
+        };
+        read.map_err(|why| {
+            tracing::debug!(partition = partition.number, why, "a read is not confirmed");
+            ProposeError::Unavailable
+        })
     }
 
     /// The log's time now, estimated: never behind the state's clock and never going back.
@@ -149,21 +140,6 @@ impl PartitionHandle {
         wanted: impl Fn(&Effect) -> bool + Send + Sync + 'static,
     ) -> EffectWatch {
         self.inner.effects.watch_some(Box::new(wanted))
-    }
-}
-
-/// Asks the leader how far a read has to see and waits until this node sees as far.
-async fn linearize_from(partition: &Partition, links: &PeerLinks) -> Result<(), ProposeError> {
-    match links.read_index(partition.number).await {
-        Ok(index) if partition.wait_applied(index + 1, READ_LIMIT).await => Ok(()),
-        Ok(index) => {
-            tracing::debug!(partition = partition.number, index, "a read is too far behind");
-            Err(ProposeError::Unavailable)
-        }
-        Err(error) => {
-            tracing::debug!(partition = partition.number, %error, "a read is not confirmed");
-            Err(ProposeError::Unavailable)
-        }
     }
 }
 

@@ -16,7 +16,6 @@ use ackord_machine::site::{
 };
 use ackord_store::{GroupId, Store};
 use arc_swap::ArcSwap;
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, EntryPayload};
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::changes::Changes;
 use crate::checkpoint::{CheckpointSignal, Pace};
 use crate::clock::Clock;
+use crate::confirmed::Confirmed;
 use crate::counters::Counters;
 use crate::error::ProposeError;
 use crate::fatal::Fatal;
@@ -159,6 +159,8 @@ pub(crate) struct Partition {
     pub(crate) sources: Sources,
     /// Whether others wait for what is committed here.
     pub(crate) listeners: Arc<Listeners>,
+    /// Since when others follow this node.
+    pub(crate) confirmed: Arc<Confirmed>,
     left: watch::Sender<bool>,
     pub(crate) gauges: Gauges,
     pub(crate) durable: Arc<Durable>,
@@ -194,6 +196,7 @@ impl Partition {
             in_flight: InFlight::default(),
             sources: Sources::default(),
             listeners: Arc::default(),
+            confirmed: Arc::default(),
             left: watch::Sender::new(false),
             gauges: Gauges {
                 over_capacity: AtomicBool::new(false),
@@ -460,11 +463,9 @@ impl Partition {
         let stale_ms = if raft.is_leader() {
             let metrics = raft.metrics();
             let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let alone = membership.voter_ids().eq([self.shared.node]);
-            match &metrics.last_quorum_acked {
-                _ if alone => 0,
-                Some(at) => at.elapsed().as_millis() as u64,
+            let voters = metrics.membership_config.membership().get_joint_config();
+            match self.confirmed.since((self.shared.node, &metrics.vote), voters) {
+                Some(since) => since.elapsed().as_millis() as u64,
                 None => heard,
             }
         } else {

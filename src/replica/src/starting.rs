@@ -89,6 +89,7 @@ async fn start_partition(
         node: shared.node,
         peers: shared.peers.clone(),
         listeners: partition.listeners.clone(),
+        confirmed: partition.confirmed.clone(),
     };
     let raft = Raft::new(shared.node, Arc::new(config(number)?), network, log, machine)
         .await

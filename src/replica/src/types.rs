@@ -63,6 +63,7 @@ pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId,
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, NodeId, BasicNode>;
 pub(crate) type Snapshot =
     openraft::Snapshot<CommittedLeaderId, NodeId, BasicNode, crate::snapshot::SnapshotFile>;
+pub(crate) type RaftState = openraft::RaftState<TypeConfig>;
 pub(crate) type Raft = openraft::Raft<TypeConfig, crate::state_machine::StateMachine>;
 
 /// An encoded batch of commands. Opaque to raft.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Streaming;
@@ -20,8 +20,9 @@ use super::PeerLinks;
 use super::link::{CallError, Connection, PATH_APPEND};
 use super::pace::Pace;
 use super::wire::{Append, Appended};
+use crate::confirmed::Confirmed;
 use crate::listeners::Listeners;
-use crate::types::TypeConfig;
+use crate::types::{NodeId, RaftVote, TypeConfig};
 
 /// Appends to one member that may be unanswered.
 pub(super) const APPENDS_IN_FLIGHT_MAX: usize = 16;
@@ -53,18 +54,31 @@ impl AppendStream {
     }
 }
 
+/// To whom a session sends, and whom it tells.
+pub(super) struct Member<'s> {
+    pub(super) group: u32,
+    pub(super) id: NodeId,
+    pub(super) links: &'s PeerLinks,
+    pub(super) listeners: &'s Listeners,
+    pub(super) confirmed: &'s Confirmed,
+}
+
+/// A request that was sent.
+struct Sent {
+    bytes: usize,
+    vote: RaftVote,
+    at: Instant,
+}
+
 /// One session of raft's on a stream.
 pub(super) struct Session<'s, S> {
-    group: u32,
-    links: &'s PeerLinks,
+    member: Member<'s>,
     /// Where the stream is left for the next session.
     home: &'s mut Option<AppendStream>,
     stream: Option<AppendStream>,
     input: Option<S>,
-    listeners: &'s Listeners,
     pace: Pace<AppendEntriesRequest<TypeConfig>>,
-    /// Bytes of each unanswered request.
-    unanswered: VecDeque<usize>,
+    unanswered: VecDeque<Sent>,
     deadline: Instant,
 }
 
@@ -74,18 +88,15 @@ where
 {
     /// What `input` asks for, on `stream`, which is left at `home` when it is over.
     pub(super) fn new(
-        group: u32,
-        (links, listeners): (&'s PeerLinks, &'s Listeners),
+        member: Member<'s>,
         (stream, home): (AppendStream, &'s mut Option<AppendStream>),
         input: S,
     ) -> Self {
         Self {
-            group,
-            links,
+            member,
             home,
             stream: Some(stream),
             input: Some(input),
-            listeners,
             pace: Pace::new(Instant::now()),
             unanswered: VecDeque::new(),
             deadline: Instant::now(),
@@ -103,7 +114,8 @@ where
                 return None;
             }
             let room = self.unanswered.len() < APPENDS_IN_FLIGHT_MAX
-                && self.unanswered.iter().sum::<usize>() < APPEND_BYTES_IN_FLIGHT_MAX;
+                && self.unanswered.iter().map(|sent| sent.bytes).sum::<usize>()
+                    < APPEND_BYTES_IN_FLIGHT_MAX;
             // When raft has ended nothing follows that would say it too.
             let patience = kept_back.filter(|_| self.input.is_some());
             let stream = self.stream.as_mut()?;
@@ -115,7 +127,15 @@ where
                         Some(Err(status)) => Err(stream.connection.broken(&status)),
                         None => Err(CallError::unreachable("the stream of appends has ended")),
                     };
-                    self.unanswered.pop_front();
+                    let sent = self.unanswered.pop_front();
+                    // Who finds a conflict follows too; who has voted for another does not.
+                    let follows = matches!(
+                        result,
+                        Ok(Ok(_) | Err(StreamAppendError::Conflict(_)))
+                    );
+                    if let Some(sent) = sent.filter(|_| follows) {
+                        self.member.confirmed.note(self.member.id, sent.vote, sent.at);
+                    }
                     self.deadline = Instant::now() + APPEND_LIMIT;
                     if !matches!(result, Ok(Ok(_))) {
                         // Requests behind it are not answered.
@@ -127,7 +147,7 @@ where
                     match request {
                         Some(request) => {
                             let (has_entries, awaited) =
-                                (!request.entries.is_empty(), self.listeners.lately());
+                                (!request.entries.is_empty(), self.member.listeners.lately());
                             let now = self.pace.take(Instant::now(), request, has_entries, awaited);
                             self.send(now)
                         }
@@ -155,9 +175,9 @@ where
     fn send(&mut self, request: Option<AppendEntriesRequest<TypeConfig>>) -> Result<(), CallError> {
         let Some(request) = request else { return Ok(()) };
         let Some(stream) = &self.stream else { return Err(CallError::confused()) };
-        let append = Append::of(self.group, &request)
+        let append = Append::of(self.member.group, &request)
             .map_err(|error| CallError::unreachable(error.to_string()))?;
-        let bytes = append.bytes();
+        let sent = Sent { bytes: append.bytes(), vote: request.vote, at: Instant::now() };
         // There is room for as many as may be unanswered, so it is full only when it is closed.
         stream
             .sender
@@ -166,8 +186,8 @@ where
         if self.unanswered.is_empty() {
             self.deadline = Instant::now() + APPEND_LIMIT;
         }
-        self.unanswered.push_back(bytes);
-        self.links.appends_in_flight(self.unanswered.len());
+        self.unanswered.push_back(sent);
+        self.member.links.appends_in_flight(self.unanswered.len());
         Ok(())
     }
 }

@@ -8,10 +8,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::append::{AppendStream, Session};
+use super::append::{AppendStream, Member, Session};
 use super::link::CallError;
 use super::wire::{Answer, Ballot, Call, Transfer};
 use super::{PeerLinks, Peers, snapshot};
+use crate::confirmed::Confirmed;
 use crate::listeners::Listeners;
 use crate::snapshot::SnapshotFile;
 use crate::types::{NodeId, RaftVote, Snapshot, TypeConfig};
@@ -39,6 +40,8 @@ pub(crate) struct Network {
     pub(crate) peers: Option<Arc<Peers>>,
     /// Who waits for what is committed here.
     pub(crate) listeners: Arc<Listeners>,
+    /// Since when others follow this node.
+    pub(crate) confirmed: Arc<Confirmed>,
 }
 
 /// Another member of a group.
@@ -48,6 +51,7 @@ pub(crate) struct RaftPeer {
     target: NodeId,
     links: Option<Arc<PeerLinks>>,
     listeners: Arc<Listeners>,
+    confirmed: Arc<Confirmed>,
     appends: Option<AppendStream>,
 }
 
@@ -56,8 +60,9 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> RaftPeer {
         let links = self.peers.as_ref().map(|peers| peers.links(target, node));
-        let listeners = self.listeners.clone();
-        RaftPeer { group: self.group.0, node: self.node, target, links, listeners, appends: None }
+        let (listeners, confirmed) = (self.listeners.clone(), self.confirmed.clone());
+        let (group, node, appends) = (self.group.0, self.node, None);
+        RaftPeer { group, node, target, links, listeners, confirmed, appends }
     }
 }
 
@@ -157,12 +162,14 @@ impl RaftNetworkV2<TypeConfig> for RaftPeer {
                     return Err(failed(error));
                 }
             };
-            let session = Session::new(
-                self.group,
-                (links, &self.listeners),
-                (stream, &mut self.appends),
-                input,
-            );
+            let member = Member {
+                group: self.group,
+                id: target,
+                links,
+                listeners: &self.listeners,
+                confirmed: &self.confirmed,
+            };
+            let session = Session::new(member, (stream, &mut self.appends), input);
             let answers =
                 stream::unfold(session, Session::next).map(move |answer| answer.map_err(failed));
             Ok(Box::pin(answers) as BoxStream<'s, _>)
@@ -253,8 +260,13 @@ mod tests {
     #[tokio::test]
     async fn given_nobody_to_reach_when_raft_appends_then_it_is_asked_for_a_request_before_it_is_told()
      {
-        let mut network =
-            Network { group: GroupId(0), node: 1, peers: None, listeners: Arc::default() };
+        let mut network = Network {
+            group: GroupId(0),
+            node: 1,
+            peers: None,
+            listeners: Arc::default(),
+            confirmed: Arc::default(),
+        };
         let mut peer = network.new_client(2, &BasicNode::new("")).await;
         let option = || RPCOption::new(Duration::from_millis(100));
         // Raft pauses before it gives one out.

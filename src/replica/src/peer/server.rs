@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use ackord_machine::site::{Command, DirectoryCommand, Outcome};
 use futures_util::{FutureExt, Stream as Items, StreamExt, future, stream};
-use openraft::ReadPolicy;
 use openraft::raft::AppendEntriesRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -332,13 +331,11 @@ impl PeerService {
                 Answer::Transferred(taken.map_err(text))
             }
             Call::ReadIndex { group } => {
-                let (served, raft) = self.find(group)?;
+                let (served, _) = self.find(group)?;
                 // Who asks waits until it has applied as much.
                 served.partition.listeners.note();
-                // Never a lease: a paused leader cannot know that its lease is over.
-                let reading = raft.get_read_linearizer(ReadPolicy::ReadIndex);
-                let read = timeout(READ_INDEX_LIMIT, reading).await.map_err(text)?;
-                Answer::ReadIndex(read.map_err(text)?.read_log_id().index())
+                let reading = served.partition.read_index();
+                Answer::ReadIndex(timeout(READ_INDEX_LIMIT, reading).await.map_err(text)??)
             }
             Call::SnapshotBegin { group, id } => {
                 let (served, _) = self.find(group)?;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, interval, timeout};
 
 use super::fixture::{hashes, options};
+use super::proposals::Gate;
 use super::proxy::Proxy;
 use crate::node::Hooks;
 use crate::{Node, NodeOptions, PartitionHandle, PeerOptions, ProposeError};
@@ -36,6 +37,7 @@ pub(super) struct Cluster {
 struct Member {
     dir: TempDir,
     proxy: Proxy,
+    syncs: Gate,
     node: Option<Node>,
 }
 
@@ -45,7 +47,8 @@ impl Cluster {
         let mut cluster = Self { members: BTreeMap::new(), adjust };
         for id in 1..=count {
             let (dir, proxy) = (tempfile::tempdir().unwrap(), Proxy::start().await);
-            cluster.members.insert(id, Member { dir, proxy, node: None });
+            let member = Member { dir, proxy, syncs: Gate::default(), node: None };
+            cluster.members.insert(id, member);
             cluster.restart(id);
         }
         let addresses: BTreeMap<_, _> = cluster
@@ -69,6 +72,11 @@ impl Cluster {
 
     pub(super) fn proxy(&self, id: u64) -> &Proxy {
         &self.members[&id].proxy
+    }
+
+    /// What a node's log reports as synced passes here.
+    pub(super) fn syncs(&self, id: u64) -> &Gate {
+        &self.members[&id].syncs
     }
 
     /// The nodes that run.
@@ -111,7 +119,7 @@ impl Cluster {
             partitions: 2,
             ..options(member.dir.path())
         };
-        let hooks = Hooks { identity: Some(identity(id)), ..Hooks::default() };
+        let hooks = Hooks { identity: Some(identity(id)), ..member.syncs.hooks() };
         let mut options = (self.adjust)(options);
         if let Some(peers) = &mut options.peers {
             // Also those that it connects to find it through the proxy.

@@ -13,6 +13,7 @@ mod membership;
 mod older_disk;
 mod proposals;
 mod proxy;
+mod reading;
 mod recovery;
 mod replication;
 mod restart;

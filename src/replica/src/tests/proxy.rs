@@ -26,6 +26,9 @@ struct State {
     budget: AtomicU64,
     budget_used: AtomicUsize,
     frozen: watch::Sender<bool>,
+    deaf: watch::Sender<bool>,
+    /// Pieces that were kept from the node.
+    kept: AtomicUsize,
 }
 
 impl Proxy {
@@ -38,6 +41,8 @@ impl Proxy {
             budget: AtomicU64::new(u64::MAX),
             budget_used: AtomicUsize::new(0),
             frozen: watch::Sender::new(false),
+            deaf: watch::Sender::new(false),
+            kept: AtomicUsize::new(0),
         });
         let accepting = state.clone();
         tokio::spawn(async move {
@@ -65,6 +70,16 @@ impl Proxy {
         self.state.frozen.send_replace(true);
     }
 
+    /// Keeps from the node what it is sent, for as long as it is deaf; what it answers gets through.
+    pub(super) fn deafen(&self, deaf: bool) {
+        self.state.deaf.send_replace(deaf);
+    }
+
+    /// How many pieces were kept from the node.
+    pub(super) fn kept(&self) -> usize {
+        self.state.kept.load(Ordering::SeqCst)
+    }
+
     /// Closes the next connection that has carried so many bytes towards the node, once.
     pub(super) fn cut_once_after(&self, bytes: u64) {
         self.state.budget.store(bytes, Ordering::SeqCst);
@@ -79,6 +94,7 @@ impl Proxy {
 async fn carry(state: &State, mut from: TcpStream) {
     let mut cuts = state.cuts.subscribe();
     let mut frozen = state.frozen.subscribe();
+    let mut deaf = state.deaf.subscribe();
     let Some(target) = *state.target.lock() else { return };
     let Ok(mut to) = TcpStream::connect(target).await else { return };
     from.set_nodelay(true).unwrap();
@@ -87,11 +103,24 @@ async fn carry(state: &State, mut from: TcpStream) {
     let (mut to_reads, mut to_writes) = to.split();
     let there = async {
         let mut carried = 0;
-        let mut piece = vec![0; 64 << 10];
-        while let Ok(count @ 1..) = from_reads.read(&mut piece).await {
-            if to_writes.write_all(&piece[..count]).await.is_err() {
+        let (mut piece, mut unsent) = (vec![0; 64 << 10], Vec::new());
+        loop {
+            let count = tokio::select! {
+                read = from_reads.read(&mut piece) => match read {
+                    Ok(count @ 1..) => count,
+                    _ => return,
+                },
+                _ = deaf.changed() => 0,
+            };
+            unsent.extend_from_slice(&piece[..count]);
+            if *deaf.borrow_and_update() {
+                state.kept.fetch_add(usize::from(count > 0), Ordering::SeqCst);
+                continue;
+            }
+            if to_writes.write_all(&unsent).await.is_err() {
                 return;
             }
+            unsent.clear();
             carried += count as u64;
             let budget = state.budget.load(Ordering::SeqCst);
             if carried > budget
