@@ -110,8 +110,9 @@ fn each_benchmark_verifies_its_own_result() {
 
 #[test]
 fn fan_out_hands_each_subscriber_every_event_once_in_order() {
-    let words = ["fanout", "--nodes", "3", "--subscribers", "12", "--rate", "20"];
-    let report = verified(&[&words[..], &["--seconds", "1", "--json"]].concat());
+    // So few that a debug build beside other tests keeps up: what is late is not counted as delivered.
+    let words = ["fanout", "--nodes", "3", "--subscribers", "12", "--rate", "5"];
+    let report = verified(&[&words[..], &["--seconds", "2", "--json"]].concat());
     let acked = report["acked"].as_u64().unwrap();
     assert_eq!(report["received"].as_u64(), Some(acked * 12), "{report}");
     assert_eq!(report["confirmed"].as_u64(), Some(acked * 12), "{report}");
