@@ -43,6 +43,8 @@ const RATE: u32 = 100;
 const QUEUE_SIZE_DEFAULT: u32 = 1000;
 /// The size of arguments that a broker allows by default.
 const ARGS_BYTES_DEFAULT: u32 = 2048;
+/// Sessions of a node beside its agents: the publisher's, and some to spare.
+const SESSIONS_BESIDE: usize = 16;
 
 /// Runs the command.
 pub async fn run(command: BenchCommand, format: Format) -> Outcome {
@@ -61,7 +63,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     if workload == Workload::Idle && options.agents > 0 {
         let report = tokio::select! {
-            report = without_sockets(options) => report?,
+            report = without_sockets(options, arguments.sets.clone()) => report?,
             () = interrupt.wait() => return Ok(Exit::Interrupted),
         };
         return tell(&report, &arguments, format);
@@ -96,11 +98,11 @@ fn tell(report: &Report, arguments: &BenchOptions, format: Format) -> Outcome {
 }
 
 /// A broker in this process, whose agents have no sockets.
-async fn without_sockets(options: Options) -> Result<Report, Failure> {
+async fn without_sockets(options: Options, sets: Vec<String>) -> Result<Report, Failure> {
     let (told, report) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("ackord-agents".to_owned());
     let run = move || {
-        let measured = actix_rt::System::new().block_on(measure_agents(options));
+        let measured = actix_rt::System::new().block_on(measure_agents(options, &sets));
         // Whoever waited was interrupted.
         let _ = told.send(measured);
     };
@@ -108,11 +110,13 @@ async fn without_sockets(options: Options) -> Result<Report, Failure> {
     report.await.map_err(|_| Failure::new(Exit::Refused, "the agents' thread ended"))?
 }
 
-async fn measure_agents(options: Options) -> Result<Report, Failure> {
+async fn measure_agents(options: Options, sets: &[String]) -> Result<Report, Failure> {
     let directory = Directory::new()?;
-    let mut settings = Settings::default();
+    let mut settings = Settings::from_flags(&[], sets)?;
     let agents = usize::try_from(options.agents).unwrap_or(usize::MAX);
-    settings.sessions.sessions_max = settings.sessions.sessions_max.max(agents + 1);
+    // One site gets nine tenths of a node's sessions at most.
+    let room = agents.saturating_add(agents / 8).saturating_add(SESSIONS_BESIDE);
+    settings.sessions.sessions_max = settings.sessions.sessions_max.max(room);
     let listener = listen::bind(Wanted::Free(Ipv4Addr::LOCALHOST.into()))?;
     let admin_token = format!("ak_{}", hex(&random::<24>()?));
     let parts = Parts {

@@ -97,7 +97,16 @@ fn each_benchmark_verifies_its_own_result() {
     assert_eq!(report["durability"], "majority+fdatasync", "{report}");
     let words = ["idle", "--subscribers", "20", "--seconds", "1", "--json"];
     assert!(verified(&words)["kib_per_subscriber"].is_number());
-    let report = verified(&["idle", "--agents", "50", "--seconds", "1", "--json"]);
+    let report = verified(&[
+        "idle",
+        "--agents",
+        "50",
+        "--set",
+        "sessions.sessions_max=10",
+        "--seconds",
+        "1",
+        "--json",
+    ]);
     assert_eq!(report["received"], 50, "{report}");
     assert!(report["kib_per_subscriber"].is_number(), "{report}");
     verified(&["revocation", "--nodes", "3", "--rounds", "1", "--json"]);
