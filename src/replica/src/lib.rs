@@ -37,6 +37,7 @@ mod queue;
 mod reading;
 mod recover;
 mod restore;
+mod runtime;
 mod share;
 mod snapshot;
 mod sources;

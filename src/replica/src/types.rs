@@ -14,8 +14,9 @@ use openraft::impls::leader_id_std;
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use openraft::{BasicNode, EntryPayload, LogId, Membership, OptionalSend, RaftTypeConfig};
-use openraft_rt_tokio::TokioRuntime;
 use serde::{Deserialize, Serialize};
+
+use crate::runtime::Runtime;
 
 /// The version of what this crate writes into log entries, votes and metadata.
 pub(crate) const FORMAT: u8 = 1;
@@ -41,7 +42,7 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = RaftVote;
     type Payload = EntryPayload<Proposal, NodeId, BasicNode>;
     type Entry = RaftEntry;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Answer<T>
     where

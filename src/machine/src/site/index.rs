@@ -176,7 +176,7 @@ impl Site {
                 before
             }
             Row::Polling(row) => {
-                let old = self.client_rows(&row.client).polling.replace(row.clone());
+                let old = self.client_rows(&row.client).polling.replace(Box::new(row.clone()));
                 old.map_or(0, |_| weight::POLLING)
             }
             Row::Quality(row) => {
@@ -332,7 +332,7 @@ impl Site {
             RowKey::User(_, id) => weight_of(self.users.remove(id)),
             RowKey::Client(_, client) => self.of_client(client, |rows| weight_of(rows.row.take())),
             RowKey::Subscription(_, client, event) => {
-                let old = self.of_client(client, |rows| rows.subscriptions.remove(event));
+                let old = self.of_client(client, |rows| rows.subscriptions.remove(*event));
                 self.subscribed = self.subscribed.saturating_sub(usize::from(old.is_some()));
                 weight_of(old)
             }
@@ -554,7 +554,7 @@ impl Site {
             .chain(self.clients.values().flat_map(|rows| {
                 let own = rows.row.clone().map(Row::Client).into_iter();
                 own.chain(rows.subscriptions.values().cloned().map(Row::Subscription))
-                    .chain(rows.polling.clone().map(Row::Polling))
+                    .chain(rows.polling.as_deref().cloned().map(Row::Polling))
                     .chain(rows.qualities.values().cloned().map(Row::Quality))
             }))
             .chain(self.tokens.values().cloned().map(Row::Token))

@@ -92,9 +92,10 @@ pub(super) struct ServiceRows {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ClientRows {
     pub(super) row: Option<ClientRow>,
-    pub(super) subscriptions: BTreeMap<EventKey, SubscriptionRow>,
+    /// Most have one or few: a tree would keep room for eleven.
+    pub(super) subscriptions: Sorted<EventKey, SubscriptionRow>,
     pub(super) qualities: BTreeMap<EventKey, QualityRow>,
-    pub(super) polling: Option<PollingRow>,
+    pub(super) polling: Option<Box<PollingRow>>,
 }
 
 /// One event broker: queues, services, clients, users. See the module.
@@ -398,7 +399,7 @@ impl Site {
 
     /// A client's subscription to an event.
     pub fn subscription(&self, client: &ClientId, event: EventKey) -> Option<&SubscriptionRow> {
-        self.clients.get(client)?.subscriptions.get(&event)
+        self.clients.get(client)?.subscriptions.get(event)
     }
 
     /// How a client wants the deliveries of an event.
@@ -434,7 +435,7 @@ impl Site {
     /// The newest session without connection that a client had; over once its epoch is not the
     /// client's any more.
     pub fn polling(&self, client: &ClientId) -> Option<&PollingRow> {
-        self.clients.get(client)?.polling.as_ref()
+        self.clients.get(client)?.polling.as_deref()
     }
 
     /// The retained instance of this id.

@@ -97,6 +97,7 @@ impl<K: Ord + Copy, V> Sorted<K, V> {
             None => {
                 // What is small stays so; behind a full chunk comes another one.
                 let room = if self.chunks.is_empty() { 1 } else { CHUNK };
+                self.chunks.reserve_exact(usize::from(room == 1));
                 let mut entries = VecDeque::with_capacity(room);
                 entries.push_back((key, value));
                 self.chunks.push_back(Chunk { from: key, entries });
