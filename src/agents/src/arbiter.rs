@@ -26,9 +26,9 @@ thread_local! {
 }
 
 /// How many turns of the arbiter a command waits at most for others of it.
-const TURNS_MAX: usize = 8;
+const TURNS_MAX: usize = 32;
 /// Commands of a partition that wait for no more.
-const COMMANDS_ENOUGH: usize = 256;
+const COMMANDS_ENOUGH: usize = 1024;
 
 struct Partition {
     index: SharedIndex,

@@ -57,9 +57,9 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     // The first fifth pays for what a broker needs once; what each of the others adds is measured.
     let first = total / 5;
     connect(ground, &accounts, first, &shared, &mut clients).await?;
-    let fifth = Moment::now(ground).await?;
+    let fifth = Moment::settled(ground).await?;
     connect(ground, &accounts, total, &shared, &mut clients).await?;
-    let before = Moment::now(ground).await?;
+    let before = Moment::settled(ground).await?;
     tokio::time::sleep(options.time).await;
     let after = Moment::now(ground).await?;
     let begun = Instant::now();

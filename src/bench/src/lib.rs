@@ -16,6 +16,7 @@ mod error;
 mod failover;
 mod fanout;
 mod ground;
+mod growth;
 mod html;
 mod idle;
 mod latency;
@@ -37,8 +38,8 @@ pub use error::Error;
 pub use ground::{Fault, Ground, Retained};
 pub use options::{Options, Workload};
 pub use report::{
-    Beside, Counts, Failover, Fanout, Figures, Idle, Latency, Log, Mixed, ModeFigures, Quota,
-    Report, Second, Server, Spread, Steady,
+    Beside, Counts, Failover, Fanout, Figures, Growth, Idle, Latency, Log, Mixed, ModeFigures,
+    Quota, Report, Second, Server, Spread, Steady,
 };
 
 /// Runs a workload.
@@ -64,5 +65,6 @@ pub async fn run<G: Ground>(
         Workload::Mixed if options.load > 0 => steady::run(ground, options).await,
         Workload::Mixed => mixed::run(ground, options).await,
         Workload::Modes => modes::run(ground, options).await,
+        Workload::Growth => growth::run(ground, options).await,
     }
 }

@@ -1,8 +1,8 @@
 //! A report for a person who reads a terminal.
 
 use crate::report::{
-    Beside, Failover, Fanout, Figures, Idle, Latency, Log, Mixed, ModeFigures, Quota, Report,
-    Server, Spread, Steady,
+    Beside, Failover, Fanout, Figures, Growth, Idle, Latency, Log, Mixed, ModeFigures, Quota,
+    Report, Server, Spread, Steady,
 };
 
 fn ms(us: u64) -> f64 {
@@ -111,9 +111,24 @@ impl Figures {
             }
             Self::Mixed { mixed } => mixed.lines(),
             Self::Steady { steady } => steady.lines(),
+            Self::Growth { growth } => growth.iter().map(twice).collect(),
             Self::Modes { modes } => modes.iter().map(mode).collect(),
         }
     }
+}
+
+fn twice(growth: &Growth) -> String {
+    let Growth { idle, count, publish_ratio, deliver_ratio, .. } = growth;
+    let ratio = |what: &str, spread: &Option<Spread>| {
+        spread.as_ref().map(|spread| format!(", {what} {:.3}", spread.p50)).unwrap_or_default()
+    };
+    format!(
+        "  {:<13} {count} to {}{}{}",
+        idle,
+        2 * count,
+        ratio("publish", publish_ratio),
+        ratio("deliver", deliver_ratio)
+    )
 }
 
 fn mode(figures: &ModeFigures) -> String {

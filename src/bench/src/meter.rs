@@ -3,6 +3,8 @@
 //! Processes are read through `/proc`; on another machine or system there is nothing to read, and
 //! the report says nothing about it.
 
+use std::time::{Duration, Instant};
+
 use crate::error::Error;
 use crate::ground::Ground;
 use crate::report::{Log, Report, Server};
@@ -10,12 +12,19 @@ use crate::report::{Log, Report, Server};
 /// Clock ticks per second in `/proc/PID/stat`: fixed at 100 for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Nodes that wrote nothing to their checkpoints for so long have nothing to write. Longer than they wait
+/// by themselves, and than the pause after a large batch.
+const SETTLE_STEP: Duration = Duration::from_secs(5);
+/// How long it is waited for that.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
 /// A moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
     nodes: u64,
     syncs: Option<u64>,
     log_bytes: Option<u64>,
+    checkpoint_rows: Option<u64>,
     cpu_s: Option<f64>,
     own_cpu_s: Option<f64>,
     pub(crate) rss_bytes: Option<u64>,
@@ -29,10 +38,26 @@ impl Moment {
             nodes: metrics.len() as u64,
             syncs: counter(&metrics, "ackord_log_syncs_total"),
             log_bytes: counter(&metrics, "ackord_log_bytes_total"),
+            checkpoint_rows: counter(&metrics, "ackord_checkpoint_rows_total"),
             cpu_s: sum(&ground.pids(), cpu_s),
             own_cpu_s: cpu_s(std::process::id()),
             rss_bytes: resident(&ground.pids()),
         })
+    }
+
+    /// As soon as the nodes have written what changed to their checkpoints: until then they hold it twice.
+    /// Now when that takes long, as where others change something all the time.
+    pub(crate) async fn settled<G: Ground>(ground: &G) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let mut before = Self::now(ground).await?;
+        loop {
+            tokio::time::sleep(SETTLE_STEP).await;
+            let now = Self::now(ground).await?;
+            if now.checkpoint_rows == before.checkpoint_rows || begun.elapsed() > SETTLE_MAX {
+                return Ok(now);
+            }
+            before = now;
+        }
     }
 
     /// Nodes of the broker.

@@ -28,6 +28,8 @@ pub enum Workload {
     Mixed,
     /// One subscription in each delivery mode, over each transport.
     Modes,
+    /// Publishers and subscriptions beside so many idle ones, and beside twice as many, in turn.
+    Growth,
 }
 
 impl Workload {
@@ -43,6 +45,7 @@ impl Workload {
             Self::Revocation => "revocation",
             Self::Mixed => "mixed",
             Self::Modes => "modes",
+            Self::Growth => "growth",
         }
     }
 }
@@ -81,7 +84,7 @@ pub struct Options {
     /// subscribers; 0 compares companies of subscribers instead (mixed).
     pub load: u32,
     /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured
-    /// in turn (mixed).
+    /// in turn (mixed, growth).
     pub rounds: u32,
     /// What happens to it (failover).
     pub fault: Fault,
@@ -122,7 +125,9 @@ impl Options {
                 wrong("there are more sites than subscribers")
             }
             Workload::Fanout if self.rate == 0 => wrong("rate must be at least 1"),
-            Workload::Mixed if self.rounds == 0 => wrong("rounds must be at least 1"),
+            Workload::Mixed | Workload::Growth if self.rounds == 0 => {
+                wrong("rounds must be at least 1")
+            }
             Workload::Quota if self.rate == 0 => wrong("rate must be at least 1: it is the quota"),
             Workload::Publish
             | Workload::Deliver
@@ -132,7 +137,8 @@ impl Options {
             | Workload::Quota
             | Workload::Revocation
             | Workload::Mixed
-            | Workload::Modes => Ok(()),
+            | Workload::Modes
+            | Workload::Growth => Ok(()),
         }
     }
 }

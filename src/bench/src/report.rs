@@ -185,6 +185,28 @@ pub struct Steady {
     pub p99_us_last: Option<f64>,
 }
 
+/// What twice as many of the idle cost those that work. A ratio is beside twice as many over beside once as
+/// many, one value per round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Growth {
+    /// What there is twice of: `clients`, `sites`, `subscriptions` or `retained`.
+    pub idle: &'static str,
+    /// How many there are once.
+    pub count: u32,
+    /// What publishers reach beside once as many, events per second, the median.
+    pub publish_per_s: Option<f64>,
+    /// Their events per second.
+    pub publish_ratio: Option<Spread>,
+    /// Processor time of all nodes for each of their events.
+    pub publish_cpu_ratio: Option<Spread>,
+    /// What subscriptions with a backlog reach beside once as many, events per second, the median.
+    pub deliver_per_s: Option<f64>,
+    /// Their events per second.
+    pub deliver_ratio: Option<Spread>,
+    /// Processor time of all nodes for each of their events.
+    pub deliver_cpu_ratio: Option<Spread>,
+}
+
 /// What one subscription came to, in one delivery mode over one transport.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModeFigures {
@@ -232,6 +254,11 @@ pub enum Figures {
     Steady {
         /// What it did.
         steady: Steady,
+    },
+    /// More of what is idle.
+    Growth {
+        /// Of each kind.
+        growth: Vec<Growth>,
     },
     /// Delivery modes.
     Modes {

@@ -98,7 +98,7 @@ impl NodeOptions {
             entry_bytes_max: 1 << 20,
             entries_in_flight_max: 2,
             tick_rows_max: 1024,
-            checkpoint_interval: Duration::from_millis(300),
+            checkpoint_interval: Duration::from_secs(2),
             checkpoint_rows_max: 8192,
             snapshot_log_bytes_min: 64 << 20,
             state_bytes_max: 4 << 30,

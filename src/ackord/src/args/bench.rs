@@ -27,6 +27,8 @@ pub enum BenchCommand {
     Mixed(BenchOptions),
     /// One subscription in each delivery mode over each transport: its latency and its events per second
     Modes(BenchOptions),
+    /// Publishers and subscriptions beside idle clients, sites, subscriptions and retained events, and beside twice as many
+    Growth(BenchOptions),
 }
 
 /// What happens to a leader.
@@ -76,7 +78,7 @@ pub struct BenchOptions {
     /// Mode of the subscriptions (deliver)
     #[arg(long, value_enum, default_value = "ordered")]
     pub mode: DeliveryMode,
-    /// Connected clients (deliver, fanout, idle) [default: as many as subscriptions; fanout, idle: 1000]
+    /// Connected clients (deliver, fanout, idle); idle ones (growth) [default: as many as subscriptions; fanout, idle, growth: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub subscribers: Option<u32>,
     /// Agents without sockets in one process, instead of connected clients (idle)
@@ -91,7 +93,7 @@ pub struct BenchOptions {
     /// Percent of what the publishers can that they raise for the whole time, beside all subscribers (mixed)
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub load: Option<u32>,
-    /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured in turn (mixed)
+    /// How often the leader fails (failover), tokens are revoked (revocation), or all is measured in turn (mixed, growth)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
     /// What happens to the leader (failover)

@@ -1,4 +1,4 @@
-//! `ackord bench publish|deliver|fanout|idle|failover|quota|revocation|mixed|modes`: the workloads of `ackord_bench` on
+//! `ackord bench publish|deliver|fanout|idle|failover|quota|revocation|mixed|modes|growth`: the workloads of `ackord_bench` on
 //! an own or given broker.
 //!
 //! The own broker is a child process with data in a temporary directory: its memory and processor
@@ -33,7 +33,7 @@ use crate::token::{hash, random};
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Clients of the idle and the fan-out workload when nothing is said.
+/// Clients of the idle and the fan-out workload, and idle ones of growth, when nothing is said.
 const SUBSCRIBERS: u32 = 1000;
 /// Events per second of the fan-out's publisher when nothing is said.
 const FANOUT_RATE: u32 = 20;
@@ -58,6 +58,7 @@ pub async fn run(command: BenchCommand, format: Format) -> Outcome {
         BenchCommand::Revocation(arguments) => (Workload::Revocation, arguments),
         BenchCommand::Mixed(arguments) => (Workload::Mixed, arguments),
         BenchCommand::Modes(arguments) => (Workload::Modes, arguments),
+        BenchCommand::Growth(arguments) => (Workload::Growth, arguments),
     };
     let options = options(workload, &arguments);
     let mut interrupt = Interrupt::catch()?;
@@ -143,7 +144,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn options(workload: Workload, arguments: &BenchOptions) -> Options {
     let subscribers = arguments.subscribers.unwrap_or(match workload {
-        Workload::Idle | Workload::Fanout => SUBSCRIBERS,
+        Workload::Idle | Workload::Fanout | Workload::Growth => SUBSCRIBERS,
         Workload::Publish
         | Workload::Deliver
         | Workload::Failover
@@ -160,7 +161,8 @@ fn options(workload: Workload, arguments: &BenchOptions) -> Options {
         | Workload::Idle
         | Workload::Revocation
         | Workload::Mixed
-        | Workload::Modes => 0,
+        | Workload::Modes
+        | Workload::Growth => 0,
     });
     Options {
         publishers: arguments.publishers,

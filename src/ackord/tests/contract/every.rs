@@ -157,6 +157,7 @@ const TABLE: &[Row] = &[
     ("bench deliver", "--subscriptions 2 --backlog 5", Node, "", 0, Something),
     ("bench quota", "--publishers 1 --rate 40 --seconds 1", Node, "", 0, Something),
     ("bench revocation", "--rounds 1", Node, "", 0, Something),
+    ("bench growth", "--seconds 1 --subscribers 10 --rounds 1", Nobody, "", 0, Something),
     ("bench modes", "--seconds 1", Nobody, "", 0, Something),
     ("bench mixed", "--publishers 1 --seconds 1 --rounds 1", Nobody, "", 0, Something),
     ("bench fanout", "--subscribers 3 --rate 5 --seconds 1", Node, "", 0, Something),
