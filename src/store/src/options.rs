@@ -82,7 +82,7 @@ impl StoreOptions {
             recent_bytes_max: 64 * MIB,
             high_water_interval: Duration::from_millis(150),
             reserve_bytes: 256 * MIB,
-            checkpoint_cache_bytes: 8 * MIB,
+            checkpoint_cache_bytes: 4 * MIB,
             checkpoint_rewrite_bytes: 512 * MIB,
             checkpoint_open_limit: Duration::from_secs(60),
             on_fatal: None,

@@ -110,7 +110,8 @@ pub struct Site {
     pub(super) names: BTreeMap<EventName, BTreeSet<EventKey>>,
     pub(super) instances: Queue,
     pub(super) services: BTreeMap<ServiceId, ServiceRows>,
-    pub(super) clients: BTreeMap<ClientId, ClientRows>,
+    /// In boxes: of a tree's room for entries nearly half is empty.
+    pub(super) clients: BTreeMap<ClientId, Box<ClientRows>>,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) tokens: BTreeMap<TokenId, TokenRow>,
     pub(super) requests: BTreeMap<RequestId, RequestRow>,
