@@ -38,9 +38,14 @@ pub const ADMIN_TOKEN: &str = "the-administrator-of-a-cluster-under-test";
 const PORTS: std::ops::Range<u64> = 10_000..32_768;
 /// Nodes that a cluster may have over its life.
 const NODES_MAX: usize = 64;
-/// Limits of every node: the log is short, so that who was away for long needs a snapshot.
+/// Groups beside the one of the cluster itself, as the limits of every node say.
+pub const PARTITIONS: usize = 4;
+/// Limits of every node: the log is short, so that who was away for long needs a snapshot. How
+/// often it is asked whether one is due has to go with that: at the default of two seconds these
+/// logs would grow by several snapshots in between, and hardly be purged while a node is away.
 const LIMITS: &str = "partitions = 4\nqueue_size_max = 50000\nlifetime_ms_min = 1000\nlog_file_bytes = 262144\n\
-                      log_purge_bytes = 524288\nsnapshot_log_bytes_min = 65536\n";
+                      log_purge_bytes = 524288\nsnapshot_log_bytes_min = 65536\n\
+                      [node]\ncheckpoint_interval_ms = 300\n";
 
 /// A node: where it is, and its process while it runs.
 struct Member {

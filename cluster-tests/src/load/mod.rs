@@ -55,7 +55,7 @@ use self::progress::{Progress, Waits};
 use self::returning::Returning;
 use self::survey::Survey;
 use self::twins::Twins;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PARTITIONS};
 use crate::history::{Handled, History};
 use crate::oracle::{self, Expectations, Violation};
 use crate::raiser::{Raiser, json};
@@ -69,6 +69,10 @@ pub const EVENT: &str = "reading";
 const PACE: Duration = Duration::from_millis(15);
 /// How long an outcome or a delivery may take, whatever happens to the cluster.
 pub const OUTCOME: Duration = Duration::from_secs(90);
+
+/// Events of each service that may come until a log is purged, looked for every so many.
+const PURGED_MAX: u64 = 3_000;
+const PURGED_STEP: u64 = 20;
 
 /// What a workload came to.
 #[derive(Debug, Default)]
@@ -205,6 +209,33 @@ impl Load {
                 .await;
             }
         }
+    }
+
+    /// Goes on until the nodes that run have purged what one that is down by now lacks of a group's
+    /// log: each has written three snapshots of it since, and purged up to the second.
+    ///
+    /// # Panics
+    /// When that takes more than 3,000 events of each service.
+    pub async fn flows_past_a_purge(&self, cluster: &Cluster) {
+        let written = |node: usize| {
+            let log = cluster.log(node);
+            (1..=PARTITIONS)
+                .map(|group| log.matches(&format!("snapshot written partition={group} ")).count())
+                .collect::<Vec<_>>()
+        };
+        let nodes = cluster.running();
+        let before: Vec<_> = nodes.iter().map(|node| written(*node)).collect();
+        for _ in 0..PURGED_MAX / PURGED_STEP {
+            self.flows(PURGED_STEP).await;
+            let now: Vec<_> = nodes.iter().map(|node| written(*node)).collect();
+            let purged = |group: usize| {
+                before.iter().zip(&now).all(|(then, now)| now[group] >= then[group] + 3)
+            };
+            if (0..PARTITIONS).any(purged) {
+                return;
+            }
+        }
+        panic!("no log was purged while {PURGED_MAX} events came");
     }
 
     fn casts(&self) -> impl Iterator<Item = &Cast> {

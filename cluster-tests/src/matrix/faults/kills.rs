@@ -7,9 +7,6 @@ use futures_util::future::LocalBoxFuture;
 
 use super::{Run, leader, others, victims};
 
-/// Events of each service while a node is away: several times the log that is kept.
-const ABSENT: u64 = 120;
-
 /// Kills a node; the others go on.
 async fn kill_and_start(run: &mut Run, victim: usize) {
     run.cluster.kill(victim);
@@ -115,7 +112,7 @@ pub fn absence(run: &mut Run) -> LocalBoxFuture<'_, ()> {
         };
         let before = snapshots(run);
         run.cluster.kill(sleeper);
-        run.load.flows(ABSENT).await;
+        run.load.flows_past_a_purge(&run.cluster).await;
         run.cluster.start_node(sleeper).await.expect("the node starts again");
         run.cluster.until_ready(sleeper).await;
         run.injected((snapshots(run) - before) as u64);
