@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ackord_endpoint::{ClientEndpoint, ClientNotice, Delivery, HandlerError, Mode, Subscription};
+use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
@@ -16,7 +17,7 @@ use crate::ground::{self, Account, Ground, Kind};
 use crate::latency::{Recorder, Timeline};
 use crate::meter::Moment;
 use crate::options::{Options, Workload};
-use crate::publish;
+use crate::publish::{self, Paced};
 use crate::report::Report;
 use crate::told::Told;
 use crate::verify::{self, Checks, count};
@@ -25,6 +26,10 @@ use crate::verify::{self, Checks, count};
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(120);
 /// How long a client may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
+/// What is raised before the measurement, and taken by nobody.
+const WARM_UP: &str = "warm-up";
+/// Of each site so often.
+const WARM_UP_GAP: Duration = Duration::from_millis(1);
 
 /// What one subscription did.
 #[derive(Default)]
@@ -55,7 +60,8 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
     let sites = ground::sites(options.sites);
     let events: Vec<String> = (1..=options.per_subscriber()).map(|n| format!("load-{n}")).collect();
-    let structure = publish::structure(&events, options.backlog)?;
+    let made: Vec<String> = events.iter().cloned().chain([WARM_UP.to_owned()]).collect();
+    let structure = publish::structure(&made, options.backlog)?;
     for site in &sites {
         ground.make_site(site, &structure).await.map_err(Error::Ground)?;
     }
@@ -141,7 +147,8 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     Ok(report)
 }
 
-/// Raises the backlog of every event of every site; the ids.
+/// Raises the backlog of every event of every site, and what nobody takes for as long as the load is
+/// to come before the measurement: in that time the lead comes to it, too. The ids of the backlog.
 async fn backlog<G: Ground>(
     ground: &G,
     sites: &[String],
@@ -151,6 +158,7 @@ async fn backlog<G: Ground>(
     let mut expected = BTreeMap::new();
     let count = u32::try_from(sites.len()).unwrap_or(u32::MAX);
     let accounts = ground::accounts(ground, sites, Kind::Service, count).await?;
+    let mut services = Vec::new();
     for account in &accounts {
         let service =
             publish::publisher(ground.urls(), ground.roots_pem(), account, options).await?;
@@ -160,6 +168,18 @@ async fn backlog<G: Ground>(
             let raised = publish::raise_all(&service, event, at, options, now, None, count).await?;
             expected.insert((account.site.clone(), event.clone()), raised.ids);
         }
+        services.push(service);
+    }
+    let start = Instant::now();
+    let until = start + options.warm_up;
+    let warm_up = services.iter().map(|service| {
+        let until = Some(until);
+        let gap = Some(WARM_UP_GAP);
+        let paced = Paced { start, from: start, until, count: u64::MAX, gap, timeline: None };
+        publish::raise_paced(service, WARM_UP, 0, options, paced)
+    });
+    try_join_all(warm_up).await?;
+    for service in services {
         service.close_within(CLOSE_MAX).await;
     }
     Ok(expected)

@@ -61,7 +61,7 @@ pub struct Options {
     pub size: u32,
     /// How long is measured.
     pub time: Duration,
-    /// How long load flows before it is measured (publish, fanout).
+    /// How long load flows before it is measured (publish, fanout, deliver).
     pub warm_up: Duration,
     /// Whether what was acknowledged and delivered is checked.
     pub verify: bool,

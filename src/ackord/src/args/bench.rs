@@ -60,7 +60,7 @@ pub struct BenchOptions {
     /// Seconds to measure
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Seconds under load before it is measured (publish, fanout)
+    /// Seconds under load before it is measured (publish, fanout, deliver)
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up: u64,
     /// Do not check what was acknowledged and delivered
