@@ -29,6 +29,7 @@ use futures_util::Stream;
 use crate::arbiter::Arbiter;
 use crate::broker::Inner;
 use crate::connection::{Connection, Inbound, Outbound};
+use crate::cork::{KEPT_MAX, Rhythm, Urgency};
 use crate::hub::Who;
 use crate::live::LiveSession;
 use crate::notice::{Bell, Notice, Notified};
@@ -82,6 +83,10 @@ pub(crate) trait Serve: Unpin + 'static {
     fn receipt(&self, _message: &Self::Message) -> Option<Named> {
         None
     }
+    /// Whether its peer waits for this.
+    fn urgency(_message: &Self::Message) -> Urgency {
+        Urgency::Now
+    }
     /// The frame for what it says.
     fn encode(&self, message: &Self::Message, shell: &Shell) -> Bytes;
     /// The frame that announces the close.
@@ -100,8 +105,10 @@ pub(crate) struct Agent<S: Serve> {
     shell: Shell,
     /// Events that the hub wakes this session for, sorted.
     interests: Vec<EventKey>,
-    /// Said by the session, not yet taken by the outbox.
+    /// Said by the session, not yet taken by the outbox: what is kept for the next event, or what there
+    /// was no room for.
     unsent: VecDeque<S::Message>,
+    rhythm: Rhythm,
     closing: Option<Box<(Closing, CloseCode)>>,
 }
 
@@ -158,7 +165,7 @@ impl<S: Serve> Agent<S> {
             <Self as StreamHandler<Inbound>>::add_stream(frames, context);
             <Self as StreamHandler<Answer>>::add_stream(shell.outcomes.answers(), context);
             let (interests, unsent) = (Vec::new(), VecDeque::new());
-            Self { seat, shell, interests, unsent, closing: None }
+            Self { seat, shell, interests, unsent, rhythm: Rhythm::default(), closing: None }
         });
     }
 
@@ -169,6 +176,7 @@ impl<S: Serve> Agent<S> {
 
     /// Carries out what the session pushed, and what that leads to.
     fn carry_out(&mut self, mut out: Vec<Output<S::Message>>, context: &mut Context<Self>) {
+        self.rhythm.turn();
         while !out.is_empty() {
             let mut failed = Vec::new();
             for output in out.drain(..) {
@@ -204,17 +212,43 @@ impl<S: Serve> Agent<S> {
         self.follow_interests();
         let deadline = self.session().next_deadline();
         self.shell.arm(deadline);
-        if self.closing.is_some() || !self.unsent.is_empty() {
+        if self.closing.is_some() || (!self.unsent.is_empty() && !self.keeps()) {
             self.flush(context);
         }
     }
 
-    /// Sends at once what can be sent; the rest waits for room.
+    /// Whether what is unsent may wait for the next event.
+    fn keeps(&self) -> bool {
+        let may_wait = |message| S::urgency(message) == Urgency::Confirmation;
+        if !self.rhythm.is_steady()
+            || self.unsent.len() > KEPT_MAX
+            || !self.unsent.iter().all(may_wait)
+        {
+            return false;
+        }
+        let now_ms = self.shell.broker.now_ms();
+        let kept = &self.shell.notice.kept;
+        if kept.is_due(now_ms) {
+            return false;
+        }
+        self.shell.arbiter.corks.keep(&self.shell.notice, now_ms + self.confirmation_delay_ms());
+        true
+    }
+
+    fn confirmation_delay_ms(&self) -> u64 {
+        self.shell.broker.options.confirmation_delay.as_millis() as u64
+    }
+
+    /// Sends at once what can be sent and has to be; the rest waits for room or the next event.
     fn say(&mut self, message: S::Message) {
-        let room = if self.unsent.is_empty() { self.try_send(&message) } else { Room::Full };
+        let (urgency, delay_ms) = (S::urgency(&message), self.confirmation_delay_ms());
+        self.rhythm.said(urgency, || self.shell.broker.now_ms(), delay_ms);
+        let may_wait = urgency == Urgency::Confirmation && self.rhythm.is_steady();
+        let room =
+            if self.unsent.is_empty() && !may_wait { self.try_send(&message) } else { Room::Full };
         match room {
             Room::Some => {}
-            // A front that has gone is noticed by the flush.
+            // A front that has gone is noticed by the flush, and what may wait is looked at there.
             Room::Full | Room::Gone => self.unsent.push_back(message),
         }
     }
@@ -236,7 +270,8 @@ impl<S: Serve> Agent<S> {
             code = %close.code, detail, "session closes"
         );
         if reason != CloseReason::Goodbye {
-            self.unsent = VecDeque::new();
+            // What is committed stays so.
+            self.unsent.retain(|message| S::urgency(message) == Urgency::Confirmation);
         }
         self.closing = Some(Box::new((closing, close)));
     }
@@ -251,6 +286,7 @@ impl<S: Serve> Agent<S> {
             };
         }
         self.unsent = VecDeque::new();
+        self.shell.notice.kept.clear();
         let Some(closing) = self.closing.take() else { return };
         let encode = || self.session().encode_closing(closing.0.clone(), &self.shell);
         match self.shell.try_send(encode, None) {

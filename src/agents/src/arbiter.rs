@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::asked::{GATHERS_MAX, Gather};
 use crate::broker::Inner;
 use crate::cache::EncodeCache;
+use crate::cork::Corks;
 use crate::hub::{SharedIndex, SiteHub, Stop};
 use crate::live::LivePart;
 use crate::seat::Clocks;
@@ -38,6 +39,7 @@ struct Partition {
 /// See the head of this file.
 pub(crate) struct Arbiter {
     pub timers: Timers,
+    pub corks: Corks,
     pub cache: RefCell<EncodeCache>,
     partitions: RefCell<HashMap<u32, Partition>>,
     /// Partitions that will be told of what is queued.
@@ -56,6 +58,7 @@ impl Arbiter {
             }
             let arbiter = Rc::new(Self {
                 timers: Timers::start(broker.origin),
+                corks: Corks::start(broker.origin),
                 cache: RefCell::new(EncodeCache::new()),
                 partitions: RefCell::default(),
                 gathering: RefCell::default(),

@@ -10,6 +10,7 @@ use ackord_wire::frame::{ClientFrame, ClientMessage, Closing};
 use bytes::Bytes;
 
 use crate::agent::{Agent, Serve};
+use crate::cork::Urgency;
 use crate::live::{LiveCounts, LiveLane, LiveLaneState, LiveSession, LiveState};
 use crate::seat::Clocks;
 use crate::shell::Shell;
@@ -126,6 +127,8 @@ impl Serve for ClientSession {
             ToClient::Event(delivery) => delivers(delivery),
             ToClient::Events(deliveries) => deliveries.iter().for_each(delivers),
             ToClient::Committed { event, instance } => {
+                metrics.commits.inc();
+                shell.note_committed(*event, *instance);
                 let Some(lane) = lane_of(self, *event) else { return };
                 let life = (self.incarnation(), lane.generation());
                 let cursor = lane.cursor();
@@ -152,8 +155,18 @@ impl Serve for ClientSession {
         Self::close(self, reason, detail, out);
     }
 
+    fn urgency(message: &ToClient) -> Urgency {
+        match message {
+            ToClient::Event(_) | ToClient::Events(_) => Urgency::Event,
+            ToClient::Committed { .. } => Urgency::Confirmation,
+            ToClient::Welcome { .. }
+            | ToClient::Subscribed { .. }
+            | ToClient::Authority { .. }
+            | ToClient::Presence { .. } => Urgency::Now,
+        }
+    }
+
     fn encode(&self, message: &ToClient, shell: &Shell) -> Bytes {
-        let metrics = shell.metrics();
         match message {
             ToClient::Event(delivery) => {
                 note_sent(self, delivery, shell);
@@ -163,11 +176,8 @@ impl Serve for ClientSession {
                 deliveries.iter().for_each(|delivery| note_sent(self, delivery, shell));
                 return shell.arbiter.cache.borrow_mut().frame_of(deliveries, shell.codec);
             }
-            ToClient::Committed { event, instance } => {
-                metrics.commits.inc();
-                shell.note_committed(*event, *instance);
-            }
-            ToClient::Welcome { .. }
+            ToClient::Committed { .. }
+            | ToClient::Welcome { .. }
             | ToClient::Subscribed { .. }
             | ToClient::Authority { .. }
             | ToClient::Presence { .. } => {}

@@ -24,6 +24,7 @@ mod cache;
 mod client;
 mod confirm;
 mod connection;
+mod cork;
 mod exactly_once;
 mod hub;
 mod keyed;

@@ -12,6 +12,7 @@ use ackord_machine::site::{EventKey, ServiceId};
 use actix::prelude::{Message, Recipient};
 use tokio::sync::Notify;
 
+use crate::cork::Kept;
 use crate::seat::Look;
 use crate::timers::Timer;
 
@@ -52,6 +53,8 @@ impl Bell {
 pub(crate) struct Notice {
     /// The session's entry in the timer queue.
     pub timer: Timer,
+    /// What the session has not said yet.
+    pub kept: Kept,
     /// The session itself, for those who look at it.
     pub seat: Option<Rc<dyn Look>>,
     bell: Bell,
@@ -84,6 +87,7 @@ impl Notice {
     pub fn new(bell: Bell) -> Self {
         Self {
             timer: Timer::default(),
+            kept: Kept::default(),
             seat: None,
             bell,
             queued: Cell::new(false),

@@ -36,6 +36,9 @@ pub struct BrokerOptions {
     pub hello_timeout: Duration,
     /// A peer that leaves its outbox full for so long is closed as a slow consumer.
     pub write_deadline: Duration,
+    /// While events come to a client in a steady stream, how long the confirmation of a cursor may
+    /// wait for the next event, to go with it; at once when zero.
+    pub confirmation_delay: Duration,
     /// How long an administrative request is tried under one request id.
     pub admin_deadline: Duration,
     /// How long it may take to make sure, against a majority, that a token is not known.
@@ -69,6 +72,7 @@ impl Default for BrokerOptions {
             ack_timeout_ms_default: limits::ACK_TIMEOUT_MS_DEFAULT,
             hello_timeout: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
+            confirmation_delay: Duration::from_millis(100),
             admin_deadline: Duration::from_secs(10),
             confirm_deadline: Duration::from_secs(3),
             ask_deadline: Duration::from_secs(1),

@@ -398,6 +398,7 @@ mod tests {
             ack_timeout_ms_default: _,
             hello_timeout: _,
             write_deadline: _,
+            confirmation_delay: _,
             admin_deadline: _,
             confirm_deadline: _,
             ask_deadline: _,
@@ -418,7 +419,7 @@ mod tests {
             drain: _,
         } = push;
         let of = |name| SECTIONS.iter().find(|section| section.name == name).map(|s| s.keys.len());
-        assert_eq!((of("front"), of("sessions"), of("push")), (Some(18), Some(18), Some(8)));
+        assert_eq!((of("front"), of("sessions"), of("push")), (Some(18), Some(19), Some(8)));
     }
 
     #[test]

@@ -240,6 +240,12 @@ pub static SESSIONS: &[Key] = &[
     )
     .within(100, HOUR),
     Key::new(
+        "sessions.confirmation_delay_ms",
+        Millis(|s| &mut s.sessions.confirmation_delay),
+        "While events come to a client in a steady stream: how long the confirmation of a cursor may wait for the next event, to go with it; 0 is at once.",
+    )
+    .within(0, 10 * SECOND),
+    Key::new(
         "sessions.admin_deadline_ms",
         Millis(|s| &mut s.sessions.admin_deadline),
         "How long an administrative request is tried under one request id.",
