@@ -18,6 +18,7 @@ pub mod reconnect;
 pub mod spl;
 pub mod subscribe;
 
+mod alarm;
 mod disk;
 mod error;
 mod event;

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::{Handled, Handler, NoticeFn, Shared};
+use crate::alarm::Alarm;
 use crate::cpl::{ClientPersistence, PositionChange};
 use crate::event::{Delivery, HandlerError};
 use crate::link::{Link, LinkEvent};
@@ -38,6 +39,7 @@ pub(super) struct Task {
     notice: Option<NoticeFn>,
     codec: Codec,
     done: watch::Sender<bool>,
+    alarm: Alarm,
 }
 
 enum Happened {
@@ -59,7 +61,8 @@ impl Task {
         done: watch::Sender<bool>,
     ) -> Self {
         let running = JoinSet::new();
-        Self { shared, link, store, storing: None, handlers, running, notice, codec, done }
+        let alarm = Alarm::new();
+        Self { shared, link, store, storing: None, handlers, running, notice, codec, done, alarm }
     }
 
     pub(super) async fn run(mut self) {
@@ -102,14 +105,15 @@ impl Task {
             let close = core.close_at.filter(|at| *at > Instant::now());
             [due, close].into_iter().flatten().min()
         };
-        let Self { shared, link, storing, running, .. } = self;
+        self.alarm.set(wake_at);
+        let Self { shared, link, storing, running, alarm, .. } = self;
         tokio::select! {
             event = link.next() => Happened::Link(event),
             () = shared.wake.notified() => Happened::Woken,
             // Panics are caught inside, and nothing is aborted while this waits.
             Some(Ok(returned)) = running.join_next() => Happened::Returned(returned),
             (store, result) = stored(storing) => Happened::Stored(store, result),
-            () = until(wake_at) => Happened::Due,
+            () = alarm.rings() => Happened::Due,
         }
     }
 
@@ -211,13 +215,6 @@ impl Task {
                 tracing::error!("the notice callback panicked");
             }
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

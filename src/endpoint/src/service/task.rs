@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Answer, NoticeFn, Shared};
+use crate::alarm::Alarm;
 use crate::link::{Link, LinkEvent};
 use crate::notice::ServiceNotice;
 use crate::publish::{PublishOutput, StoreBatch, Then};
@@ -31,6 +32,7 @@ pub(super) struct Task {
     notice: Option<NoticeFn>,
     codec: Codec,
     done: watch::Sender<Option<u64>>,
+    alarm: Alarm,
 }
 
 enum Happened {
@@ -49,7 +51,8 @@ impl Task {
         codec: Codec,
         done: watch::Sender<Option<u64>>,
     ) -> Self {
-        Self { shared, link, store, storing: None, notice, codec, done }
+        let alarm = Alarm::new();
+        Self { shared, link, store, storing: None, notice, codec, done, alarm }
     }
 
     pub(super) async fn run(mut self) {
@@ -93,12 +96,13 @@ impl Task {
             let close = core.close_at.filter(|at| *at > Instant::now());
             [due, close].into_iter().flatten().min()
         };
-        let Self { shared, link, storing, .. } = self;
+        self.alarm.set(wake_at);
+        let Self { shared, link, storing, alarm, .. } = self;
         tokio::select! {
             event = link.next() => Happened::Link(event),
             () = shared.wake.notified() => Happened::Woken,
             (store, result) = stored(storing) => Happened::Stored(store, result),
-            () = until(wake_at) => Happened::Due,
+            () = alarm.rings() => Happened::Due,
         }
     }
 
@@ -198,13 +202,6 @@ impl Task {
                 tracing::error!("the notice callback panicked");
             }
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
