@@ -55,9 +55,10 @@ fn quotas(quotas: &[Quota]) -> Vec<String> {
 
 impl Steady {
     fn lines(&self) -> Vec<String> {
-        let Self { most_per_s, paced_per_s, .. } = self;
-        let mut lines =
-            vec![format!("  paced        {paced_per_s:.0} of {most_per_s:.0} events/s")];
+        let Self { most_per_s, most_after_per_s, paced_per_s, .. } = self;
+        let mut lines = vec![format!(
+            "  paced        {paced_per_s:.0} of {most_per_s:.0} events/s, {most_after_per_s:.0} at the end"
+        )];
         if let (Some(first), Some(last)) = (self.rss_bytes_first, self.rss_bytes_last) {
             let mib = |bytes: f64| bytes / 1024.0 / 1024.0;
             lines.push(format!(

@@ -173,6 +173,8 @@ pub struct Mixed {
 pub struct Steady {
     /// What the publishers could raise per second together beside the same subscribers.
     pub most_per_s: f64,
+    /// The same when the time was over: what is less is the machine's doing, or a broker's that gets slower.
+    pub most_after_per_s: f64,
     /// What they raised per second.
     pub paced_per_s: f64,
     /// Resident memory of all nodes, bytes, the mean of the first third of the time.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! publishers raise all they can ─▶ the most ─▶ they raise a part of it for the whole time, while five
-//! healthy subscribers take everything, five abort every connection and five stall
+//! healthy subscribers take everything, five abort every connection and five stall ─▶ the most again
 //! ```
 //!
 //! The first third of the time is compared with the last. The figures fail no run.
@@ -30,8 +30,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
     let mut stage = Stage::set(ground, options).await?;
     let others = stage.others(ground, Company::Mixed).await?;
-    let (most, _) = stage.measure(options, MOST, None, None).await?;
-    let most_per_s = (most as f64 / MOST.as_secs_f64()).max(1.0);
+    let most_per_s = most(&mut stage, options).await?;
     let paced_per_s = most_per_s * f64::from(options.load) / 100.0;
     ground.progress(&format!("{most_per_s:.0} events/s at most, {paced_per_s:.0} from now on"));
     let timeline = Arc::new(Timeline::new(Instant::now()));
@@ -49,6 +48,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
         () = look => unreachable!("it looks for ever"),
     };
     let after = Moment::now(ground).await?;
+    let most_after_per_s = most(&mut stage, options).await?;
     others.end(ground, &stage.site).await?;
     let mut checks = Checks::default();
     stage.clear(ground, options, &mut checks).await?;
@@ -64,6 +64,7 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     report.figures = Some(Figures::Steady {
         steady: Steady {
             most_per_s,
+            most_after_per_s,
             paced_per_s,
             rss_bytes_first: mean(first),
             rss_bytes_last: mean(last),
@@ -74,6 +75,12 @@ pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Repo
     after.used(&before, &mut report);
     checks.found(&mut report);
     Ok(report)
+}
+
+/// What the publishers can raise now, per second.
+async fn most(stage: &mut Stage, options: &Options) -> Result<f64, Error> {
+    let (most, _) = stage.measure(options, MOST, None, None).await?;
+    Ok((most as f64 / MOST.as_secs_f64()).max(1.0))
 }
 
 fn thirds(seconds: &[Second]) -> (&[Second], &[Second]) {

@@ -149,7 +149,9 @@ fn a_load_that_lasts_compares_its_beginning_with_its_end() {
     let words = ["mixed", "--load", "50", "--publishers", "2", "--seconds", "3", "--json"];
     let report = verified(&words);
     let steady = &report["steady"];
-    for figure in ["rss_bytes_first", "rss_bytes_last", "p99_us_first", "p99_us_last"] {
+    for figure in
+        ["most_after_per_s", "rss_bytes_first", "rss_bytes_last", "p99_us_first", "p99_us_last"]
+    {
         assert!(steady[figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
     }
     assert!(steady["paced_per_s"].as_f64() < steady["most_per_s"].as_f64(), "{report}");
