@@ -176,7 +176,6 @@ impl<S: Serve> Agent<S> {
 
     /// Carries out what the session pushed, and what that leads to.
     fn carry_out(&mut self, mut out: Vec<Output<S::Message>>, context: &mut Context<Self>) {
-        self.rhythm.turn();
         while !out.is_empty() {
             let mut failed = Vec::new();
             for output in out.drain(..) {
@@ -369,6 +368,7 @@ impl<S: Serve> Actor for Agent<S> {
 
 impl<S: Serve> StreamHandler<Inbound> for Agent<S> {
     fn handle(&mut self, inbound: Inbound, context: &mut Self::Context) {
+        self.rhythm.turn(false);
         self.shell.on_heard();
         match inbound {
             Inbound::Pong => {
@@ -403,6 +403,7 @@ impl<S: Serve> StreamHandler<Answer> for Agent<S> {
             let took = answer.since.elapsed();
             self.shell.metrics().publish.observe(took.as_secs_f64());
         }
+        self.rhythm.turn(false);
         let mut out = Vec::new();
         self.session().on_outcome(answer.token, answer.result, &self.shell, &mut out);
         self.carry_out(out, context);
@@ -432,6 +433,7 @@ impl<S: Serve> Handler<Notified> for Agent<S> {
             let detail = "the cluster has other nodes now: connect again";
             self.session().close(CloseReason::AddressesChanged, detail, &mut out);
         }
+        self.rhythm.turn(!marks.wakes.is_empty() && marks.written.is_empty());
         if !marks.wakes.is_empty() || !marks.written.is_empty() || marks.time {
             let mut session = self.session();
             self.shell.look(|view| {

@@ -2,8 +2,8 @@
 //!
 //! Each message to a peer costs this node and the peer a turn of the kernel's network, and what confirms a
 //! cursor asks for nothing. So while events come to a session in a steady stream, a confirmation is
-//! kept until the next event, for [`crate::BrokerOptions::confirmation_delay`] at most. One that comes
-//! alone, or ends a backlog, is told at once.
+//! kept until the next event, for [`crate::BrokerOptions::confirmation_delay`] at most. One of an event that
+//! came alone, or from a backlog, is told at once.
 //!
 //! Invariants: a session stands in the list at most once; nothing is kept longer than the delay and
 //! one [`STEP`]; while nothing is kept, nothing wakes.
@@ -39,28 +39,27 @@ pub(crate) enum Urgency {
 pub(crate) struct Rhythm {
     /// When the last one was said.
     event_ms: Option<u64>,
-    /// A confirmation was said in this turn: an event behind it was waiting, and the next may wait
-    /// for this one's confirmation.
-    confirmed: bool,
+    /// The session has its turn because something was raised. What it says in a turn for another reason
+    /// was there before: a backlog.
+    woken: bool,
     steady: bool,
 }
 
 impl Rhythm {
-    /// The session has its turn.
-    pub fn turn(&mut self) {
-        self.confirmed = false;
+    /// The session has its turn, because something was raised or for another reason.
+    pub fn turn(&mut self, woken: bool) {
+        self.woken = woken;
     }
 
     /// The session says something.
     pub fn said(&mut self, urgency: Urgency, now_ms: impl FnOnce() -> u64, delay_ms: u64) {
         match urgency {
-            Urgency::Now => {}
-            Urgency::Confirmation => self.confirmed = true,
+            Urgency::Now | Urgency::Confirmation => {}
             Urgency::Event => {
                 let now_ms = now_ms();
                 let soon =
                     self.event_ms.is_some_and(|before| now_ms.saturating_sub(before) < delay_ms);
-                self.steady = soon && !self.confirmed;
+                self.steady = soon && self.woken;
                 self.event_ms = Some(now_ms);
             }
         }
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     fn event(rhythm: &mut Rhythm, now_ms: u64) -> bool {
-        rhythm.turn();
+        rhythm.turn(true);
         rhythm.said(Urgency::Event, || now_ms, 100);
         rhythm.is_steady()
     }
@@ -166,22 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn given_an_event_that_waited_for_a_confirmation_then_the_stream_is_a_backlog() {
+    fn given_an_event_that_was_there_before_then_the_stream_is_a_backlog() {
         let mut rhythm = Rhythm::default();
         event(&mut rhythm, 1000);
         assert!(event(&mut rhythm, 1010));
-        rhythm.turn();
+        rhythm.turn(false);
         rhythm.said(Urgency::Confirmation, || 1020, 100);
         assert!(rhythm.is_steady(), "until it is known that an event waited");
         rhythm.said(Urgency::Event, || 1020, 100);
         assert!(!rhythm.is_steady());
-        assert!(event(&mut rhythm, 1030), "of a later turn");
+        assert!(event(&mut rhythm, 1030), "raised later");
     }
 
     #[test]
     fn without_a_delay_no_stream_is_steady() {
         let mut rhythm = Rhythm::default();
         for _ in 0..3 {
+            rhythm.turn(true);
             rhythm.said(Urgency::Event, || 1000, 0);
             assert!(!rhythm.is_steady());
         }

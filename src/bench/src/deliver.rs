@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::ground::{self, Account, Ground, Kind};
 use crate::latency::{Recorder, Timeline};
 use crate::meter::Moment;
-use crate::options::{Options, Workload};
+use crate::options::{EVENTS_MAX, Options, Workload};
 use crate::publish::{self, Paced};
 use crate::report::Report;
 use crate::told::Told;
@@ -60,12 +60,15 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(crate) async fn run<G: Ground>(ground: &G, options: &Options) -> Result<Report, Error> {
     let sites = ground::sites(options.sites);
     let events: Vec<String> = (1..=options.per_subscriber()).map(|n| format!("load-{n}")).collect();
-    let made: Vec<String> = events.iter().cloned().chain([WARM_UP.to_owned()]).collect();
+    // A structure that is full has no room for what nobody takes: then nothing comes before.
+    let warms_up = !options.warm_up.is_zero() && events.len() < EVENTS_MAX as usize;
+    let warm_up = warms_up.then(|| WARM_UP.to_owned());
+    let made: Vec<String> = events.iter().cloned().chain(warm_up).collect();
     let structure = publish::structure(&made, options.backlog)?;
     for site in &sites {
         ground.make_site(site, &structure).await.map_err(Error::Ground)?;
     }
-    let expected = backlog(ground, &sites, &events, options).await?;
+    let expected = backlog(ground, &sites, &events, warms_up, options).await?;
     let accounts = ground::accounts(ground, &sites, Kind::Client, options.subscribers).await?;
     let shared = Arc::new(Shared {
         lanes: Mutex::default(),
@@ -153,6 +156,7 @@ async fn backlog<G: Ground>(
     ground: &G,
     sites: &[String],
     events: &[String],
+    warms_up: bool,
     options: &Options,
 ) -> Result<BTreeMap<(String, String), Vec<u64>>, Error> {
     let mut expected = BTreeMap::new();
@@ -172,7 +176,7 @@ async fn backlog<G: Ground>(
     }
     let start = Instant::now();
     let until = start + options.warm_up;
-    let warm_up = services.iter().map(|service| {
+    let warm_up = services.iter().filter(|_| warms_up).map(|service| {
         let until = Some(until);
         let gap = Some(WARM_UP_GAP);
         let paced = Paced { start, from: start, until, count: u64::MAX, gap, timeline: None };

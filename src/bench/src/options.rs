@@ -93,7 +93,7 @@ pub struct Options {
 /// Bytes of arguments that name the event: publisher and number.
 pub const SIZE_MIN: u32 = 16;
 /// Most events of a structure, and so most subscriptions of a client.
-const EVENTS_MAX: u32 = 100;
+pub(crate) const EVENTS_MAX: u32 = 100;
 
 impl Options {
     /// Subscriptions of each client, rounded up.

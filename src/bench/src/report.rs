@@ -49,7 +49,7 @@ pub struct Server {
 /// A distribution of few values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The median.
+    /// The median; of an even number of values the mean of the two in the middle.
     pub p50: f64,
     /// 99 of 100 are no larger; of fewer than 100 this is the largest.
     pub p99: f64,
@@ -67,8 +67,16 @@ impl Spread {
             let rank = (share * each.len() as f64).ceil() as usize;
             each.get(rank.saturating_sub(1)).copied()
         };
-        Some(Self { p50: at(0.5)?, p99: at(0.99)?, max: at(1.0)?, each })
+        let p50 = median(&each)?;
+        Some(Self { p50, p99: at(0.99)?, max: at(1.0)?, each })
     }
+}
+
+/// Of values in ascending order.
+pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
+    let below = sorted.get(sorted.len().checked_sub(1)? / 2)?;
+    let above = sorted.get(sorted.len() / 2)?;
+    Some(f64::midpoint(*below, *above))
 }
 
 /// What failing leaders did to publishers, milliseconds, one value per round.

@@ -19,7 +19,7 @@ use crate::latency::Timeline;
 use crate::meter::{self, Moment};
 use crate::mixed::{Company, Stage};
 use crate::options::{Options, Workload};
-use crate::report::{Figures, Report, Second, Steady};
+use crate::report::{self, Figures, Report, Second, Steady};
 use crate::verify::Checks;
 
 /// How long the most is measured.
@@ -96,9 +96,9 @@ fn mean(seconds: &[Second]) -> Option<f64> {
 
 /// Of the 99th percentiles of these seconds, microseconds.
 fn median(seconds: &[Second]) -> Option<f64> {
-    let mut told: Vec<u64> = seconds.iter().filter_map(|second| second.p99_us).collect();
-    told.sort_unstable();
-    told.get(told.len() / 2).map(|us| *us as f64)
+    let mut told: Vec<f64> = seconds.iter().filter_map(|it| Some(it.p99_us? as f64)).collect();
+    told.sort_by(f64::total_cmp);
+    report::median(&told)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The checkpoint of each partition: changed rows, written every few hundred milliseconds.
+//! The checkpoint of each partition: changed rows, written every two seconds.
 //!
 //! `apply marks rows ─▶ signal ─▶ checkpointer thread: cut under the lock ─▶ encode ─▶ one batch`
 //!

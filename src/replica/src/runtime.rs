@@ -2,7 +2,8 @@
 //!
 //! Each group has a tick of 20 ms for its heartbeats and elections. Seventeen groups that tick each in
 //! its own time wake a thread 850 times a second, which is nearly all that an idle node does; on a grid
-//! they wake it 50 times. Each process has a grid of its own, so followers do not campaign in step.
+//! they wake it 50 times. Each process has a grid of its own, so nodes do not campaign in step; those that
+//! share a process, as in tests, draw their elections on one grid.
 
 use std::future::Future;
 use std::sync::OnceLock;

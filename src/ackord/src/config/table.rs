@@ -339,7 +339,7 @@ static LIMITS: &[Key] = &[
     Key::new(
         "limits.snapshot_log_bytes_min",
         U64(|s| &mut s.node.snapshot_log_bytes_min),
-        "A partition writes a snapshot when its log since the last one outgrows this and its state.",
+        "A partition writes a snapshot when its log since the last one outgrows this and its state; that is looked at when checkpoints are written.",
     )
     .within(64 * KIB, 1024 * GIB),
     Key::new(

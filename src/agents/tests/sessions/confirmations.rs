@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ackord_agents::{Broker, BrokerOptions};
 use ackord_wire::Codec;
-use ackord_wire::frame::{ClientFrame, ClientMessage};
+use ackord_wire::frame::{ClientFrame, ClientMessage, Mode, Subscription};
 
 use crate::support::{Client, Service, item, scenario};
 
@@ -75,16 +75,21 @@ fn given_a_steady_stream_that_ends_then_its_last_confirmation_is_told_after_the_
 
 #[test]
 fn given_a_backlog_then_its_last_confirmation_is_told_at_once() {
-    scenario(delayed(FOR_EVER), async |broker| {
-        let mut service = Service::open(&broker, Codec::Json, None).await;
-        for seq in 1..=5 {
-            service.store(seq, "reading", "1").await;
-        }
-        let mut client = Client::subscribed(&broker, "c", vec![item("reading")]).await;
-        for _ in 1..=5 {
-            let event = client.event().await;
-            client.ack(&event).await;
-            assert_eq!(client.committed().await, event.instance_id);
-        }
-    });
+    for mode in [Mode::Ordered, Mode::Twoway] {
+        scenario(delayed(FOR_EVER), async |broker| {
+            let mut service = Service::open(&broker, Codec::Json, None).await;
+            for seq in 1..=10 {
+                service.store(seq, "reading", "1").await;
+            }
+            let subscription = Subscription { mode, ..item("reading") };
+            let mut client = Client::subscribed(&broker, "c", vec![subscription]).await;
+            let mut last = 0;
+            for _ in 1..=10 {
+                let event = client.event().await;
+                client.ack(&event).await;
+                last = event.instance_id;
+            }
+            while client.committed().await < last {}
+        });
+    }
 }
