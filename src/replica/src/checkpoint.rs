@@ -314,6 +314,7 @@ pub(crate) fn write(partition: &Partition, pace: &mut Pace) -> Result<bool, Stor
                 return rebuild_at_pace(partition, pace);
             }
         };
+        partition.gauges.cut_rows.store(keys.len() as u64, Ordering::Relaxed);
         // Applying waits, readers do not.
         let applied = RwLockWriteGuard::downgrade(applied);
         let row_of = |key| {
@@ -322,7 +323,9 @@ pub(crate) fn write(partition: &Partition, pace: &mut Pace) -> Result<bool, Stor
         };
         Cut { meta: Meta::of(&applied), rows: keys.into_iter().map(row_of).collect() }
     };
-    match write_cut(&partition.shared.store.checkpoint(partition.group), &cut) {
+    let written = write_cut(&partition.shared.store.checkpoint(partition.group), &cut);
+    partition.gauges.cut_rows.store(0, Ordering::Relaxed);
+    match written {
         Ok(()) => {
             partition.shared.counters.checkpoints.add(1);
             partition.shared.counters.checkpoint_rows.add(cut.rows.len() as u64);

@@ -105,6 +105,8 @@ pub struct GroupFigures {
     pub entries_in_flight: u64,
     /// Whether a snapshot was asked for and is not done.
     pub snapshot_pending: bool,
+    /// Rows that changed and are not in the checkpoint yet; of more than are taken down, so many as are.
+    pub checkpoint_rows_due: u64,
     /// Milliseconds without a leader's, or a majority's, confirmation.
     pub stale_ms: u64,
 }
@@ -195,6 +197,12 @@ impl Node {
 
 fn figures_of(partition: &Partition, settled: bool) -> GroupFigures {
     let stale_ms = partition.gauges.stale_ms.load(Ordering::Relaxed);
+    // A cut is taken and told under the same lock.
+    let (changed, cut_rows) = {
+        let applied = partition.applied.read();
+        (applied.changes.rows(), partition.gauges.cut_rows.load(Ordering::Relaxed))
+    };
+    let changed = changed.min(partition.shared.options.changed_rows_max()) as u64;
     let mut figures = GroupFigures {
         group: partition.number,
         role: Role::Stopped,
@@ -205,6 +213,7 @@ fn figures_of(partition: &Partition, settled: bool) -> GroupFigures {
         queued_commands: partition.queue.len() as u64,
         entries_in_flight: partition.in_flight.count() as u64,
         snapshot_pending: partition.snapshot_pending.load(Ordering::Relaxed),
+        checkpoint_rows_due: changed + cut_rows,
         stale_ms,
     };
     let Some(raft) = partition.raft.get() else { return figures };

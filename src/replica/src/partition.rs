@@ -142,6 +142,8 @@ pub(crate) struct Gauges {
     pub(crate) log_bytes: AtomicU64,
     /// [`Applied::log_bytes`] of the newest snapshot.
     pub(crate) snapshot_log_bytes: AtomicU64,
+    /// Rows of the cut that is being written to the checkpoint.
+    pub(crate) cut_rows: AtomicU64,
 }
 
 pub(crate) struct Partition {
@@ -210,6 +212,7 @@ impl Partition {
                 state_bytes: AtomicU64::new(0),
                 log_bytes: AtomicU64::new(0),
                 snapshot_log_bytes: AtomicU64::new(0),
+                cut_rows: AtomicU64::new(0),
             },
             durable,
             checkpoint: Mutex::default(),

@@ -64,6 +64,7 @@ const OTHERS: &[&str] = &[
     "ackord_apply_lag_entries",
     "ackord_entries_in_flight",
     "ackord_snapshots_pending",
+    "ackord_checkpoint_rows_due",
     "ackord_build_info",
     "ackord_start_time_seconds",
     "ackord_ready",
@@ -172,6 +173,8 @@ fn groups(figures: &Figures, sheet: &mut Sheet) {
     sheet.count("ackord_entries_in_flight", in_flight);
     let pending = groups.iter().filter(|group| group.snapshot_pending).count();
     sheet.count("ackord_snapshots_pending", pending as u64);
+    let due = groups.iter().map(|group| group.checkpoint_rows_due).sum();
+    sheet.count("ackord_checkpoint_rows_due", due);
 }
 
 /// Counts the push subscriptions and dead letters of the partitions that the node leads.

@@ -95,6 +95,11 @@ pub const GROUPS: &[Metric] = &[
     counter("ackord_log_purges_total", "purges", "Times the log was purged."),
     counter("ackord_checkpoints_total", "checkpoints", "Checkpoint batches written."),
     counter("ackord_checkpoint_rows_total", "rows", "Rows written to checkpoints."),
+    gauge(
+        "ackord_checkpoint_rows_due",
+        "rows",
+        "Rows that changed and are not in a checkpoint yet.",
+    ),
     counter(
         "ackord_checkpoint_rebuilds_total",
         "checkpoints",
