@@ -298,6 +298,6 @@ mod tests {
         let each = of(|reached| Some(reached.publish.per_s)).map(|spread| spread.each);
         assert_eq!(each, Some(vec![0.5, 1.0]));
         assert_eq!(of(|reached| reached.publish.cpu_us), None);
-        assert_eq!(of(|reached| reached.deliver.cpu_us).map(|spread| spread.p50), Some(0.5));
+        assert_eq!(of(|reached| reached.deliver.cpu_us).map(|spread| spread.p50), Some(0.75));
     }
 }
