@@ -278,13 +278,15 @@ def storage():
              ("sum(rate(ackord_log_cold_reads_total RATE))", "cold reads"), ("sum(rate(ackord_log_purges_total RATE))", "purges")], "cps")),
         "Checkpoints and snapshots",
         (7,
-         series("Checkpoints", "Batches written, and checkpoints that were discarded and written anew.", [
-             ("sum(rate(ackord_checkpoints_total RATE))", "batches"), ("sum(rate(ackord_checkpoint_rebuilds_total RATE))", "rebuilt")], "cps"),
-         series("Rows written to checkpoints", "What changed since the last batch.", [("sum by (instance) (rate(ackord_checkpoint_rows_total RATE))", "{{instance}}")], "cps"),
-         series("Snapshots", "Built, installed, and not done yet.", [
-             ("sum(ackord_snapshots_built_total)", "built"), ("sum(ackord_snapshots_installed_total)", "installed"), ("sum(ackord_snapshots_pending)", "pending")]),
-         series("Snapshots received", "Bytes from other nodes: one that joins, or was away for long.",
-                [("sum by (instance) (rate(ackord_snapshot_received_bytes_total RATE))", "{{instance}}")], "binBps")),
+         (5, series("Checkpoints", "Batches written, and checkpoints that were discarded and written anew.", [
+             ("sum(rate(ackord_checkpoints_total RATE))", "batches"), ("sum(rate(ackord_checkpoint_rebuilds_total RATE))", "rebuilt")], "cps")),
+         (5, series("Rows written to checkpoints", "What changed since the last batch.", [("sum by (instance) (rate(ackord_checkpoint_rows_total RATE))", "{{instance}}")], "cps")),
+         (5, series("Rows not in a checkpoint yet", "They rise while more changes than checkpoints may write in their share of a core. A node that restarts applies them from the log again.",
+                    [("sum by (instance) (ackord_checkpoint_rows_due)", "{{instance}}")])),
+         (4, series("Snapshots", "Built, installed, and not done yet.", [
+             ("sum(ackord_snapshots_built_total)", "built"), ("sum(ackord_snapshots_installed_total)", "installed"), ("sum(ackord_snapshots_pending)", "pending")])),
+         (5, series("Snapshots received", "Bytes from other nodes: one that joins, or was away for long.",
+                    [("sum by (instance) (rate(ackord_snapshot_received_bytes_total RATE))", "{{instance}}")], "binBps"))),
     ])
 
 
