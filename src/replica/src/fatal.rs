@@ -1,7 +1,7 @@
 //! The end of a node that can no longer be trusted.
 //!
 //! Invariant: a panic on a thread that keeps the log or the state ends like a failed sync: the
-//! process stops. Supervision is not a safety net here, the other replicas and the log are.
+//! process stops, unless the store turns it into damage. Supervision is not a safety net here, the other replicas and the log are.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -61,13 +61,17 @@ impl Fatal {
 }
 
 /// Adds to the process's panic hook, once: a panic on a guarded thread is raised after it was
-/// reported as usual.
+/// reported as usual, unless the store catches it.
 fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             previous(info);
+            // What the store catches is damage of a checkpoint, which is built anew.
+            if ackord_store::catches_panics() {
+                return;
+            }
             // The thread-local is gone on a thread that is ending; nothing is left to guard then.
             let guarded = GUARDED.try_with(|guarded| guarded.try_borrow().ok()?.clone());
             if let Ok(Some(fatal)) = guarded {
@@ -79,6 +83,7 @@ fn install_panic_hook() {
 
 #[cfg(test)]
 mod tests {
+    use ackord_store::{GroupId, Store, StoreError, StoreOptions};
     use parking_lot::Mutex;
 
     use super::*;
@@ -100,5 +105,22 @@ mod tests {
         let reasons = reasons.lock();
         assert_eq!(reasons.len(), 1);
         assert!(reasons[0].contains("an invariant does not hold"), "{reasons:?}");
+    }
+
+    #[test]
+    fn given_a_guarded_thread_when_reading_a_checkpoint_panics_then_that_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreOptions::small(dir.path())).unwrap();
+        let checkpoint = store.checkpoint(GroupId(1));
+        checkpoint.write("meta".into(), vec![("key".into(), "row".into())], Vec::new()).unwrap();
+        let fatal = Fatal::new(OnFatal::Call(Arc::new(|_| ())));
+        let guarded = fatal.clone();
+        let thread = std::thread::spawn(move || {
+            guarded.guard_thread();
+            checkpoint.load_with(|_, _| panic!("as the database does"))
+        });
+        let loaded = thread.join().expect("caught");
+        assert!(matches!(loaded, Err(StoreError::Damaged(_))), "{loaded:?}");
+        assert!(!fatal.raised());
     }
 }

@@ -24,6 +24,7 @@
 //! snapshots/G/    the snapshots of group G
 //! ```
 
+mod caught;
 mod checkpoint;
 mod codec;
 mod durable;
@@ -48,6 +49,7 @@ mod types;
 mod usage;
 mod writer;
 
+pub use caught::catches_panics;
 pub use checkpoint::{CHECKPOINT_BATCH_BYTES_MAX, CHECKPOINT_KEY_BYTES_MAX, Checkpoint, Loaded};
 pub use durable::replace_file;
 pub use durations::{DURATION_BOUNDS_US, DurationCounts, Durations};

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use raft_engine::{Config, ReadableSize, RecoveryMode};
 
+use crate::caught::caught;
 use crate::codec::Salt;
 use crate::durable;
 use crate::error::{Damage, OpenError};
@@ -189,11 +189,10 @@ fn engine_config(options: &StoreOptions) -> Config {
 fn open_engine(options: &StoreOptions, files: &Arc<LogFiles>) -> Result<Engine, OpenError> {
     let config = engine_config(options);
     let files = files.clone();
-    let opened = catch_unwind(AssertUnwindSafe(|| Engine::open_with_file_system(config, files)));
-    match opened {
-        Ok(Ok(engine)) => Ok(engine),
-        Ok(Err(error)) => Err(OpenError::damaged(LOG_DIR, error.to_string())),
-        Err(_) => Err(OpenError::damaged(LOG_DIR, "the log engine panicked")),
+    match caught(|| Engine::open_with_file_system(config, files)) {
+        Some(Ok(engine)) => Ok(engine),
+        Some(Err(error)) => Err(OpenError::damaged(LOG_DIR, error.to_string())),
+        None => Err(OpenError::damaged(LOG_DIR, "the log engine panicked")),
     }
 }
 
@@ -246,7 +245,7 @@ pub(crate) fn examine(options: &StoreOptions) -> Result<(), OpenError> {
     let findings = checked.verified.findings;
     checked.reader.stop();
     let engine = checked.engine;
-    if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
+    if caught(|| drop(engine)).is_none() {
         tracing::warn!("closing the examined log panicked");
     }
     refuse(findings)

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::caught::caught;
 use crate::checkpoint::{Checkpoint, CheckpointStore};
 use crate::durations::DurationCounts;
 use crate::error::{OpenError, StoreError};
@@ -603,7 +603,7 @@ impl Core {
         self.checkpoints.close();
         let engine = parts.engine;
         // Dropping the engine shortens and syncs its last files, and panics when it cannot.
-        if catch_unwind(AssertUnwindSafe(|| drop(engine))).is_err() {
+        if caught(|| drop(engine)).is_none() {
             self.shared.fail("closing the log failed");
         }
         if let Some(failure) = self.shared.health().failure() {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -16,6 +15,7 @@ use bytes::Bytes;
 
 use super::CHECKPOINT_BATCH_BYTES_MAX;
 use super::row::{self, Head, Joiner, TAG_META, TAG_ROW};
+use crate::caught::caught;
 use crate::codec::{Decoder, Encoder, Salt};
 use crate::durable;
 use crate::error::StoreError;
@@ -65,10 +65,8 @@ fn does_not_verify(what: &str) -> StoreError {
 
 /// Turns a panic into damage.
 pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::Damaged("the checkpoint panicked".into())),
-    }
+    let panicked = || Err(StoreError::Damaged("the checkpoint panicked".into()));
+    caught(work).unwrap_or_else(panicked)
 }
 
 fn config(shared: &Shared, dir: &Path) -> sled::Config {

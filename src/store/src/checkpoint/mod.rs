@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::caught::caught;
 use crate::error::StoreError;
 use crate::shared::Shared;
 use crate::types::GroupId;
@@ -84,7 +85,11 @@ impl CheckpointStore {
 
     fn break_off(&self, inner: &mut Inner, error: &StoreError) {
         tracing::warn!(%error, "the checkpoint database is not usable");
-        inner.state = State::Broken;
+        let broken = std::mem::replace(&mut inner.state, State::Broken);
+        // sled writes what it still holds when it is dropped, and may panic again.
+        if caught(|| drop(broken)).is_none() {
+            tracing::warn!("closing the checkpoint database panicked");
+        }
         inner.doubt = Some(error.to_string());
         inner.cleared.clear();
         if let StoreError::Io { what, reason } = error {
@@ -186,7 +191,7 @@ impl Checkpoint {
     }
 
     /// As [`Self::load`], giving each row to `visit` as it is read. What was visited counts only
-    /// when the result is `Ok(Some(meta))`.
+    /// when the result is `Ok(Some(meta))`; a panic in there is damage too.
     pub fn load_with(
         &self,
         mut visit: impl FnMut(Bytes, Bytes),
