@@ -94,6 +94,7 @@ pub static FOUND: &[Found] = &[
     },
     Found { row: 5, rounds: 6, seed: 301, what: "what was made and removed again was refused" },
     Found { row: 10, rounds: 6, seed: 401, what: "what had expired was waited for, by the matrix" },
+    Found { row: 13, rounds: 3, seed: 811, what: "a panic that the store catches ended a node" },
     Found { row: 15, rounds: 6, seed: 11, what: "endpoints knew no node that was left" },
     Found { row: 16, rounds: 4, seed: 7, what: "a node went on with an older copy of its disk" },
 ];
