@@ -217,3 +217,44 @@ fn damage_after_a_crash_is_found_or_harmless() {
         check(frozen.path(), &models[0], &mut random);
     }
 }
+
+/// The database opens, and what it reads then is damaged: it is written anew, not given up.
+#[test]
+fn a_group_is_reset_though_what_it_has_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = || (0..2000).map(|number| (key(number), vec![number as u8; 200].into()));
+    let mut store = open(dir.path());
+    for _ in 0..2 {
+        store.checkpoint(G).write("applied".into(), rows().collect(), Vec::new()).unwrap();
+        drop(store);
+        store = open(dir.path());
+    }
+    // Opened and not closed: there is no seal.
+    assert!(loaded(&store.checkpoint(G)).is_some());
+    vote(&store, G, "now");
+    let frozen = tempfile::tempdir().unwrap();
+    copy(dir.path(), frozen.path());
+    let len = frozen.path().join("checkpoint/db").metadata().unwrap().len();
+    let harmed = |from: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        copy(frozen.path(), dir.path());
+        let lost = Harm::Zero { from, to: (from + 4096).min(len) };
+        harm(&dir.path().join("checkpoint/db"), lost);
+        (open(dir.path()), dir)
+    };
+    let mut read = 0;
+    for from in (0..len).step_by(64 * 1024) {
+        let (store, dir) = harmed(from);
+        let is_refused = store.checkpoint(G).load().is_err();
+        // Opened at first use: one that does not open is put aside.
+        let is_read = is_refused && !dir.path().join("checkpoint.damaged").exists();
+        drop((store, dir));
+        let (store, _dir) = harmed(from);
+        let checkpoint = store.checkpoint(G);
+        checkpoint.reset().unwrap();
+        checkpoint.write("again".into(), rows().take(3).collect(), Vec::new()).unwrap();
+        assert_eq!(loaded(&checkpoint).unwrap().1.len(), 3);
+        read += u32::from(is_read);
+    }
+    assert!(read > 0, "nothing was lost where it is read: nothing was tested");
+}

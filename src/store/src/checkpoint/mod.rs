@@ -242,14 +242,19 @@ impl Checkpoint {
         self.store.with(&mut inner, |database| database.fill(group, puts))
     }
 
-    /// Forgets the group's checkpoint, durably.
+    /// Forgets the group's checkpoint, durably; those of all groups when the database is damaged.
     pub fn reset(&self) -> Result<(), StoreError> {
         let mut inner = self.store.inner.lock();
         if let State::Broken = inner.state {
             self.store.replace(&mut inner)?;
         }
         let group = self.group;
-        self.store.with(&mut inner, |database| database.reset(group))?;
+        if let Err(error) = self.store.with(&mut inner, |database| database.reset(group)) {
+            let StoreError::Damaged(_) = error else { return Err(error) };
+            // Even forgetting reads what is there.
+            self.store.replace(&mut inner)?;
+            self.store.with(&mut inner, |database| database.reset(group))?;
+        }
         inner.cleared.insert(group);
         Ok(())
     }
