@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ackord_store::GroupId;
+use ackord_store::{GroupId, StoreError};
 use openraft::{BasicNode, Config, SnapshotPolicy};
 
 use crate::blocking::blocking;
@@ -76,8 +76,15 @@ async fn start_partition(
                 .snapshot_log_bytes
                 .store(restored.snapshot_log_bytes, Ordering::Relaxed);
             if restored.source == Source::Snapshot {
-                checkpoint::rebuild(&partition, &mut partition.checkpoint.lock())
-                    .map_err(|error| not_restored(number, error.to_string()))?;
+                match checkpoint::rebuild(&partition, &mut partition.checkpoint.lock()) {
+                    Ok(_) => {}
+                    // All groups have one database, and another group that starts may have found it
+                    // damaged meanwhile: the snapshot is there, the checkpoint is written later.
+                    Err(StoreError::Damaged(reason)) => {
+                        tracing::warn!(%group, reason, "the checkpoint is written later");
+                    }
+                    Err(error) => return Err(not_restored(number, error.to_string())),
+                }
             }
             Ok(Arc::new(partition))
         };
